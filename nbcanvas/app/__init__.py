@@ -1,0 +1,7 @@
+"""The App: what ties registry, ports and settings together."""
+
+from .app import App, Engine, Plan, current_app, set_engine, task
+from .perform import Performer
+from .settings import DEFAULTS, Settings
+
+__all__ = ["DEFAULTS", "App", "Engine", "Performer", "Plan", "Settings", "current_app", "set_engine", "task"]

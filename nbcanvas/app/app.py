@@ -1,0 +1,505 @@
+"""The App: tasks, settings, a broker and a backend, tied together (Celery's guide, "Application")."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import time
+from typing import Any, Protocol
+
+from nbcanvas.backend.local import LocalBackend
+from nbcanvas.backend.port import Backend
+from nbcanvas.broker.local import LocalBroker
+from nbcanvas.broker.port import Broker
+from nbcanvas.canvas import Signature, pin, set_default_host
+from nbcanvas.control import Control
+from nbcanvas.errors import ImproperlyConfigured, RemoteError
+from nbcanvas.events import event as kinds
+from nbcanvas.events.event import Event
+from nbcanvas.events.hub import Hub
+from nbcanvas.ids import IdSource, random_source, seeded_ids
+from nbcanvas.plan import Call, Chain, Fan, Message, Node, freeze, start
+from nbcanvas.protocol.payload import pack, pack_args, unpack_args
+from nbcanvas.request import Context, current
+from nbcanvas.result import AsyncResult, GroupResult, ResultSet, result_of
+from nbcanvas.states import EXCEPTION_STATES
+from nbcanvas.task import Task, from_function, prepare
+
+from .builtins import add_builtins
+from .perform import Performer
+from .registry import TaskRegistry
+from .routing import route_of
+from .settings import Settings
+
+__all__ = ["App", "Engine", "Plan", "current_app", "set_engine", "task"]
+
+
+class Engine(Protocol):
+    """What runs tasks for an app; the worker room registers itself as this."""
+
+    def start(self, app: App) -> Any:
+        """Start an embedded worker as the settings say, and return it."""
+
+    def apply(self, app: App, plan: Plan, *, throw: bool) -> Any:
+        """Run a plan in the calling thread, and return its eager result."""
+
+
+class _Registered:
+    engine: Engine | None = None
+
+
+def set_engine(engine: Engine) -> None:
+    """Say what runs tasks (the worker room does this once)."""
+    _Registered.engine = engine
+
+
+def _engine() -> Engine:
+    if _Registered.engine is None:
+        msg = "nothing here can run tasks: import nbcanvas, not one of its rooms alone"
+        raise ImproperlyConfigured(msg)
+    return _Registered.engine
+
+
+class Plan:
+    """A canvas that is ready to start.
+
+    Attributes
+    ----------
+    node
+        The frozen canvas.
+    root_id, parent_id
+        For its messages' headers.
+    """
+
+    __slots__ = ("node", "parent_id", "root_id")
+
+    def __init__(self, node: Node, root_id: str, parent_id: str | None) -> None:
+        self.node = node
+        self.root_id = root_id
+        self.parent_id = parent_id
+
+
+class App:
+    """An application: the tasks it knows, its settings, and where its messages and results are.
+
+    Parameters
+    ----------
+    main
+        Its name; tasks of ``__main__`` take it as their module's name.
+    broker, backend
+        URLs.  None is the broker and the backend inside the process, run by an embedded worker.
+    include
+        Modules to import when the worker starts.
+    set_as_current
+        Whether bare ``task``, ``signature`` and handles made from ids use this app from now on.
+    **settings
+        Settings by Celery's names.
+
+    Raises
+    ------
+    UnknownSetting
+        For a setting that does not exist.
+    """
+
+    Task = Task
+
+    def __init__(self, main: str | None = None, *, broker: str | None = None, backend: str | None = None,
+                 include: Sequence[str] = (), task_cls: type[Task] | None = None, set_as_current: bool = True,
+                 **settings: Any) -> None:
+        self.main = main
+        self._profiles: dict[tuple[str, str], tuple[str, int]] = {}
+        self.conf = Settings({**settings, **({"include": include} if include else {})}, self._profiles.clear)
+        for name, url in (("broker_url", broker), ("result_backend", backend)):
+            if url:
+                self.conf[name] = url
+        self._refuse_urls()
+        self.Task = task_cls or Task
+        self.tasks = TaskRegistry()
+        self.hub = Hub()
+        self.broker: Broker = LocalBroker(self.route)
+        self.backend: Backend = LocalBackend(lambda: self.conf.result_expires)
+        self.performer = Performer(self.broker, self.backend, self.hub)
+        self.control = Control(self)
+        self.worker: Any = None
+        self._starting = threading.RLock()
+        self._ids: IdSource | None = None
+        add_builtins(self)
+        if set_as_current:
+            self.set_current()
+
+    def _refuse_urls(self) -> None:
+        for name in ("broker_url", "result_backend"):
+            url = self.conf[name]
+            if url and not str(url).startswith(("local://", "memory://", "cache+memory://")):
+                scheme = str(url).partition(":")[0]
+                msg = (f"{name}: {scheme}:// needs a cluster, and this version runs the embedded worker only; leave it "
+                       f"out to run inside this process")
+                raise ImproperlyConfigured(msg)
+
+    def __repr__(self) -> str:
+        return f"<App {self.main or 'default'}: {len(self.tasks)} tasks>"
+
+    def __reduce__(self) -> Any:
+        return current_app, ()
+
+    def set_current(self) -> None:
+        """Make this the app that bare ``task``, ``signature`` and handles use."""
+        _Current.app = self
+
+    set_default = set_current
+
+    def close(self) -> None:
+        """Stop the embedded worker."""
+        self.stop_worker()
+
+    def __enter__(self) -> App:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- settings and tasks -------------------------------------------------------------------------------------
+
+    def config_from_object(self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None,
+                           ) -> None:
+        """Take settings from a mapping, an object, or a module given by name.
+
+        Parameters
+        ----------
+        obj
+            Where to take them from.
+        silent
+            Return quietly when a module cannot be imported.
+        force
+            Accepted for compatibility.
+        namespace
+            Take names that start with it and an underscore only (``CELERY`` -> ``CELERY_TASK_ROUTES``).
+        """
+        if isinstance(obj, str):
+            module, _, attribute = obj.partition(":")
+            try:
+                obj = importlib.import_module(module)
+            except ImportError:
+                if silent:
+                    return
+                raise
+            obj = getattr(obj, attribute) if attribute else obj
+        found = dict(obj) if isinstance(obj, Mapping) else {
+            name: value for name, value in vars(obj).items()
+            if not name.startswith("_") and not inspect.ismodule(value) and not callable(value)}
+        if namespace:
+            prefix = f"{namespace.lower()}_"
+            found = {name.lower().removeprefix(prefix): value for name, value in found.items()
+                     if name.lower().startswith(prefix)}
+        self.conf.update(found)
+        self._refuse_urls()
+
+    def task(self, *args: Any, **options: Any) -> Any:
+        """Make a task of a function (a decorator, with or without options).
+
+        Parameters
+        ----------
+        name
+            The task's name; the module's and the function's name by default, the function's alone in a notebook.
+        bind
+            Give the task itself as the first argument.
+        base
+            The task's class.
+        pydantic, pydantic_strict, pydantic_context, pydantic_dump_kwargs
+            Validate arguments annotated with pydantic models.
+        **options
+            Attributes of `nbcanvas.task.Task`.
+
+        Returns
+        -------
+        Task
+            A task of the same name is replaced: the next run uses the new code.
+        """
+        if len(args) == 1 and callable(args[0]):
+            return self._task_from(args[0], **options)
+        if args:
+            msg = "@task takes keyword options only, such as @task(bind=True)"
+            raise TypeError(msg)
+        return functools.partial(self._task_from, **options)
+
+    def _task_from(self, fun: Callable[..., Any], name: str | None = None, base: type[Task] | None = None,
+                   **options: Any) -> Task:
+        task = from_function(fun, name or self.gen_task_name(fun.__name__, fun.__module__), base or self.Task,
+                             **options)
+        self.tasks.register(task)
+        task.bind(self)
+        self._profiles.clear()
+        return task
+
+    def gen_task_name(self, name: str, module: str) -> str:
+        """Return the name of a task that was given none."""
+        if module == "__main__":
+            return f"{self.main}.{name}" if self.main else name
+        return f"{module}.{name}"
+
+    def register_task(self, task: Task | type[Task], **options: Any) -> Task:
+        """Register a task of a class; returns the instance."""
+        made = task() if isinstance(task, type) else task
+        for key, value in options.items():
+            setattr(made, key, value)
+        if not made.name:
+            made.name = self.gen_task_name(type(made).__name__, type(made).__module__)  # type: ignore[misc]
+        prepare(made)
+        made.bind(self)
+        self.tasks.register(made)
+        self._profiles.clear()
+        return made
+
+    def lookup(self, name: str) -> Task | None:
+        """Return the task of that name, or None."""
+        return self.tasks.find(name)
+
+    # -- handles --------------------------------------------------------------------------------------------------
+
+    def signature(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a signature that belongs to this app (see `nbcanvas.signature`)."""
+        from nbcanvas.canvas import signature  # noqa: PLC0415 - the method bears its name
+
+        kwargs.setdefault("app", self)
+        return signature(*args, **kwargs)
+
+    def AsyncResult(self, id: str, **kwargs: Any) -> AsyncResult:  # noqa: A002, N802 - Celery's names
+        """Return the handle of a task id."""
+        return AsyncResult(id, app=self, **kwargs)
+
+    def GroupResult(self, id: str | None = None, results: Iterable[Any] | None = None,  # noqa: A002, N802
+                    **kwargs: Any) -> GroupResult:
+        """Return the handle of a group."""
+        return GroupResult(id, results or (), app=self, **kwargs)
+
+    def ResultSet(self, results: Iterable[Any] = (), **kwargs: Any) -> ResultSet:  # noqa: N802 - Celery's name
+        """Return some results, taken together."""
+        return ResultSet(results, app=self, **kwargs)
+
+    @property
+    def current_task(self) -> Task | None:
+        """The task that runs in this thread."""
+        found = current()
+        return found[0] if found is not None else None
+
+    # -- planning and sending ---------------------------------------------------------------------------------------
+
+    def seed_ids(self, seed: int | str | None = 0) -> None:
+        """Make the ids of everything planned from now on the same in every process; None makes them random again."""
+        self._ids = None if seed is None else seeded_ids(seed)
+
+    def new_ids(self) -> IdSource:
+        """Return a source of ids for one plan."""
+        return self._ids or random_source()
+
+    def plan(self, sig: Signature, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+             options: Mapping[str, Any] | None = None) -> Plan:
+        """Freeze a canvas; nothing is sent, and `sig` is not changed.
+
+        Parameters
+        ----------
+        sig
+            Any signature.
+        args, kwargs, options
+            The partials it is called with.
+
+        Raises
+        ------
+        CanvasError
+            When the canvas cannot mean anything.
+        NotSerializable
+            When an argument would not travel.
+        """
+        options = options or {}
+        node = freeze(sig, self.new_ids(), pack_args, tuple(args), kwargs or {}, options, self.tasks.versions,
+                      header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header))
+        root_id, parent_id = options.get("root_id"), options.get("parent_id")
+        above = current()
+        if above is not None and above[1].id is not None:
+            root_id, parent_id = root_id or above[1].root_id, parent_id or above[1].id
+        return Plan(node, root_id or _first_id(node), parent_id)
+
+    def publish(self, plan: Plan) -> None:
+        """Start a plan: check the calls that can start now, and send them.
+
+        Raises
+        ------
+        InvalidTaskError
+            When a call's arguments do not fit its task.
+        """
+        now = time()
+        transition = start(plan.node, (), None, plan.root_id, plan.parent_id, now)
+        self._check(transition.send)
+        self.ensure_worker()
+        self.performer.perform(transition, plan.root_id, plan.parent_id, now)
+
+    def _check(self, messages: Sequence[Message]) -> None:
+        find = self.tasks.find
+        name, found = "", None
+        for message in messages:
+            call = message.call
+            if call.task != name:
+                name, found = call.task, find(call.task, call.version)
+            if found is not None and found.typing:
+                payload = call.payload
+                found.check(*((payload, _NO_KWARGS) if type(payload) is tuple else unpack_args(payload)))
+
+    def submit(self, sig: Signature, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+               options: Mapping[str, Any] | None = None) -> Any:
+        """Send a canvas to be run (``apply_async``); returns its AsyncResult or GroupResult."""
+        if self.conf.task_always_eager:
+            return self.apply(sig, args, kwargs, options)
+        plan = self.plan(sig, args, kwargs, options)
+        result = result_of(plan.node, self)
+        above = current()
+        if above is not None and above[1].id is not None:
+            self._adopt(above[1], plan, result, add=(options or {}).get("add_to_parent", True))
+        self.publish(plan)
+        return result
+
+    def _adopt(self, context: Context, plan: Plan, result: Any, *, add: bool) -> None:
+        """Make a canvas that a task started a child of it."""
+        if add:
+            context.children.append(result)
+        feed = self.hub.feed(plan.root_id)
+        if feed is not None and context.message is not None:
+            feed(Event(kinds.GRAFTED, context.message.call.id, time(), context.message.attempt, (plan.node, "child")))
+
+    def apply(self, sig: Signature, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+              options: Mapping[str, Any] | None = None) -> Any:
+        """Run a canvas in the calling thread (``apply``); returns its EagerResult, or a GroupResult of those."""
+        options = dict(options or {})
+        throw = options.pop("throw", None)
+        plan = self.plan(sig, args, kwargs, options)
+        return _engine().apply(self, plan, throw=self.conf.task_eager_propagates if throw is None else bool(throw))
+
+    def freeze(self, sig: Signature, **structure: Any) -> Any:
+        """Pin the ids of a canvas, in place, and return its result handle (``sig.freeze()``)."""
+        pin(sig, self.new_ids(), **structure)
+        # Planned only to learn the shape of the result: a pinned canvas plans to the same ids every time.
+        node = freeze(sig, self.new_ids(), lambda args, kwargs: None)
+        return result_of(node, self)
+
+    def send_task(self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+                  **options: Any) -> Any:
+        """Send a task by name; it need not be known here."""
+        return self.submit(Signature(name, tuple(args or ()), dict(kwargs or {}), app=self), (), {}, options)
+
+    def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
+        """Store a custom state of a running task, and tell its run (``update_state``)."""
+        from nbcanvas.backend.port import Record  # noqa: PLC0415 - a name of its own here
+
+        exc = None
+        if state in EXCEPTION_STATES:
+            exc, meta = meta if isinstance(meta, BaseException) else RemoteError("Exception", meta), None
+        message = context.message if context is not None else None
+        settled = -1 if message is None else message.attempt - 1
+        call, retries = (None, 0) if message is None else (message.call, message.retries)
+        self.backend.update(task_id, Record(state, pack(meta), exc, settled=settled, call=call, retries=retries))
+        feed = self.hub.feed(message.root_id) if message is not None else None
+        if feed is not None and message is not None:
+            feed(Event(kinds.PROGRESS, task_id, time(), message.attempt, (state, meta)))
+
+    # -- routing ----------------------------------------------------------------------------------------------------
+
+    def route(self, message: Message) -> tuple[str, int]:
+        """Return the queue and the priority of a message."""
+        return self.route_call(message.call)
+
+    def route_call(self, call: Call) -> tuple[str, int]:
+        """Return the queue and the priority of a call: its options, then routes, then the task, then settings."""
+        key = (call.task, call.version)
+        default = self._profiles.get(key)
+        if default is None:
+            default = self._profiles[key] = self._default_route(call)
+        options = call.options
+        if not options:
+            return default
+        queue, priority = options.get("queue") or options.get("routing_key"), options.get("priority")
+        return (str(getattr(queue, "name", queue)) if queue else default[0],
+                default[1] if priority is None else int(priority))
+
+    def _default_route(self, call: Call) -> tuple[str, int]:
+        conf, task = self.conf, self.tasks.find(call.task, call.version)
+        routed = route_of(call.task, conf.task_routes, call.options)
+        queue = routed.get("queue") or routed.get("routing_key") or getattr(task, "queue", None) \
+            or conf.task_default_queue
+        priority = routed.get("priority", getattr(task, "priority", None))
+        if priority is None:
+            priority = conf.task_default_priority
+        return str(getattr(queue, "name", queue)), int(priority or 0)
+
+    def queue_of(self, call: Call) -> str:
+        """Return the queue a call goes to."""
+        return self.route_call(call)[0]
+
+    # -- the embedded worker ----------------------------------------------------------------------------------------
+
+    def ensure_worker(self) -> Any:
+        """Return the embedded worker; start it when there is none."""
+        if self.worker is None:
+            with self._starting:
+                if self.worker is None:
+                    self.worker = _engine().start(self)
+        return self.worker
+
+    def start_worker(self, concurrency: int | None = None, pool: str | None = None) -> Any:
+        """Start the embedded worker, in place of the one that runs.
+
+        Parameters
+        ----------
+        concurrency
+            How many tasks run at once.
+        pool
+            ``"threads"``, ``"processes"`` or ``"solo"``.
+        """
+        with self._starting:
+            self.stop_worker()
+            if concurrency is not None:
+                self.conf.worker_concurrency = concurrency
+            if pool is not None:
+                self.conf.worker_pool = pool
+            return self.ensure_worker()
+
+    def stop_worker(self, timeout: float | None = None) -> None:
+        """Stop the embedded worker; messages keep waiting, and the next start goes on with them."""
+        with self._starting:
+            worker, self.worker = self.worker, None
+            if worker is not None:
+                worker.stop(timeout)
+
+
+
+_NO_KWARGS: Mapping[str, Any] = {}
+
+
+def _first_id(node: Node) -> str:
+    while isinstance(node, Chain):
+        node = node.steps[0]
+    return node.id if isinstance(node, Call | Fan) else ""
+
+
+class _Current:
+    app: App | None = None
+    making = threading.Lock()
+
+
+def current_app() -> App:
+    """Return the current app; the first call makes a default one."""
+    if _Current.app is None:
+        with _Current.making:
+            if _Current.app is None:
+                App()
+    assert _Current.app is not None  # noqa: S101 - made just now
+    return _Current.app
+
+
+def task(*args: Any, **options: Any) -> Any:
+    """Make a task of a function, in the current app (see `App.task`)."""
+    return current_app().task(*args, **options)
+
+
+set_default_host(current_app)

@@ -1,0 +1,54 @@
+"""The tasks every worker has (PROTOCOL: "Built-in tasks a worker must have"): what map, starmap and replace use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from nbcanvas.errors import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from .app import App
+
+__all__ = ["add_builtins"]
+
+
+def add_builtins(app: App) -> None:
+    """Register the built-in tasks with `app`."""
+
+    def named(task: Any) -> Any:
+        name = task["task"] if isinstance(task, dict) else task
+        return app.tasks[name]
+
+    @app.task(name="celery.accumulate", bind=True)
+    def accumulate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the arguments as a list, or the one at ``index``; a group that replaces a task ends in it."""
+        index = kwargs.get("index")
+        return args[index] if index is not None else list(args)
+
+    @app.task(name="celery.map", bind=True)
+    def xmap(self: Any, task: Any, it: Iterable[Any]) -> list[Any]:
+        """Run a task for each item, one after the other."""
+        work = named(task)
+        return [work(item) for item in self.track(it)]
+
+    @app.task(name="celery.starmap", bind=True)
+    def xstarmap(self: Any, task: Any, it: Iterable[Any]) -> list[Any]:
+        """Run a task for each item, spread as arguments."""
+        work = named(task)
+        return [work(*item) for item in self.track(it)]
+
+    @app.task(name="celery.chunks")
+    def chunks(task: Any, it: Iterable[Any], n: int) -> Any:
+        """Start the chunks of a list; what a client that does not know chunks may send."""
+        return app.signature(task).type.chunks(it, n).apply_async().as_tuple()
+
+    @app.task(name="celery.backend_cleanup")
+    def backend_cleanup() -> None:
+        """Drop results that have expired; the backend in the process does so by itself."""
+
+    @app.task(name="celery.chain")
+    def chain(*args: Any, **kwargs: Any) -> None:
+        """Refuse: chains travel in their first task's message."""
+        msg = "a chain is not a task"
+        raise ImproperlyConfigured(msg)

@@ -1,0 +1,176 @@
+"""Performs transitions: the one place where decisions become IO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import time
+from typing import Any
+
+from nbcanvas import states
+from nbcanvas.backend.port import Backend, Record
+from nbcanvas.broker.port import Broker
+from nbcanvas.events import event as kinds
+from nbcanvas.events.event import Event
+from nbcanvas.events.hub import Hub
+from nbcanvas.plan import (
+    Call,
+    Chain,
+    Errback,
+    Failed,
+    Fan,
+    Ignored,
+    Message,
+    Next,
+    Node,
+    Outcome,
+    Rejected,
+    Replaced,
+    Retried,
+    Revoked,
+    Transition,
+    Value,
+    advance,
+    release,
+    start,
+)
+
+__all__ = ["Performer", "TellErrback"]
+
+#: Runs an errback in this process; False when it is to be sent as a task instead.
+TellErrback = Callable[[Errback, str], bool]
+
+
+class Performer:
+    """Performs what `advance` and `release` decide, on one broker and one backend.
+
+    Parameters
+    ----------
+    broker, backend, hub
+        Where messages, results and events go.
+    tell
+        Runs errbacks that want the exception itself.
+    """
+
+    def __init__(self, broker: Broker, backend: Backend, hub: Hub, tell: TellErrback = lambda _errback, _root: False,
+                 ) -> None:
+        self.broker = broker
+        self.backend = backend
+        self.hub = hub
+        self.tell = tell
+
+    def finish(self, message: Message, outcome: Outcome, worker: str, children: Sequence[Any] = (), *,
+               keep: bool = True) -> bool:
+        """Perform what a finished task causes; False when the same attempt was performed before.
+
+        Parameters
+        ----------
+        message, outcome
+            What was worked on, and how that ended.
+        worker
+            The slot that worked.
+        children
+            Results of what the task started by itself.
+        keep
+            Whether the value is kept (not with ``ignore_result``); barriers get it either way.
+        """
+        now = time()
+        call = message.call
+        transition = advance(message, outcome, now)
+        if children or transition.children:
+            children = [*children, *_with_bodies(message, transition.children)]
+        if type(outcome) is Value:
+            record = Record(states.SUCCESS, outcome.payload if keep else None, None, None, children, now, message.attempt, call,
+                            message.parent_id, message.retries, worker)
+        elif isinstance(outcome, Rejected) and outcome.requeue:
+            self.broker.publish(transition.send)
+            return True
+        else:
+            record = self._record(message, outcome, worker, children, now)
+        if not self.backend.settle(call.id, record):
+            return False
+        feed = self.hub.feed(message.root_id)
+        if feed is not None:
+            feed(_event(message, outcome, now))
+        if transition.send or transition.arrivals or transition.skips or transition.errbacks:
+            self.perform(transition, message.root_id, call.id, now)
+        return True
+
+    def _record(self, message: Message, outcome: Outcome, worker: str, children: Sequence[Any], now: float) -> Record:
+        call = message.call
+        rest = (children, now, message.attempt, call, message.parent_id, message.retries, worker)
+        if isinstance(outcome, Failed):
+            return Record(states.FAILURE, None, outcome.exc, outcome.traceback, *rest)
+        if isinstance(outcome, Revoked):
+            return Record(states.REVOKED, None, outcome.exc, None, *rest)
+        if isinstance(outcome, Retried):
+            return Record(states.RETRY, None, outcome.exc, outcome.traceback, children, None, *rest[2:])
+        if isinstance(outcome, Replaced):
+            return Record(states.PENDING, None, None, None, children, None, *rest[2:])
+        if isinstance(outcome, Rejected):
+            return Record(states.REJECTED, None, None, None, *rest)
+        own = self.backend.get(call.id) if isinstance(outcome, Ignored) else None
+        if own is not None and own.state in states.READY_STATES:  # the task said itself how it ended
+            return Record(own.state, own.payload, own.exc, own.traceback, *rest)
+        return Record(states.IGNORED, own.payload if own is not None else None, None, None, *rest)
+
+    def perform(self, transition: Transition, root_id: str, parent_id: str | None, now: float) -> None:
+        """Perform a transition, and everything that filled barriers cause in turn."""
+        todo = [transition]
+        while todo:
+            step = todo.pop()
+            for skip in step.skips:
+                self._skip(skip.call, skip.exit, root_id, now)
+            for errback in step.errbacks:
+                if not self.tell(errback, root_id):
+                    todo.append(start(errback.node, (errback.call.id,), None, root_id, errback.call.id, now))
+            if step.send:
+                self.send(step.send, root_id)
+            for arrival in step.arrivals:
+                exits = self.backend.arrive(arrival)
+                if exits is not None:
+                    todo.append(release(arrival.slot.join, exits, root_id, parent_id, now))
+
+    def send(self, messages: Sequence[Message], root_id: str) -> None:
+        """Publish messages, and say so."""
+        feed = self.hub.feed(root_id)
+        if feed is not None:
+            for message in messages:
+                feed(Event(kinds.SENT, message.call.id, message.sent, message.attempt,
+                           None if message.due is None else {"due": message.due}))
+        self.broker.publish(messages)
+
+    def _skip(self, call: Call, exit_: Failed | Revoked, root_id: str, now: float) -> None:
+        state, kind = (states.FAILURE, kinds.FAILED) if isinstance(exit_, Failed) else (states.REVOKED, kinds.REVOKED)
+        attempt = call.nesting << 20
+        if self.backend.settle(call.id, Record(state, None, exit_.exc, exit_.traceback, (), now, attempt, call)):
+            feed = self.hub.feed(root_id)
+            if feed is not None:
+                data = (exit_.exc, exit_.traceback) if isinstance(exit_, Failed) else str(exit_.exc)
+                feed(Event(kind, call.id, now, attempt, data))
+
+
+def _with_bodies(message: Message, children: Sequence[Node]) -> Sequence[Node]:
+    """Give a barrier among a task's children its body: as a child, a chord is the result of its body."""
+    then = message.then
+    if isinstance(then, Next) and children and isinstance(children[-1], Fan) and isinstance(then.behind, Next):
+        return [*children[:-1], Chain((children[-1], then.behind.step))]
+    return children
+
+
+def _event(message: Message, outcome: Outcome, now: float) -> Event:
+    data: Any = None
+    if type(outcome) is Value:
+        return Event(kinds.SUCCEEDED, message.call.id, now, message.attempt)
+    if isinstance(outcome, Failed):
+        kind, data = kinds.FAILED, (outcome.exc, outcome.traceback)
+    elif isinstance(outcome, Revoked):
+        kind, data = kinds.REVOKED, str(outcome.exc)
+    elif isinstance(outcome, Retried):
+        kind, data = kinds.RETRIED, (outcome.exc, outcome.due)
+    elif isinstance(outcome, Replaced):
+        kind = kinds.REPLACED
+    elif isinstance(outcome, Rejected):
+        kind, data = kinds.REJECTED, outcome.reason
+    else:
+        kind = kinds.IGNORED
+    return Event(kind, message.call.id, now, message.attempt, data)

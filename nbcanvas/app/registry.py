@@ -1,0 +1,63 @@
+"""The tasks of an app, by name; every definition of a name is remembered as long as runs may still use it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, MutableMapping
+
+from nbcanvas.errors import NotRegistered
+from nbcanvas.task import Task
+
+__all__ = ["TaskRegistry"]
+
+
+class TaskRegistry(MutableMapping[str, Task]):
+    """Name -> task; the latest definition of a name counts, and a planned call finds the one it was planned with."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, Task] = {}
+        self._by_version: dict[tuple[str, str], Task] = {}
+        #: Task name -> version of its latest definition.
+        self.versions: dict[str, str] = {}
+
+    def register(self, task: Task) -> None:
+        """Register a task; one of the same name is replaced for what is planned from now on."""
+        name = task.name
+        self._latest[name] = task
+        self._by_version[name, task.version] = task
+        self.versions[name] = task.version
+
+    def find(self, name: str, version: str = "") -> Task | None:
+        """Return the task of that name and version; the latest of that name when the version is not known."""
+        return self._by_version.get((name, version)) or self._latest.get(name)
+
+    def missing(self, name: str) -> NotRegistered:
+        """Return the error for a name nobody registered, with the nearest one that is."""
+        near = difflib.get_close_matches(name, self._latest, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "define it with @task, or import the module that does"
+        return NotRegistered(name, hint)
+
+    def __getitem__(self, name: str) -> Task:
+        try:
+            return self._latest[name]
+        except KeyError:
+            raise self.missing(name) from None
+
+    def __setitem__(self, name: str, task: Task) -> None:
+        task.name = name  # type: ignore[misc]
+        self.register(task)
+
+    def __delitem__(self, name: str) -> None:
+        del self._latest[name]
+        self.versions.pop(name, None)
+
+    unregister = __delitem__
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._latest
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._latest)
+
+    def __len__(self) -> int:
+        return len(self._latest)

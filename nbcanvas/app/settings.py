@@ -1,0 +1,225 @@
+"""Settings: Celery's names, Celery's defaults where they make sense in a notebook.
+
+An unknown name is refused with a suggestion.  Names that only matter to brokers and workers of a cluster are
+accepted here, so that one configuration serves both.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any, Final
+
+from nbcanvas.errors import UnknownSetting
+
+__all__ = ["DEFAULTS", "Settings"]
+
+DAY: Final = 24 * 60 * 60
+
+#: Setting name -> default (Celery's guide, "Configuration and defaults").
+DEFAULTS: Final[dict[str, Any]] = {
+    # tasks
+    "task_always_eager": False,
+    "task_eager_propagates": False,
+    "task_store_eager_result": False,
+    "task_ignore_result": False,
+    "task_store_errors_even_if_ignored": False,
+    "task_track_started": False,
+    "task_acks_late": False,
+    "task_acks_on_failure_or_timeout": True,
+    "task_reject_on_worker_lost": False,
+    "task_time_limit": None,
+    "task_soft_time_limit": None,
+    "task_default_rate_limit": None,
+    "task_default_priority": None,
+    "task_inherit_parent_priority": False,
+    "task_default_queue": "celery",
+    "task_default_exchange": None,
+    "task_default_exchange_type": "direct",
+    "task_default_routing_key": None,
+    "task_queues": None,
+    "task_routes": None,
+    "task_queue_max_priority": None,
+    "task_create_missing_queues": True,
+    "task_default_delivery_mode": 2,
+    "task_serializer": "json",
+    "task_compression": None,
+    "task_protocol": 2,
+    "task_publish_retry": True,
+    "task_publish_retry_policy": {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2},
+    "task_remote_tracebacks": False,
+    "task_send_sent_event": False,
+    "task_allow_error_cb_on_chord_header": False,
+    "task_annotations": None,
+    # results
+    "result_backend": None,
+    "result_backend_transport_options": {},
+    "result_serializer": "json",
+    "result_accept_content": None,
+    "result_compression": None,
+    "result_extended": True,
+    "result_expires": DAY,
+    "result_failure_expires": None,
+    "result_chord_expires": None,
+    "result_chord_join_timeout": 3.0,
+    "result_chord_retry_interval": 1.0,
+    "result_chord_ordered": True,
+    "result_cache_max": -1,
+    "result_persistent": None,
+    # broker
+    "broker_url": None,
+    "broker_read_url": None,
+    "broker_write_url": None,
+    "broker_transport": None,
+    "broker_transport_options": {},
+    "broker_use_ssl": False,
+    "broker_pool_limit": 10,
+    "broker_connection_timeout": 4,
+    "broker_connection_retry": True,
+    "broker_connection_retry_on_startup": None,
+    "broker_connection_max_retries": 100,
+    "broker_heartbeat": 120,
+    "broker_heartbeat_checkrate": 3.0,
+    "broker_failover_strategy": None,
+    "broker_login_method": None,
+    "redis_backend_use_ssl": None,
+    "redis_max_connections": None,
+    "redis_socket_timeout": 120.0,
+    "redis_socket_connect_timeout": None,
+    "redis_socket_keepalive": False,
+    "redis_retry_on_timeout": False,
+    "redis_backend_health_check_interval": None,
+    "database_url": None,
+    "database_engine_options": None,
+    "database_short_lived_sessions": False,
+    "database_table_schemas": None,
+    "database_table_names": None,
+    # workers
+    "worker_concurrency": None,
+    "worker_pool": "threads",
+    "worker_prefetch_multiplier": 4,
+    "worker_max_tasks_per_child": None,
+    "worker_max_memory_per_child": None,
+    "worker_lost_wait": 10.0,
+    "worker_disable_rate_limits": False,
+    "worker_send_task_events": False,
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+    "worker_redirect_stdouts_level": "WARNING",
+    "worker_enable_remote_control": True,
+    "worker_proc_alive_timeout": 4.0,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_deduplicate_successful_tasks": False,
+    "worker_enable_soft_shutdown_on_idle": False,
+    "worker_soft_shutdown_timeout": 0.0,
+    "worker_state_db": None,
+    "worker_timer_precision": 1.0,
+    "worker_cancel_on_interrupt": False,
+    "event_queue_expires": 60.0,
+    "event_queue_ttl": 5.0,
+    "event_queue_prefix": "celeryev",
+    "event_exchange": "celeryev",
+    "event_serializer": "json",
+    "control_exchange": "celery",
+    "control_queue_ttl": 300.0,
+    "control_queue_expires": 10.0,
+    # everything else
+    "accept_content": ["json"],
+    "enable_utc": True,
+    "timezone": None,
+    "imports": (),
+    "include": (),
+    "security_key": None,
+    "security_key_password": None,
+    "security_certificate": None,
+    "security_cert_store": None,
+    "security_digest": "sha256",
+    "beat_schedule": {},
+    "beat_schedule_filename": "celerybeat-schedule",
+    "beat_scheduler": None,
+    "beat_max_loop_interval": 0,
+    "beat_sync_every": 0,
+    "beat_cron_starting_deadline": None,
+}
+
+#: Settings whose value may hold a password.
+SECRET: Final = frozenset({"broker_url", "broker_read_url", "broker_write_url", "result_backend", "database_url",
+                           "security_key_password"})
+
+
+class Settings(MutableMapping[str, Any]):
+    """The settings of one app, by attribute or by key.
+
+    Parameters
+    ----------
+    values
+        Settings that differ from the defaults.
+    changed
+        Called after each change.
+
+    Raises
+    ------
+    UnknownSetting
+        For a name that is not a setting, with the nearest one that is.
+    """
+
+    def __init__(self, values: Mapping[str, Any] | None = None, changed: Callable[[], None] = lambda: None) -> None:
+        object.__setattr__(self, "_values", {})
+        object.__setattr__(self, "_changed", changed)
+        self.update(values or {})
+
+    _values: dict[str, Any]
+    _changed: Callable[[], None]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except KeyError:
+            raise unknown(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __getitem__(self, name: str) -> Any:
+        values = self._values
+        return values[name] if name in values else DEFAULTS[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in DEFAULTS:
+            raise unknown(name)
+        self._values[name] = value
+        self._changed()
+
+    def __delitem__(self, name: str) -> None:
+        self._values.pop(name, None)
+        self._changed()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(DEFAULTS)
+
+    def __len__(self) -> int:
+        return len(DEFAULTS)
+
+    def __contains__(self, name: object) -> bool:
+        return name in DEFAULTS
+
+    def __dir__(self) -> list[str]:
+        return sorted(DEFAULTS)
+
+    def __repr__(self) -> str:
+        shown = {name: "********" if name in SECRET and value else value for name, value in self._values.items()}
+        return f"<Settings {shown}>"
+
+    def __reduce__(self) -> Any:
+        # Settings hold passwords; a pickled app or result names its app instead of carrying them.
+        msg = "settings do not travel: they may hold passwords"
+        raise TypeError(msg)
+
+
+def unknown(name: str) -> UnknownSetting:
+    """Return the error for a name that is not a setting."""
+    near = difflib.get_close_matches(str(name).lower(), DEFAULTS, 1, 0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else "; see nbcanvas.App().conf for the names"
+    return UnknownSetting(f"{name!r} is not a setting{hint}")

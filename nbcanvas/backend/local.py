@@ -1,0 +1,166 @@
+"""The backend inside the process: records in a dict, barriers as lists of slots."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from time import time
+
+from nbcanvas.plan.engine import Arrival
+from nbcanvas.plan.model import Exit, Join
+from nbcanvas.states import READY_STATES
+
+from .port import Record, Tree
+
+__all__ = ["LocalBackend"]
+
+_SWEEP_EVERY = 4096
+
+
+class LocalBackend:
+    """Results in memory, gone with the process.
+
+    Parameters
+    ----------
+    expires
+        Seconds after which a finished task's record may be dropped (Celery's ``result_expires``); None keeps all.
+    """
+
+    def __init__(self, expires: Callable[[], float | None] = lambda: None) -> None:
+        self._expires = expires
+        self._records: dict[str, Record] = {}
+        self._watchers: dict[str, tuple[Callable[[str, Record], None], ...]] = {}
+        # By identity: a frozen canvas that is run twice has two barriers of one id.
+        self._slots: dict[int, tuple[Join, list[tuple[Exit, str] | None], list[int]]] = {}
+        self._groups: dict[str, Tree] = {}
+        self._lock = threading.Lock()
+        self._stored = 0
+
+    def settle(self, task_id: str, record: Record) -> bool:
+        """Store how an attempt ended; False (and nothing stored) when that attempt, or a later one, was settled."""
+        # setdefault is atomic: of two deliveries of one message, one finds the other's record here.
+        if self._records.setdefault(task_id, record) is not record:
+            with self._lock:
+                old = self._records.get(task_id)
+                if old is not None and old.settled >= record.settled:
+                    return False
+                self._records[task_id] = record
+        if record.state in READY_STATES and self._watchers:
+            self._tell(task_id, record)
+        self._stored += 1
+        if not self._stored % _SWEEP_EVERY:
+            self._sweep()
+        return True
+
+    def update(self, task_id: str, record: Record) -> bool:
+        """Store a state on the way; False (and nothing stored) when the task has ended."""
+        with self._lock:
+            old = self._records.get(task_id)
+            if old is not None:
+                if old.state in READY_STATES:
+                    return False
+                record.settled = max(record.settled, old.settled)
+            self._records[task_id] = record
+        if record.state in READY_STATES:
+            self._tell(task_id, record)
+        return True
+
+    def _tell(self, task_id: str, record: Record) -> None:
+        with self._lock:
+            watchers = self._watchers.pop(task_id, ())
+        for on_end in watchers:
+            on_end(task_id, record)
+
+    def get(self, task_id: str) -> Record | None:
+        """Return what is known of a task, or None."""
+        return self._records.get(task_id)
+
+    def records(self) -> Mapping[str, Record]:
+        """Return every record, by id."""
+        return dict(self._records)
+
+    def forget(self, task_ids: Iterable[str]) -> None:
+        """Forget tasks."""
+        for task_id in task_ids:
+            self._records.pop(task_id, None)
+
+    def arrive(self, arrival: Arrival) -> list[tuple[Exit, str]] | None:
+        """Fill a slot; the call that fills the last one, and no other, gets every slot's exit and filler."""
+        slot, exit_, by = arrival
+        join = slot.join
+        with self._lock:
+            entry = self._slots.get(id(join))
+            if entry is None:
+                entry = self._slots[id(join)] = (join, [None] * join.size, [join.size])
+            _, slots, left = entry
+            if slots[slot.index] is not None:
+                return None
+            slots[slot.index] = (exit_, by)
+            left[0] -= 1
+            if left[0]:
+                return None
+            del self._slots[id(join)]
+        return [filled for filled in slots if filled is not None]
+
+    def watch(self, task_ids: Iterable[str], on_end: Callable[[str, Record], None]) -> Callable[[], None]:
+        """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""
+        records = self._records
+        ended: list[tuple[str, Record]] = []
+        mine: list[str] = []
+        with self._lock:
+            watchers = self._watchers
+            for task_id in task_ids:
+                record = records.get(task_id)
+                if record is not None and record.state in READY_STATES:
+                    ended.append((task_id, record))
+                    continue
+                watchers[task_id] = (*watchers.get(task_id, ()), on_end)
+                mine.append(task_id)
+        for task_id in mine:  # settled between the look and the registration
+            record = records.get(task_id)
+            if record is not None and record.state in READY_STATES:
+                self._tell(task_id, record)
+        for task_id, record in ended:
+            on_end(task_id, record)
+
+        def stop() -> None:
+            with self._lock:
+                for task_id in mine:
+                    left = tuple(w for w in watchers.get(task_id, ()) if w is not on_end)
+                    if left:
+                        watchers[task_id] = left
+                    else:
+                        watchers.pop(task_id, None)
+
+        return stop
+
+    def save_group(self, group_id: str, tree: Tree) -> None:
+        """Keep a group's result tree under its id."""
+        self._groups[group_id] = tree
+
+    def restore_group(self, group_id: str) -> Tree | None:
+        """Return a saved tree."""
+        return self._groups.get(group_id)
+
+    def delete_group(self, group_id: str) -> None:
+        """Forget a saved tree."""
+        self._groups.pop(group_id, None)
+
+    def joins(self) -> Mapping[str, tuple[Join, int]]:
+        """Return the barriers that wait, each with how many of its slots are filled."""
+        with self._lock:
+            return {join.id: (join, join.size - left[0]) for join, _, left in self._slots.values()}
+
+    def _sweep(self) -> None:
+        expires = self._expires()
+        if not expires:
+            return
+        before = time() - expires
+        with self._lock:
+            # Records are in the order of their storing, so the old ones stand first.
+            for task_id, record in list(self._records.items()):
+                if record.done is None:
+                    continue
+                if record.done > before:
+                    break
+                del self._records[task_id]

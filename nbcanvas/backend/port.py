@@ -1,0 +1,94 @@
+"""The backend port: records of tasks, slots of barriers, and waiting for either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from nbcanvas.plan.engine import Arrival
+from nbcanvas.plan.model import Call, Exit, Join, Payload
+
+__all__ = ["Backend", "Record", "Tree"]
+
+#: A result as plain data, Celery's ``as_tuple``: ``((id, parent), None)`` or ``((id, parent), [children])``.
+Tree = tuple[Any, Any]
+
+
+class Record:
+    """What is known of one task id.
+
+    Attributes
+    ----------
+    state
+        Its state's name.
+    payload
+        The value of a success, or the meta of a custom state; else None.
+    exc, traceback
+        The exception of a failure, a retry or a revocation, and its text.
+    children
+        What the task started, as result trees.
+    done
+        When it ended, in seconds since the epoch; None before that.
+    settled
+        The highest attempt whose transition was performed, or -1.
+    call
+        The frozen call; None for a record somebody stored by hand.
+    parent_id, retries, worker
+        Of the message that caused the record.
+    """
+
+    __slots__ = ("call", "children", "done", "exc", "parent_id", "payload", "retries", "settled", "state", "traceback",
+                 "worker")
+
+    def __init__(self, state: str, payload: Payload = None, exc: BaseException | None = None,
+                 traceback: str | None = None, children: Sequence[Tree] = (), done: float | None = None,
+                 settled: int = -1, call: Call | None = None, parent_id: str | None = None, retries: int = 0,
+                 worker: str | None = None) -> None:
+        self.state = state
+        self.payload = payload
+        self.exc = exc
+        self.traceback = traceback
+        self.children = children
+        self.done = done
+        self.settled = settled
+        self.call = call
+        self.parent_id = parent_id
+        self.retries = retries
+        self.worker = worker
+
+    def __repr__(self) -> str:
+        return f"Record({self.state})"
+
+
+class Backend(Protocol):
+    """Where results are kept."""
+
+    def settle(self, task_id: str, record: Record) -> bool:
+        """Store how an attempt ended; False (and nothing stored) when that attempt, or a later one, was settled."""
+
+    def update(self, task_id: str, record: Record) -> bool:
+        """Store a state on the way; False (and nothing stored) when the task has ended."""
+
+    def get(self, task_id: str) -> Record | None:
+        """Return what is known of a task, or None."""
+
+    def forget(self, task_ids: Iterable[str]) -> None:
+        """Forget tasks."""
+
+    def arrive(self, arrival: Arrival) -> list[tuple[Exit, str]] | None:
+        """Fill a slot; the call that fills the last one, and no other, gets every slot's exit and filler."""
+
+    def watch(self, task_ids: Iterable[str], on_end: Callable[[str, Record], None]) -> Callable[[], None]:
+        """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""
+
+    def save_group(self, group_id: str, tree: Tree) -> None:
+        """Keep a group's result tree under its id."""
+
+    def restore_group(self, group_id: str) -> Tree | None:
+        """Return a saved tree."""
+
+    def delete_group(self, group_id: str) -> None:
+        """Forget a saved tree."""
+
+    def joins(self) -> Mapping[str, tuple[Join, int]]:
+        """Return the barriers that wait, each with how many of its slots are filled."""

@@ -1,0 +1,1 @@
+"""Where messages wait: the port, and its adapters."""

@@ -1,0 +1,41 @@
+"""The broker port: few verbs over plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from nbcanvas.plan.model import Message
+
+__all__ = ["Broker", "Route"]
+
+#: Says which queue a message belongs to, and its priority (0 to 9, 0 is served first, as on Redis).
+Route = Callable[[Message], tuple[str, int]]
+
+
+class Broker(Protocol):
+    """Where messages wait for a worker."""
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Make `messages` available, each not before it is due."""
+
+    def get(self, timeout: float | None = None) -> Message | None:
+        """Return the next message that is due; None when `timeout` seconds have passed, or after `close`."""
+
+    def withdraw(self, matches: Callable[[Message], bool]) -> list[Message]:
+        """Take back and return every waiting message that `matches`."""
+
+    def purge(self, queues: Iterable[str] | None = None) -> int:
+        """Drop every waiting message (of `queues`) and return how many there were."""
+
+    def depth(self) -> dict[str, int]:
+        """Return how many messages wait in each queue, those not yet due included."""
+
+    def waiting(self) -> list[Message]:
+        """Return what waits, those not yet due included; for questions, not for work."""
+
+    def wake(self) -> None:
+        """Let every `get` that waits now return None."""
+
+    def close(self) -> None:
+        """Let every `get` return None."""

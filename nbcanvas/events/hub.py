@@ -1,0 +1,38 @@
+"""Who hears which events: a feed for each run, found by the run's root id."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from .event import Event
+
+__all__ = ["Feed", "Hub"]
+
+#: Takes one event; called from any thread, must not block.
+Feed = Callable[[Event], None]
+
+
+class Hub:
+    """Hands each event to the feed of the run it belongs to.
+
+    Thread-safe by construction: the map of feeds is replaced, never changed while it is read, and a feed is the
+    ``append`` of a deque.
+    """
+
+    def __init__(self) -> None:
+        self._feeds: dict[str, Feed] = {}
+
+    def open(self, root_id: str) -> deque[Event]:
+        """Open the feed of a run and return the deque its events will come into."""
+        events: deque[Event] = deque()
+        self._feeds[root_id] = events.append
+        return events
+
+    def close(self, root_id: str) -> None:
+        """Forget the feed of a run; its later events are heard by nobody."""
+        self._feeds.pop(root_id, None)
+
+    def feed(self, root_id: str) -> Feed | None:
+        """Return the feed of a run, or None when nobody listens."""
+        return self._feeds.get(root_id)

@@ -1,0 +1,121 @@
+"""What of a canvas is drawn: big groups fold, long chains are cut, so that a picture stays small.
+
+A *bundle* is a list of nodes of one shape (the same tasks in the same arrangement) that are drawn once: the members
+of a group of ten thousand equal chains are one bundle of chains, its first steps one bundle of calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from nbcanvas.plan import Call, Chain, Fan, Node, calls_of
+
+__all__ = ["BUDGET", "Bundle", "Folding", "More", "ends_of"]
+
+#: About how many boxes a picture has at most.
+BUDGET: Final = 160
+#: A group of more members than this is folded, whatever the budget.
+UNFOLDED: Final = 24
+#: More shapes in a group, or steps in a chain, than this are not drawn apart.
+SHAPES, STEPS = 12, 14
+
+#: Nodes of one shape.
+Bundle = Sequence[Node]
+
+
+class More(NamedTuple):
+    """Nodes of several shapes that are not drawn apart.
+
+    Attributes
+    ----------
+    nodes
+        The nodes.
+    label
+        What to say instead.
+    """
+
+    nodes: Sequence[Node]
+    label: str
+
+
+class Folding:
+    """Says what is drawn of a canvas.
+
+    Parameters
+    ----------
+    root
+        The canvas.
+    """
+
+    def __init__(self, root: Node) -> None:
+        self._shape, self._size = _shapes(root)
+
+    def calls(self, bundle: Bundle) -> int:
+        """Return how many calls a bundle has, without their links."""
+        return sum(self._size[id(node)] for node in bundle)
+
+    def members(self, fans: Sequence[Fan], budget: int) -> list[Bundle | More]:
+        """Return what is drawn of the members of fans of one shape: one by one when they are few, else by shape."""
+        members = [member for fan in fans for member in fan.members]
+        if len(fans) == 1 and len(members) <= UNFOLDED and self._size[id(fans[0])] <= budget:
+            return [(member,) for member in members]
+        shapes: dict[int, list[Node]] = {}
+        for member in members:
+            shapes.setdefault(self._shape[id(member)], []).append(member)
+        found: list[Bundle | More] = list(shapes.values())
+        most = max(min(SHAPES, budget), 1)
+        if len(found) > most:
+            rest = [node for bundle in list(shapes.values())[most - 1:] for node in bundle]
+            found[most - 1:] = [More(rest, f"{len(rest)} more" if most > 1 else f"{len(rest)} side by side")]
+        return found
+
+    def steps(self, chains: Sequence[Chain], budget: int) -> list[Bundle | More]:
+        """Return what is drawn of the steps of chains of one shape: the first and the last, when there are many."""
+        count = len(chains[0].steps)
+        most = max(min(STEPS, budget), 1)
+        if count <= most:
+            return [[chain.steps[place] for chain in chains] for place in range(count)]
+        head, tail = most // 2, (most - 1) // 2
+        middle = [step for chain in chains for step in chain.steps[head:count - tail]]
+        found: list[Bundle | More] = [[chain.steps[place] for chain in chains] for place in range(head)]
+        found.append(More(middle, f"{count - head - tail} more steps" if most > 1 else f"{count} steps"))
+        return found + [[chain.steps[place] for chain in chains] for place in range(count - tail, count)]
+
+
+def _shapes(root: Node) -> tuple[dict[int, int], dict[int, int]]:
+    """Number the shapes below `root`, and count the calls: both by the node's identity."""
+    numbers: dict[tuple[object, ...], int] = {}
+    shape: dict[int, int] = {}
+    size: dict[int, int] = {}
+    todo: list[tuple[Node, bool]] = [(root, False)]
+    while todo:
+        node, below_done = todo.pop()
+        if isinstance(node, Call):
+            hanging = tuple(call.task for n in (*node.links, *node.errbacks) for call in calls_of(n))
+            shape[id(node)] = numbers.setdefault((node.task, *hanging), len(numbers))
+            size[id(node)] = 1
+            continue
+        below: Sequence[Node] = node.steps if isinstance(node, Chain) else node.members
+        if not below_done:
+            todo.append((node, True))
+            todo += [(n, False) for n in below]
+            continue
+        runs = tuple((number, sum(1 for _ in run)) for number, run in groupby(shape[id(n)] for n in below))
+        shape[id(node)] = numbers.setdefault((type(node), runs), len(numbers))
+        size[id(node)] = sum(size[id(n)] for n in below)
+    return shape, size
+
+
+def ends_of(node: Node) -> Iterator[Call]:
+    """Yield the calls whose values leave a node."""
+    todo = [node]
+    while todo:
+        found = todo.pop()
+        if isinstance(found, Call):
+            yield found
+        elif isinstance(found, Chain):
+            todo.append(found.steps[-1])
+        else:
+            todo += reversed(found.members)

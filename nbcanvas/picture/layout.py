@@ -1,0 +1,298 @@
+"""Where everything of a canvas stands: boxes, frames, barriers and edges, in pixels.  Nothing is drawn here.
+
+A canvas is series-parallel, so a layout is one small recursion: a chain puts its steps side by side, a fan puts its
+members below each other between two buses.  Its depth is bounded, because each level shares its budget of boxes
+(`nbcanvas.picture.folding`) among its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Final
+
+from nbcanvas.plan import Call, Chain, Fan, Node, calls_of
+
+from .folding import BUDGET, Bundle, Folding, More, ends_of
+from .markup import cut, names, number
+
+__all__ = ["Barrier", "Box", "Edge", "Frame", "Layout", "layout"]
+
+CHAR: Final = 6.7
+HEIGHT, TALL = 30.0, 46.0
+GAP, ROW_GAP, BUS, NOTE = 30.0, 10.0, 16.0, 15.0
+WIDTH: Final = 880.0
+COLUMN: Final = 12
+
+
+@dataclass(slots=True)
+class Box:
+    """Calls that are drawn as one.
+
+    Attributes
+    ----------
+    x, y, width, height
+        Where.
+    label
+        What stands in it, ``add ×100``.
+    calls
+        The calls it stands for.
+    kind
+        ``"call"`` for one, ``"fold"`` for many of one task, ``"more"`` for what is not drawn apart.
+    note
+        What hangs on it, in words; below the box.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    label: str
+    calls: Sequence[Call]
+    kind: str
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Frame:
+    """A rectangle around members that are drawn in a grid, or once for all of them."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    label: str
+
+
+@dataclass(slots=True)
+class Barrier:
+    """Where a group's values come together; `ends` are the calls they come from."""
+
+    x: float
+    y: float
+    height: float
+    ends: Sequence[Call]
+
+
+@dataclass(slots=True)
+class Edge:
+    """A line through `points`; with a head when `arrow`."""
+
+    points: Sequence[tuple[float, float]]
+    arrow: bool = False
+
+
+@dataclass(slots=True)
+class Layout:
+    """A picture's geometry.  Lines enter at its left and leave at its right side, both at height `port`."""
+
+    width: float = 0.0
+    height: float = 0.0
+    port: float = 0.0
+    boxes: list[Box] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    barriers: list[Barrier] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+
+    def put(self, other: Layout, x: float, y: float) -> None:
+        """Put what `other` holds here, moved by `x` and `y`."""
+        for thing in (*other.boxes, *other.frames, *other.barriers):
+            thing.x += x
+            thing.y += y
+        for edge in other.edges:
+            edge.points = [(px + x, py + y) for px, py in edge.points]
+        self.boxes += other.boxes
+        self.frames += other.frames
+        self.barriers += other.barriers
+        self.edges += other.edges
+
+
+def layout(root: Node, budget: int = BUDGET) -> Layout:
+    """Lay out a frozen canvas.
+
+    Parameters
+    ----------
+    root
+        The canvas.
+    budget
+        About how many boxes to draw; what is beyond folds.
+    """
+    return _Builder(root).node([root], budget, top=True)
+
+
+class _Builder:
+    def __init__(self, root: Node) -> None:
+        self.folding = Folding(root)
+        self.names = names({call.task for call in _with_links(root)})
+
+    def part(self, part: Bundle | More, budget: int) -> Layout:
+        if isinstance(part, More):
+            return self.more(part)
+        return self.node(part, budget)
+
+    def node(self, bundle: Bundle, budget: int, *, top: bool = False) -> Layout:
+        first = bundle[0]
+        if isinstance(first, Call):
+            return self.call([node for node in bundle if isinstance(node, Call)])
+        if budget <= 1:
+            count = self.folding.calls(bundle)
+            return self.more(More(bundle, f"{number(count)} task" + "s" * (count != 1)))
+        if isinstance(first, Chain):
+            return self.chain([node for node in bundle if isinstance(node, Chain)], budget, top=top)
+        return self.fan([node for node in bundle if isinstance(node, Fan)], budget, barrier=False)
+
+    # -- one box ----------------------------------------------------------------------------------------------------
+
+    def call(self, calls: Sequence[Call]) -> Layout:
+        name = cut(self.names[calls[0].task], 26)
+        label = name if len(calls) == 1 else f"{name} ×{number(len(calls))}"
+        return self.box(label, calls, "call" if len(calls) == 1 else "fold", self.note(calls[0]))
+
+    def more(self, more: More) -> Layout:
+        calls = [call for node in more.nodes for call in calls_of(node)]
+        return self.box(cut(more.label, 30), calls, "more", "")
+
+    def note(self, call: Call) -> str:
+        said = [f"{what} {', '.join(dict.fromkeys(self.names[c.task] for n in hanging for c in calls_of(n)))}"
+                for what, hanging in (("↳", call.links), ("on error:", call.errbacks)) if hanging]
+        return cut(" · ".join(said), 34)
+
+    @staticmethod
+    def box(label: str, calls: Sequence[Call], kind: str, note: str) -> Layout:
+        width = max(len(label) * CHAR + 42, len(note) * 5.6, 78.0 if kind == "call" else 124.0)
+        height = HEIGHT if kind == "call" else TALL
+        below = NOTE if note else 0.0
+        return Layout(width, height + 2 * below, height / 2 + below,
+                      boxes=[Box(0.0, below, width, height, label, calls, kind, note)])
+
+    # -- one after the other ----------------------------------------------------------------------------------------
+
+    def chain(self, chains: Sequence[Chain], budget: int, *, top: bool) -> Layout:
+        parts = self.folding.steps(chains, budget)
+        share = budget // len(parts)
+        drawn = []
+        for place, part in enumerate(parts):
+            if place < len(parts) - 1 and not isinstance(part, More) and isinstance(part[0], Fan) and share > 1:
+                drawn.append(self.fan([node for node in part if isinstance(node, Fan)], share, barrier=True))
+            else:
+                drawn.append(self.part(part, share))
+        lines = _lines(drawn) if top else [drawn]
+        made = Layout()
+        y = x = 0.0
+        exits: list[tuple[float, float]] = []
+        for line in lines:
+            port = max(one.port for one in line)
+            x = 0.0 if len(lines) == 1 else BUS
+            for place, one in enumerate(line):
+                if place:
+                    made.edges.append(Edge([(x, y + port), (x + GAP, y + port)], arrow=True))
+                    x += GAP
+                elif exits:  # from the end of the line above, round to the beginning of this one
+                    (ex, ey), middle = exits[-1], y - ROW_GAP
+                    made.edges.append(Edge([(ex, ey), (ex + BUS, ey), (ex + BUS, middle), (0.0, middle),
+                                            (0.0, y + port), (x, y + port)], arrow=True))
+                made.put(one, x, y + port - one.port)
+                x += one.width
+            exits.append((x, y + port))
+            made.width = max(made.width, x + (0.0 if len(lines) == 1 else BUS))
+            made.height = y + port + max(one.height - one.port for one in line)
+            if len(exits) == 1:
+                made.port = port
+            y = made.height + 3 * ROW_GAP
+        return made
+
+    # -- side by side -----------------------------------------------------------------------------------------------
+
+    def fan(self, fans: Sequence[Fan], budget: int, *, barrier: bool) -> Layout:
+        parts = self.folding.members(fans, budget)
+        ends = [end for fan in fans for end in ends_of(fan)] if barrier else []
+        if not parts:
+            return self.box("empty group", (), "more", "")
+        share = max(budget // len(parts), 1)
+        drawn = [self.part(part, share) for part in parts]
+        if len(drawn) > COLUMN:
+            inner, bus = _grid(drawn), False
+        elif len(drawn) > 1:
+            inner, bus = _column(drawn), True
+        else:
+            inner, bus = drawn[0], False
+        made = Layout()
+        members = sum(len(fan.members) for fan in fans)
+        framed = not bus and not (len(inner.boxes) == 1 and inner.boxes[0].kind != "call")
+        pad = BUS if framed and members > 1 else 0.0
+        made.put(inner, pad, 1.6 * pad)
+        made.width, made.height, made.port = inner.width + 2 * pad, inner.height + 2.6 * pad, inner.port + 1.6 * pad
+        if pad:
+            made.frames.append(Frame(0.0, 0.0, made.width, made.height, f"group ×{number(members)}"))
+        if barrier:
+            _barrier(made, ends, bus=bus)
+        return made
+
+
+def _with_links(root: Node) -> Iterable[Call]:
+    todo: list[Node] = [root]
+    while todo:
+        node = todo.pop()
+        for call in calls_of(node):
+            yield call
+            todo += (*call.links, *call.errbacks)
+
+
+def _lines(drawn: Sequence[Layout]) -> list[list[Layout]]:
+    """Break a long row of pieces into lines."""
+    if sum(one.width + GAP for one in drawn) - GAP <= WIDTH:
+        return [list(drawn)]
+    lines: list[list[Layout]] = []
+    left = 0.0
+    for one in drawn:
+        if not lines or one.width > left:
+            lines.append([])
+            left = WIDTH - 2 * BUS
+        lines[-1].append(one)
+        left -= one.width + GAP
+    return lines
+
+
+def _column(drawn: Sequence[Layout]) -> Layout:
+    """Put pieces below each other, between two buses that keep the number of lines linear."""
+    made = Layout()
+    inside = max(one.width for one in drawn)
+    ports = []
+    y = 0.0
+    for one in drawn:
+        made.put(one, BUS, y)
+        ports.append(y + one.port)
+        made.edges.append(Edge([(0.0, ports[-1]), (BUS, ports[-1])]))
+        made.edges.append(Edge([(BUS + one.width, ports[-1]), (2 * BUS + inside, ports[-1])]))
+        y += one.height + ROW_GAP
+    made.width, made.height, made.port = inside + 2 * BUS, y - ROW_GAP, (ports[0] + ports[-1]) / 2
+    made.edges += [Edge([(x, ports[0]), (x, ports[-1])]) for x in (0.0, made.width)]
+    return made
+
+
+def _grid(drawn: Sequence[Layout]) -> Layout:
+    """Put pieces into columns of equal width; the frame around them has the lines."""
+    made = Layout()
+    columns = ceil(len(drawn) / COLUMN)
+    wide = max(one.width for one in drawn)
+    columns = max(columns, min(int((WIDTH * 0.6) // (wide + ROW_GAP)), ceil(len(drawn) ** 0.5)))
+    y = 0.0
+    for start in range(0, len(drawn), columns):
+        row = drawn[start:start + columns]
+        for place, one in enumerate(row):
+            made.put(one, place * (wide + ROW_GAP), y)
+        y += max(one.height for one in row) + ROW_GAP
+    made.width, made.height = columns * (wide + ROW_GAP) - ROW_GAP, y - ROW_GAP
+    made.port = made.height / 2
+    return made
+
+
+def _barrier(made: Layout, ends: Sequence[Call], *, bus: bool) -> None:
+    """Put a barrier at a fan's right side, and room for what it says below."""
+    if not bus:
+        made.edges.append(Edge([(made.width, made.port), (made.width + BUS, made.port)]))
+        made.width += BUS
+    top = min(made.port - HEIGHT / 2, 0.0) if bus and made.height < HEIGHT else 0.0
+    made.barriers.append(Barrier(made.width, top, made.height - top, ends))
+    made.height += NOTE + 3

@@ -1,0 +1,1 @@
+"""The wire: how values, and later messages, results and events, look when they travel."""

@@ -1,0 +1,204 @@
+"""The running task's context: what ``self.request`` shows (Celery's guide, "Task Request")."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from nbcanvas.plan.model import Call, Message, Next, Slot
+
+__all__ = ["Context", "current", "running"]
+
+
+class Context:
+    """One execution of a task, as the task sees it.
+
+    Parameters
+    ----------
+    message
+        The message that is worked on; None for a task that was called like a function.
+    args, kwargs
+        The arguments of this execution.
+    hostname
+        The worker slot's name.
+    is_eager
+        Whether ``apply`` runs it.
+    queue
+        The queue the message came from.
+    """
+
+    __slots__ = ("__dict__", "_queue", "args", "children", "hostname", "is_eager", "kwargs", "message", "task")
+
+    def __init__(self, message: Message | None = None, task: str = "", args: tuple[Any, ...] = (),
+                 kwargs: Mapping[str, Any] | None = None, hostname: str | None = None, *, is_eager: bool = False,
+                 queue: str = "") -> None:
+        self.message = message
+        self.task = task
+        self.args = args
+        self.kwargs = kwargs or {}
+        self.hostname = hostname
+        self.is_eager = is_eager
+        self.children: list[Any] = []
+        self._queue = queue
+
+    def __repr__(self) -> str:
+        return f"<Context: {self.task}[{self.id}]>"
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return an attribute, or `default`."""
+        return getattr(self, key, default)
+
+    @property
+    def called_directly(self) -> bool:
+        """Whether the task was called like a function, with no message."""
+        return self.message is None
+
+    @property
+    def _call(self) -> Call | None:
+        return None if self.message is None else self.message.call
+
+    @property
+    def id(self) -> str | None:
+        """The task id."""
+        return None if self.message is None else self.message.call.id
+
+    correlation_id = id
+    task_id = id
+
+    @property
+    def root_id(self) -> str | None:
+        """The id of the run's first task."""
+        return None if self.message is None else self.message.root_id
+
+    @property
+    def parent_id(self) -> str | None:
+        """The id of the task that sent this one."""
+        return None if self.message is None else self.message.parent_id
+
+    @property
+    def retries(self) -> int:
+        """How many times it was retried before."""
+        return 0 if self.message is None else self.message.retries
+
+    @property
+    def group(self) -> str | None:
+        """The id of the group or chord it counts for."""
+        return None if self.message is None else self.message.call.group_id
+
+    @property
+    def group_index(self) -> int | None:
+        """Its place in that group."""
+        return None if self.message is None else self.message.call.index
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The execution options it was sent with."""
+        return {} if self.message is None else self.message.call.options
+
+    @property
+    def stamps(self) -> Mapping[str, Any]:
+        """Its stamps, each a list of values as Celery shows them."""
+        stamps = None if self.message is None else self.message.call.stamps
+        return {name: value if isinstance(value, list | tuple | set) else [value]
+                for name, value in (stamps or {}).items()}
+
+    @property
+    def stamped_headers(self) -> list[str]:
+        """The names of its stamps."""
+        return list(self.stamps)
+
+    @property
+    def headers(self) -> Mapping[str, Any] | None:
+        """Custom headers (the ``headers`` option)."""
+        return self.options.get("headers")
+
+    @property
+    def replaced_task_nesting(self) -> int:
+        """How many times the task was replaced before."""
+        return 0 if self.message is None else self.message.call.nesting
+
+    @property
+    def eta(self) -> str | None:
+        """Not before this time, ISO 8601 in UTC."""
+        return _iso(None if self.message is None else self.message.due)
+
+    @property
+    def expires(self) -> str | None:
+        """Not after this time, ISO 8601 in UTC."""
+        return _iso(None if self.message is None else self.message.expires)
+
+    @property
+    def timelimit(self) -> list[Any]:
+        """The hard and the soft time limit in seconds, hard first (protocol 2, header ``timelimit``)."""
+        return [self.options.get("time_limit"), self.options.get("soft_time_limit")]
+
+    @property
+    def ignore_result(self) -> bool:
+        """Whether the result is not to be kept."""
+        return bool(self.options.get("ignore_result"))
+
+    @property
+    def callbacks(self) -> list[Any] | None:
+        """What is linked to the task, frozen."""
+        return (list(self.message.call.links) or None) if self.message is not None else None
+
+    @property
+    def errbacks(self) -> list[Any] | None:
+        """The errbacks linked to the task, frozen."""
+        return (list(self.message.call.errbacks) or None) if self.message is not None else None
+
+    @property
+    def chain(self) -> list[Any] | None:
+        """The steps that follow, last one first as on the wire; None when there are none."""
+        then = None if self.message is None else self.message.then
+        return list(reversed(then.chain.steps[then.position:])) if isinstance(then, Next) else None
+
+    @property
+    def chord(self) -> Any:
+        """What waits for the group this task counts for; None when nothing does."""
+        then = None if self.message is None else self.message.then
+        return then.join.then if isinstance(then, Slot) else None
+
+    @property
+    def delivery_info(self) -> dict[str, Any]:
+        """Where the message came from."""
+        return {"exchange": "", "routing_key": self._queue, "priority": self.options.get("priority"),
+                "redelivered": False, "is_eager": self.is_eager}
+
+    @property
+    def reply_to(self) -> str | None:
+        """Nobody: in one process no reply queue is needed."""
+        return None
+
+    @property
+    def origin(self) -> str | None:
+        """The sender's name."""
+        return self.hostname
+
+    @property
+    def utc(self) -> bool:
+        """Times are UTC."""
+        return True
+
+
+def _iso(moment: float | None) -> str | None:
+    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()
+
+
+class _Running(threading.local):
+    """Per thread: the executions under way, innermost last, each with its task."""
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[Any, Context]] = []
+
+
+#: The executions under way in this thread.
+running = _Running()
+
+
+def current() -> tuple[Any, Context] | None:
+    """Return the innermost running (task, context) of this thread, or None."""
+    stack = running.stack
+    return stack[-1] if stack else None

@@ -1,0 +1,1054 @@
+"""Result handles: ask for a state, wait for a value (Celery's guide: "Result API", "Group Results", "Graphs").
+
+A handle holds an id and where to ask; it can be made from the id alone, at any time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import IO, Any
+
+from nbcanvas import states
+from nbcanvas.backend.port import Backend, Record, Tree
+from nbcanvas.canvas.host import current_host
+from nbcanvas.errors import IncompleteStream, TimeoutError
+from nbcanvas.plan.model import Call, Chain, Fan, Node
+from nbcanvas.protocol.payload import unpack, unpack_args
+from nbcanvas.request import running
+
+__all__ = [
+    "AsyncResult", "DependencyGraph", "EagerResult", "GroupResult", "ResultSet", "allow_join_result", "result_from_tuple",
+    "result_of",
+]
+
+Callback = Callable[[str, Any], None]
+
+
+class _Joining(threading.local):
+    allowed = False
+
+
+_joining = _Joining()
+
+
+@contextmanager
+def allow_join_result() -> Generator[None]:
+    """Allow waiting for results inside a task, in this block (it may take a worker slot that the result needs)."""
+    before, _joining.allowed = _joining.allowed, True
+    try:
+        yield
+    finally:
+        _joining.allowed = before
+
+
+def _refuse_to_block() -> None:
+    if _joining.allowed or not running.stack:
+        return
+    _, context = running.stack[-1]
+    if not context.called_directly and not context.is_eager:
+        msg = ("Never call result.get() within a task! It can wait for ever for a worker slot that this task holds. "
+               "Chain the tasks instead, or use allow_join_result() if you must.")
+        raise RuntimeError(msg)
+
+
+class Latch:
+    """Waits until a number of tasks have ended; set from any thread, interruptible in the main one.
+
+    Parameters
+    ----------
+    count
+        How many ends to wait for.
+    stops
+        Set the latch at once when this says so of a record (a failure, when it is to be raised at once).
+    """
+
+    def __init__(self, count: int, stops: Callable[[Record], bool] | None = None) -> None:
+        self._left = count
+        self._stops = stops
+        self._gate = threading.Lock()
+        self._gate.acquire()
+        self._open = False
+        self._counting = threading.Lock()
+        if not count:
+            self._set()
+
+    def __call__(self, task_id: str, record: Record) -> None:
+        """Count one end (what `Backend.watch` calls)."""
+        with self._counting:
+            self._left -= 1
+            done = self._left <= 0
+        if done or (self._stops is not None and self._stops(record)):
+            self._set()
+
+    def is_set(self) -> bool:
+        """Say whether it is set."""
+        return self._open
+
+    def _set(self) -> None:
+        with self._counting:
+            if self._open:
+                return
+            self._open = True
+        self._gate.release()
+
+    def wait(self, timeout: float | None = None, interval: float = 0.5,
+             on_interval: Callable[[], Any] | None = None) -> bool:
+        """Return True once set, False after `timeout` seconds; calls `on_interval` each `interval` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._open:
+            left = -1.0 if until is None else until - time.monotonic()
+            if until is not None and left <= 0:
+                return False
+            step = left if on_interval is None else (interval if left < 0 else min(interval, left))
+            if self._gate.acquire(timeout=step):
+                self._gate.release()
+                return True
+            if on_interval is not None:
+                on_interval()
+        return True
+
+
+class AsyncResult:
+    """The result of one task, by id.
+
+    Parameters
+    ----------
+    id
+        The task id.
+    backend
+        Where to ask; the app's backend by default.
+    task_name
+        Accepted for compatibility.
+    app
+        The app; the current one by default.
+    parent
+        The result of what came before it in a chain or a chord.
+    """
+
+    __slots__ = ("__weakref__", "_app", "_backend", "_value", "id", "parent")
+
+    TimeoutError = TimeoutError
+
+    def __init__(self, id: str, backend: Backend | None = None, task_name: str | None = None,  # noqa: A002
+                 app: Any = None, parent: AsyncResult | GroupResult | None = None) -> None:
+        if id is None:
+            msg = f"AsyncResult requires a valid id, not {type(id).__name__}"
+            raise ValueError(msg)
+        self.id = id
+        self._app = app
+        self._backend = backend
+        self.parent = parent
+        self._value: tuple[Any] | None = None
+
+    # -- what it is -------------------------------------------------------------------------------------------
+
+    @property
+    def app(self) -> Any:
+        """The app."""
+        return self._app if self._app is not None else current_host()
+
+    @property
+    def backend(self) -> Backend:
+        """Where it asks."""
+        backend: Backend = self._backend if self._backend is not None else self.app.backend
+        return backend
+
+    @property
+    def task_id(self) -> str:
+        """The id (Celery's other name for it)."""
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.id}>"
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, AsyncResult):
+            return other.id == self.id
+        return other == self.id if isinstance(other, str) else NotImplemented
+
+    def __reduce__(self) -> Any:
+        return result_from_tuple, (self.as_tuple(),)
+
+    def as_tuple(self) -> Tree:
+        """Return it as plain data: ``((id, parent), None)``."""
+        return (self.id, self.parent.as_tuple() if self.parent is not None else None), None
+
+    def as_list(self) -> list[str]:
+        """Return the ids from this result up to the first parent."""
+        found: list[str] = []
+        node: Any = self
+        while node is not None:
+            found.append(node.id)
+            node = node.parent
+        return found
+
+    # -- states -----------------------------------------------------------------------------------------------
+
+    def _record(self) -> Record | None:
+        return self.backend.get(self.id)
+
+    @property
+    def state(self) -> str:
+        """PENDING (or unknown), STARTED, RETRY, FAILURE, SUCCESS, REVOKED ... (the guide, "Task States")."""
+        record = self._record()
+        return record.state if record is not None else states.PENDING
+
+    status = state
+
+    def ready(self) -> bool:
+        """Say whether the task has ended."""
+        return self.state in states.READY_STATES
+
+    def successful(self) -> bool:
+        """Say whether the task has ended with a value."""
+        return self.state == states.SUCCESS
+
+    def failed(self) -> bool:
+        """Say whether the task has failed."""
+        return self.state == states.FAILURE
+
+    def exists(self) -> bool:
+        """Say whether anything is known of the id."""
+        return self._record() is not None
+
+    @property
+    def result(self) -> Any:
+        """The value; the exception when it failed; the meta of a custom state; None when nothing is known yet."""
+        record = self._record()
+        if record is None:
+            return None
+        if record.exc is not None:
+            return record.exc
+        return self._load(record)
+
+    info = result
+
+    def _load(self, record: Record) -> Any:
+        if record.state != states.SUCCESS:
+            return unpack(record.payload)
+        if self._value is None:
+            self._value = (unpack(record.payload),)
+        return self._value[0]
+
+    @property
+    def traceback(self) -> str | None:
+        """The text of the traceback of a failed task."""
+        record = self._record()
+        return record.traceback if record is not None else None
+
+    @property
+    def children(self) -> list[AsyncResult | GroupResult] | None:
+        """The results of what the task started (callbacks, the next step, what it delayed); None before it ended."""
+        record = self._record()
+        if record is None or record.done is None:
+            return None
+        return [_child(child, self._app) for child in record.children]
+
+    @property
+    def date_done(self) -> datetime | None:
+        """When it ended, in UTC."""
+        record = self._record()
+        return None if record is None or record.done is None else datetime.fromtimestamp(record.done, UTC)
+
+    def _of_call(self, read: Callable[[Record], Any]) -> Any:
+        record = self._record()
+        return None if record is None or record.call is None else read(record)
+
+    @property
+    def name(self) -> str | None:
+        """The task's name (as with ``result_extended``, which is always on here)."""
+        found: str | None = self._of_call(lambda r: r.call.task if r.call else None)
+        return found
+
+    @property
+    def args(self) -> Any:
+        """The call's own positional arguments."""
+        return self._of_call(lambda r: unpack_args(r.call.payload)[0] if r.call else None)
+
+    @property
+    def kwargs(self) -> Any:
+        """The call's keyword arguments."""
+        return self._of_call(lambda r: unpack_args(r.call.payload)[1] if r.call else None)
+
+    @property
+    def worker(self) -> str | None:
+        """The worker slot that ran it."""
+        record = self._record()
+        return None if record is None else record.worker
+
+    @property
+    def retries(self) -> int | None:
+        """How often it was retried."""
+        record = self._record()
+        return None if record is None else record.retries
+
+    @property
+    def queue(self) -> str | None:
+        """The queue it was sent to."""
+        found: str | None = self._of_call(lambda r: self.app.queue_of(r.call))
+        return found
+
+    def _get_task_meta(self) -> Mapping[str, Any]:
+        """Return the result document with Celery's keys, stamps included."""
+        record = self._record()
+        if record is None:
+            return {"status": states.PENDING, "result": None}
+        meta: dict[str, Any] = {
+            "task_id": self.id, "status": record.state, "result": self.result, "traceback": record.traceback,
+            "children": self.children or [], "date_done": self.date_done, "parent_id": record.parent_id,
+            "name": self.name, "args": self.args, "kwargs": self.kwargs, "worker": record.worker,
+            "retries": record.retries, "queue": self.queue,
+        }
+        if record.call is not None:
+            meta["group_id"] = record.call.group_id
+            if record.call.stamps:
+                meta["stamped_headers"] = list(record.call.stamps)
+                meta |= {k: list(v) if isinstance(v, list | tuple | set | frozenset) else [v]
+                         for k, v in record.call.stamps.items()}
+        return meta
+
+    # -- waiting ----------------------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5, no_ack: bool = True,
+            follow_parents: bool = True, callback: Callback | None = None,
+            on_message: Callable[[Any], Any] | None = None, on_interval: Callable[[], Any] | None = None,
+            disable_sync_subtasks: bool = True, EXCEPTION_STATES: frozenset[str] = states.EXCEPTION_STATES,  # noqa: N803
+            PROPAGATE_STATES: frozenset[str] = states.PROPAGATE_STATES) -> Any:  # noqa: N803
+        """Wait until the task has ended, and return its value.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait at most.
+        propagate
+            Raise the task's exception; with False return it.
+        interval, on_interval
+            Call `on_interval` every `interval` seconds while waiting.
+        callback
+            Called with ``(id, value)``.
+        disable_sync_subtasks
+            Refuse to wait inside a task.
+        no_ack, follow_parents, on_message, EXCEPTION_STATES, PROPAGATE_STATES
+            As in Celery; what a failed parent does to its successors is recorded there when it happens.
+
+        Raises
+        ------
+        TimeoutError
+            After `timeout` seconds; the task goes on.
+        """
+        if disable_sync_subtasks:
+            _refuse_to_block()
+        record = self._record()
+        if record is None or record.state not in states.READY_STATES:
+            latch = Latch(1)
+            stop = self.backend.watch((self.id,), latch)
+            try:
+                if not latch.wait(timeout, interval, on_interval):
+                    msg = f"the task {self.id} has not ended within {timeout} seconds; it goes on"
+                    raise TimeoutError(msg)
+            finally:
+                stop()
+            record = self._record()
+        if record is None:  # forgotten while waiting
+            return None
+        if propagate and record.state in PROPAGATE_STATES:
+            _throw(record, callback, self.id)
+        value = self.result
+        if callback is not None:
+            callback(self.id, value)
+        return value
+
+    wait = get
+
+    def maybe_throw(self, propagate: bool = True, callback: Callback | None = None) -> Any:
+        """Raise the exception of a failed task; return the value of any other."""
+        record = self._record()
+        if record is not None and propagate and record.state in states.PROPAGATE_STATES:
+            _throw(record, callback, self.id)
+        value = self.result
+        if callback is not None:
+            callback(self.id, value)
+        return value
+
+    maybe_reraise = maybe_throw
+
+    def then(self, callback: Callable[[AsyncResult], Any], on_error: Callable[[AsyncResult], Any] | None = None,
+             weak: bool = False) -> AsyncResult:
+        """Call `callback` (or `on_error`) with this result when the task has ended; returns self."""
+        def told(_: str, record: Record) -> None:
+            if record.state in states.PROPAGATE_STATES and on_error is not None:
+                on_error(self)
+            else:
+                callback(self)
+
+        self.backend.watch((self.id,), told)
+        return self
+
+    def forget(self) -> None:
+        """Forget the result, and those of its parents."""
+        node: Any = self
+        while node is not None:
+            node._forget()  # noqa: SLF001 - a result like this one
+            node = node.parent
+
+    def _forget(self) -> None:
+        self._value = None
+        self.backend.forget((self.id,))
+
+    def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
+               timeout: float | None = None) -> None:
+        """Do not run the task; what waits for it ends as REVOKED too.
+
+        Parameters
+        ----------
+        terminate
+            Also end it when it is running.
+        connection, signal, wait, timeout
+            As in Celery.
+        """
+        self.app.control.revoke(self.id, terminate=terminate, signal=signal)
+
+    # -- the graph --------------------------------------------------------------------------------------------
+
+    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
+        """Yield ``(parent, result)`` for this result and everything its task started.
+
+        Raises
+        ------
+        IncompleteStream
+            At a task that has not ended, unless `intermediate`.
+        """
+        todo: deque[tuple[Any, Any]] = deque(((None, self),))
+        while todo:
+            parent, node = todo.popleft()
+            yield parent, node
+            if node.ready():
+                todo.extend((node, child) for child in node.children or ())
+            elif not intermediate:
+                raise IncompleteStream(f"{node.id} has not ended; pass intermediate=True to see what there is")
+
+    def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield ``(result, value)`` for this result and everything its task started, waiting for each."""
+        for _, node in self.iterdeps(intermediate=intermediate):
+            yield node, node.get(**kwargs)
+
+    def get_leaf(self) -> Any:
+        """Return the value of the last task that `collect` finds."""
+        value = None
+        for _, value in self.collect():
+            pass
+        return value
+
+    def build_graph(self, intermediate: bool = False, formatter: Any = None) -> DependencyGraph:
+        """Return the graph of this result and everything its task started."""
+        graph = DependencyGraph(formatter=formatter)
+        for parent, node in self.iterdeps(intermediate=intermediate):
+            graph.add_arc(node)
+            if parent is not None:
+                graph.add_edge(parent, node)
+        return graph
+
+    @property
+    def graph(self) -> DependencyGraph:
+        """The graph of this result and everything its task started.
+
+        Raises
+        ------
+        IncompleteStream
+            While some of it has not ended.
+        """
+        return self.build_graph()
+
+
+def _throw(record: Record, callback: Callback | None, task_id: str) -> None:
+    exc = record.exc
+    if callback is not None:
+        callback(task_id, exc)
+    assert exc is not None  # noqa: S101 - every such state has one
+    raise exc.with_traceback(None)
+
+
+class EagerResult(AsyncResult):
+    """The result of a task that ran in the calling thread (``apply``).
+
+    Parameters
+    ----------
+    id
+        The task id.
+    ret_value
+        The value, or the exception.
+    state, traceback, name
+        How it ended.
+    """
+
+    __slots__ = ("_children", "_name", "_state", "_traceback")
+
+    def __init__(self, id: str, ret_value: Any, state: str, traceback: str | None = None,  # noqa: A002
+                 name: str | None = None, parent: Any = None, children: Sequence[Any] = ()) -> None:
+        super().__init__(id, parent=parent)
+        self._value = (ret_value,)
+        self._state = state
+        self._traceback = traceback
+        self._name = name
+        self._children = list(children)
+
+    def __repr__(self) -> str:
+        return f"<EagerResult: {self.id}>"
+
+    def __reduce__(self) -> Any:
+        assert self._value is not None  # noqa: S101 - set by __init__
+        return EagerResult, (self.id, self._value[0], self._state, self._traceback, self._name)
+
+    def _record(self) -> Record:
+        assert self._value is not None  # noqa: S101 - set by __init__
+        value = self._value[0]
+        exc = value if self._state in states.EXCEPTION_STATES and isinstance(value, BaseException) else None
+        return Record(self._state, None if exc is not None else value, exc, self._traceback, self._children,
+                      done=time.time())
+
+    def _load(self, record: Record) -> Any:
+        return record.payload
+
+    @property
+    def name(self) -> str | None:
+        """The task's name."""
+        return self._name
+
+    @property
+    def children(self) -> list[Any]:
+        """What the task started."""
+        return self._children
+
+    def forget(self) -> None:
+        """Nothing is kept anywhere."""
+
+    def revoke(self, *args: Any, **kwargs: Any) -> None:
+        """Mark it as revoked; it has run already."""
+        self._state = states.REVOKED
+
+
+class ResultSet:
+    """Some results, taken together.
+
+    Parameters
+    ----------
+    results
+        AsyncResults and GroupResults.
+    app
+        The app; the current one by default.
+    """
+
+    def __init__(self, results: Iterable[Any] = (), app: Any = None, **kwargs: Any) -> None:
+        self._app = app
+        self._results: list[Any] | None = list(results)
+
+    @property
+    def results(self) -> list[Any]:
+        """The results, in call order."""
+        assert self._results is not None  # noqa: S101 - GroupResult overrides this
+        return self._results
+
+    @property
+    def app(self) -> Any:
+        """The app."""
+        return self._app if self._app is not None else current_host()
+
+    @property
+    def backend(self) -> Backend:
+        """Where the results ask."""
+        found: Backend = self.results[0].backend if self.results else self.app.backend
+        return found
+
+    # -- the collection ---------------------------------------------------------------------------------------
+
+    def add(self, result: Any) -> None:
+        """Add a result, unless it is there."""
+        if result not in self.results:
+            self.results.append(result)
+
+    def remove(self, result: Any) -> None:
+        """Remove a result, given as such or by id; KeyError when it is not there."""
+        try:
+            self.results.remove(self.app.AsyncResult(result) if isinstance(result, str) else result)
+        except ValueError:
+            raise KeyError(result) from None
+
+    def discard(self, result: Any) -> None:
+        """Remove a result if it is there."""
+        try:
+            self.remove(result)
+        except KeyError:
+            pass
+
+    def update(self, results: Iterable[Any]) -> None:
+        """Add several results."""
+        for result in results:
+            self.add(result)
+
+    def clear(self) -> None:
+        """Remove all."""
+        self.results.clear()
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.results)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.results[index]
+
+    def __eq__(self, other: object) -> bool:
+        return other.results == self.results if isinstance(other, ResultSet) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(r.id for r in self.results[:_SHOWN])
+        more = f", … {len(self) - _SHOWN} more" if len(self) > _SHOWN else ""
+        return f"<{type(self).__name__}: [{shown}{more}]>"
+
+    @property
+    def supports_native_join(self) -> bool:
+        """Whether `join` waits for all at once, rather than one after the other."""
+        return True
+
+    # -- states -----------------------------------------------------------------------------------------------
+
+    def successful(self) -> bool:
+        """Say whether every task has ended with a value."""
+        return all(result.successful() for result in self.results)
+
+    def failed(self) -> bool:
+        """Say whether any task has failed."""
+        return any(result.failed() for result in self.results)
+
+    def waiting(self) -> bool:
+        """Say whether any task has not ended."""
+        return any(not result.ready() for result in self.results)
+
+    def ready(self) -> bool:
+        """Say whether every task has ended."""
+        return all(result.ready() for result in self.results)
+
+    def completed_count(self) -> int:
+        """Return how many tasks ended with a value."""
+        return sum(result.successful() for result in self.results)
+
+    def maybe_throw(self, callback: Callback | None = None, propagate: bool = True) -> None:
+        """Raise the exception of the first failed task, in call order."""
+        for result in self.results:
+            result.maybe_throw(callback=callback, propagate=propagate)
+
+    maybe_reraise = maybe_throw
+
+    # -- waiting ----------------------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5,
+            callback: Callback | None = None, no_ack: bool = True, on_message: Callable[[Any], Any] | None = None,
+            disable_sync_subtasks: bool = True, on_interval: Callable[[], Any] | None = None) -> list[Any]:
+        """Wait for all, and return their values in call order (see `join`)."""
+        return self.join(timeout, propagate, interval, callback, no_ack, on_message, disable_sync_subtasks,
+                         on_interval)
+
+    def join(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5,
+             callback: Callback | None = None, no_ack: bool = True, on_message: Callable[[Any], Any] | None = None,
+             disable_sync_subtasks: bool = True, on_interval: Callable[[], Any] | None = None) -> list[Any]:
+        """Wait for all, and return their values in call order.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait at most, for all of them together.
+        propagate
+            Raise the exception of a failed task, as soon as one has failed; with False it stands in the list.
+        interval, on_interval
+            Call `on_interval` every `interval` seconds while waiting.
+        callback
+            Called with ``(id, value)`` for each, in call order.
+        no_ack, on_message, disable_sync_subtasks
+            As for `AsyncResult.get`.
+
+        Raises
+        ------
+        TimeoutError
+            After `timeout` seconds; the tasks go on.
+        """
+        if disable_sync_subtasks:
+            _refuse_to_block()
+        self._await_all(timeout, propagate, interval, on_interval)
+        values: list[Any] = []
+        for result in self.results:
+            value = result.get(timeout=0.0, propagate=propagate, disable_sync_subtasks=False)
+            if callback is not None:
+                callback(result.id, value)
+            values.append(value)
+        return values
+
+    join_native = join
+
+    def _await_all(self, timeout: float | None, propagate: bool, interval: float,
+                   on_interval: Callable[[], Any] | None) -> None:
+        leaves = [leaf for leaf in _leaves(self) if not isinstance(leaf, EagerResult)]
+        if not leaves:
+            return
+        latch = Latch(len(leaves), _is_failure if propagate else None)
+        backend = leaves[0].backend
+        stop = backend.watch((leaf.id for leaf in leaves), latch)
+        try:
+            if not latch.wait(timeout, interval, on_interval):
+                waiting = sum(not leaf.ready() for leaf in leaves)
+                msg = f"{waiting} of {len(leaves)} tasks have not ended within {timeout} seconds; they go on"
+                raise TimeoutError(msg)
+        finally:
+            stop()
+        if propagate:
+            for leaf in leaves:
+                record = backend.get(leaf.id)
+                if record is not None and record.state in states.PROPAGATE_STATES:
+                    _throw(record, None, leaf.id)
+
+    def iter_native(self, timeout: float | None = None, interval: float = 0.5, no_ack: bool = True,
+                    on_message: Any = None, on_interval: Any = None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield ``(id, result document)`` of each task as it ends."""
+        ends: deque[str] = deque()
+        ready = threading.Semaphore(0)
+
+        def told(task_id: str, _: Record) -> None:
+            ends.append(task_id)
+            ready.release()
+
+        leaves = {leaf.id: leaf for leaf in _leaves(self)}
+        stop = self.backend.watch(leaves, told)
+        try:
+            for _ in leaves:
+                if not ready.acquire(timeout=timeout):
+                    msg = f"no task ended within {timeout} seconds; they go on"
+                    raise TimeoutError(msg)
+                task_id = ends.popleft()
+                yield task_id, leaves[task_id]._get_task_meta()  # noqa: SLF001 - Celery's name for it
+        finally:
+            stop()
+
+    def then(self, callback: Callable[[Any], Any], on_error: Any = None, weak: bool = False) -> None:
+        """Call `callback` with this set when every task has ended."""
+        leaves = list(_leaves(self))
+        latch = Latch(len(leaves))
+
+        def told(task_id: str, record: Record) -> None:
+            latch(task_id, record)
+            if latch.is_set():
+                callback(self)
+
+        if leaves:
+            self.backend.watch((leaf.id for leaf in leaves), told)
+        else:
+            callback(self)
+
+    def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
+               timeout: float | None = None) -> None:
+        """Revoke every task (see `AsyncResult.revoke`)."""
+        self.app.control.revoke([leaf.id for leaf in _leaves(self)], terminate=terminate, signal=signal)
+
+    def forget(self) -> None:
+        """Forget every result."""
+        for result in self.results:
+            result.forget()
+
+
+_SHOWN = 10
+
+
+def _is_failure(record: Record) -> bool:
+    return record.state in states.PROPAGATE_STATES
+
+
+def _leaves(result: Any) -> Iterator[AsyncResult]:
+    todo = [result]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ResultSet):
+            todo.extend(reversed(node.results))
+        else:
+            yield node
+
+
+class GroupResult(ResultSet):
+    """The results of a group.
+
+    Parameters
+    ----------
+    id
+        The group id.
+    results
+        The members' results, in call order.
+    parent
+        The result of what came before the group.
+    app
+        The app; the current one by default.
+    """
+
+    def __init__(self, id: str | None = None, results: Iterable[Any] | None = None, parent: Any = None,  # noqa: A002
+                 app: Any = None, **kwargs: Any) -> None:
+        super().__init__((), app)
+        self.id = id
+        self.parent = parent
+        self._fan: Fan | None = None
+        if results is not None:
+            self._results = list(results)
+
+    @classmethod
+    def of(cls, fan: Fan, app: Any, parent: Any) -> GroupResult:
+        """Return the handle of a frozen group; its members' handles are made when somebody asks for them."""
+        group = cls(fan.id, None, parent, app)
+        group._results, group._fan = None, fan
+        return group
+
+    @property
+    def results(self) -> list[Any]:
+        """The members' results, in call order."""
+        if self._results is None:
+            assert self._fan is not None  # noqa: S101 - set together
+            self._results = [result_of(member, self._app) for member in self._fan.members]
+        return self._results
+
+    @results.setter
+    def results(self, results: Iterable[Any]) -> None:
+        self._results = list(results)
+
+    def __len__(self) -> int:
+        return len(self._fan.members) if self._results is None and self._fan is not None else len(self.results)
+
+    @property
+    def children(self) -> list[Any]:
+        """The members' results."""
+        return self.results
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, GroupResult):
+            return other.id == self.id and other.results == self.results and other.parent == self.parent
+        return other == self.id if isinstance(other, str) else NotImplemented
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(self.id)
+
+    def __bool__(self) -> bool:
+        return bool(self.id or self.results)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(str(r.id) for r in self.results[:_SHOWN])
+        more = f", … {len(self) - _SHOWN} more" if len(self) > _SHOWN else ""
+        return f"<{type(self).__name__}: {self.id} [{shown}{more}]>"
+
+    def __reduce__(self) -> Any:
+        return result_from_tuple, (self.as_tuple(),)
+
+    def as_tuple(self) -> Tree:
+        """Return it as plain data: ``((id, parent), [members])``."""
+        return ((self.id, self.parent.as_tuple() if self.parent is not None else None),
+                [result.as_tuple() for result in self.results])
+
+    @property
+    def state(self) -> str:
+        """The group as one: FAILURE or REVOKED once a member is, SUCCESS when all are, else STARTED or PENDING."""
+        found = {leaf.state for leaf in _leaves(self)}
+        if not found <= states.READY_STATES:
+            return states.STARTED if found - {states.PENDING} else states.PENDING
+        return next((s for s in (states.FAILURE, states.REVOKED) if s in found), states.SUCCESS)
+
+    def save(self, backend: Backend | None = None) -> None:
+        """Keep the group's ids under its own id, for `restore`."""
+        (backend or self.app.backend).save_group(str(self.id), self.as_tuple())
+
+    def delete(self, backend: Backend | None = None) -> None:
+        """Forget what `save` kept."""
+        (backend or self.app.backend).delete_group(str(self.id))
+
+    @classmethod
+    def restore(cls, id: str, backend: Backend | None = None, app: Any = None) -> GroupResult | None:  # noqa: A002
+        """Return a saved group, or None."""
+        app = app if app is not None else current_host()
+        tree = (backend or app.backend).restore_group(id)
+        found = result_from_tuple(tree, app) if tree is not None else None
+        return found if isinstance(found, GroupResult) else None
+
+    def _forget(self) -> None:
+        super().forget()
+
+    def forget(self) -> None:
+        """Forget every member's result, and those of the parents."""
+        node: Any = self
+        while node is not None:
+            node._forget()
+            node = node.parent
+
+    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
+        """Yield ``(parent, result)`` for this group and everything below it."""
+        return AsyncResult.iterdeps(self, intermediate)  # type: ignore[arg-type]
+
+    def build_graph(self, intermediate: bool = False, formatter: Any = None) -> DependencyGraph:
+        """Return the graph of this group and everything below it."""
+        return AsyncResult.build_graph(self, intermediate, formatter)  # type: ignore[arg-type]
+
+    graph = property(build_graph)
+
+    def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield ``(result, value)`` for this group and everything below it."""
+        for _, node in self.iterdeps(intermediate=intermediate):
+            yield node, node.get(**kwargs)
+
+
+# -- from plans and tuples --------------------------------------------------------------------------------------
+
+def result_of(node: Node, app: Any, parent: Any = None) -> AsyncResult | GroupResult:
+    """Return the handle of a frozen canvas: of its last step, with ``parent`` leading back through the others."""
+    if isinstance(node, Call):
+        return AsyncResult(node.id, None, None, app, parent)
+    if isinstance(node, Fan):
+        return GroupResult.of(node, app, parent)
+    for step in node.steps:
+        parent = result_of(step, app, parent)
+    return parent  # type: ignore[no-any-return]
+
+
+def _child(child: Any, app: Any) -> Any:
+    return result_of(child, app) if isinstance(child, Call | Chain | Fan) else (
+        child if isinstance(child, AsyncResult | ResultSet) else result_from_tuple(child, app))
+
+
+def result_from_tuple(r: Any, app: Any = None) -> Any:
+    """Return the handle that `as_tuple` was called on.
+
+    Parameters
+    ----------
+    r
+        A tuple, or the same as nested lists (as JSON brings it back); a handle is returned as it is.
+    app
+        The app; the current one by default.
+    """
+    if isinstance(r, AsyncResult | ResultSet):
+        return r
+    # Parents are followed in a loop: a chain of 10 000 has as many.
+    line = []
+    while r is not None:
+        head, members = r if len(r) == 2 else (r, None)  # noqa: PLR2004 - (id and parent, members)
+        task_id, above = head if isinstance(head, list | tuple) else (head, None)
+        line.append((task_id, members))
+        r = above
+    found: Any = None
+    for task_id, members in reversed(line):
+        if members is None:
+            found = AsyncResult(task_id, app=app, parent=found)
+        else:
+            found = GroupResult(task_id, [result_from_tuple(m, app) for m in members], found, app)
+    return found
+
+
+class DependencyGraph:
+    """Which result led to which (Celery's guide, "Graphs").
+
+    Parameters
+    ----------
+    formatter
+        Accepted for compatibility.
+    """
+
+    def __init__(self, it: Iterable[tuple[Any, Iterable[Any]]] | None = None, formatter: Any = None) -> None:
+        self.formatter = formatter
+        self.adjacent: dict[Any, list[Any]] = {node: list(edges) for node, edges in it or ()}
+
+    def add_arc(self, obj: Any) -> None:
+        """Add a node."""
+        self.adjacent.setdefault(obj, [])
+
+    def add_edge(self, A: Any, B: Any) -> None:  # noqa: N803 - Celery's names
+        """Add an edge from `A` to `B`."""
+        self.adjacent[A].append(B)
+
+    def valency_of(self, obj: Any) -> int:
+        """Return how many nodes can be reached from `obj`, itself included."""
+        seen = {obj}
+        todo = [obj]
+        while todo:
+            for node in self.adjacent.get(todo.pop(), ()):
+                if node not in seen:
+                    seen.add(node)
+                    todo.append(node)
+        return len(seen)
+
+    def topsort(self) -> list[Any]:
+        """Return the nodes, each before what leads to it.
+
+        Raises
+        ------
+        ValueError
+            When the graph has a cycle.
+        """
+        from graphlib import CycleError, TopologicalSorter  # noqa: PLC0415 - rarely asked for
+
+        try:
+            return list(TopologicalSorter(self.adjacent).static_order())
+        except CycleError as error:
+            msg = f"the result graph has a cycle: {error.args[1]}"
+            raise ValueError(msg) from None
+
+    def edges(self) -> list[Any]:
+        """Return the nodes that lead to others."""
+        return [node for node, below in self.adjacent.items() if below]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.adjacent)
+
+    def __len__(self) -> int:
+        return len(self.adjacent)
+
+    def __contains__(self, obj: object) -> bool:
+        return obj in self.adjacent
+
+    def __getitem__(self, node: Any) -> list[Any]:
+        return self.adjacent[node]
+
+    def items(self) -> Iterable[tuple[Any, list[Any]]]:
+        """Return the nodes, each with those it leads to."""
+        return self.adjacent.items()
+
+    def to_dot(self, fh: IO[str], formatter: Any = None) -> None:
+        """Write the graph in Graphviz' language to an open text file."""
+        names = {node: f'"{_quoted(node)}"' for node in self.adjacent}
+        fh.write("digraph dependencies {\n    node [shape=box, style=rounded];\n")
+        for node, name in names.items():
+            fh.write(f"    {name};\n")
+            for below in self.adjacent[node]:
+                fh.write(f"    {name} -> {names.get(below) or _quoted(below)};\n")
+        fh.write("}\n")
+
+    def __repr__(self) -> str:
+        lines: list[str] = []
+        for top in self.adjacent:
+            todo = [(top, 0)]
+            seen: set[Any] = set()
+            while todo:
+                node, level = todo.pop()
+                lines.append(f"{'     ' * level}{node}({self.valency_of(node) - 1})")
+                if node not in seen:
+                    seen.add(node)
+                    todo.extend((below, level + 1) for below in reversed(self.adjacent.get(node, [])))
+        return "\n".join(lines)
+
+
+def _quoted(node: Any) -> str:
+    return str(node).replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,568 @@
+"""Tasks: functions with a name that can be called elsewhere (Celery's guide, "Tasks")."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MethodType
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from nbcanvas.canvas import Signature, chain, chunks, group, xmap, xstarmap
+from nbcanvas.canvas.signature import make
+from nbcanvas.errors import (
+    Ignore,
+    ImproperlyConfigured,
+    InvalidTaskError,
+    MaxRetriesExceededError,
+    Reject,
+    Replacement,
+    Retry,
+)
+from nbcanvas.request import Context, running
+
+__all__ = ["Task", "TaskApp", "exponential_backoff"]
+
+Item = TypeVar("Item")
+_PROGRESS_EVERY = 0.1
+
+
+class TaskApp(Protocol):
+    """What a task asks of its app."""
+
+    conf: Any
+    tasks: Mapping[str, Any]
+
+    def submit(self, sig: Any, args: Any, kwargs: Any, options: Any) -> Any:
+        """Run a signature on workers."""
+
+    def apply(self, sig: Any, args: Any, kwargs: Any, options: Any) -> Any:
+        """Run a signature in the calling thread."""
+
+    def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
+        """Store a custom state."""
+
+    def AsyncResult(self, task_id: str) -> Any:  # noqa: N802 - Celery's name
+        """Return the result handle of a task id."""
+
+
+class Task:
+    """Base class of every task.
+
+    The class attributes are Celery's task options; ``None`` means the app's setting decides.
+
+    Attributes
+    ----------
+    name
+        The name in the registry and on the wire.
+    max_retries, default_retry_delay
+        How often ``retry`` may be called, and after how many seconds it runs again.
+    autoretry_for, dont_autoretry_for, retry_kwargs, retry_backoff, retry_backoff_max, retry_jitter
+        Retry by itself on these exceptions (the guide, "Automatic retry for known exceptions").
+    rate_limit
+        At most so many starts, ``"10/s"``, ``"100/m"``, ``"1/h"`` or a number a second.
+    time_limit, soft_time_limit
+        Seconds.  A thread cannot be killed: there the hard limit gives the task up and its slot is replaced.
+    ignore_result, track_started, acks_late, reject_on_worker_lost, priority, queue, expires, serializer
+        As in Celery.
+    version
+        A hash of the source, to tell an old definition from a new one.
+    """
+
+    name: ClassVar[Any] = None
+    abstract: ClassVar[bool] = False
+    max_retries: int | None = 3
+    default_retry_delay: float = 180
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    retry_kwargs: Mapping[str, Any] | None = None
+    retry_backoff: bool | int = False
+    retry_backoff_max: int = 600
+    retry_jitter: bool = True
+    rate_limit: str | float | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    ignore_result: bool | None = None
+    store_errors_even_if_ignored: bool | None = None
+    track_started: bool | None = None
+    acks_late: bool | None = None
+    acks_on_failure_or_timeout: bool | None = None
+    reject_on_worker_lost: bool | None = None
+    priority: int | None = None
+    queue: str | None = None
+    routing_key: str | None = None
+    expires: Any = None
+    serializer: str | None = None
+    compression: str | None = None
+    throws: tuple[type[BaseException], ...] = ()
+    typing: bool = True
+    trail: bool = True
+    send_events: bool = True
+    resultrepr_maxsize: int = 1024
+    MaxRetriesExceededError = MaxRetriesExceededError
+
+    version: str = ""
+    _app: TaskApp | None = None
+
+    # -- identity ---------------------------------------------------------------------------------------------
+
+    @property
+    def app(self) -> Any:
+        """The app the task belongs to."""
+        return self._app
+
+    def bind(self, app: TaskApp) -> Task:
+        """Belong to `app`; returns self."""
+        self._app = app
+        return self
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name}>"
+
+    def __reduce__(self) -> Any:
+        return _by_name, (self.name,)
+
+    # -- calling ----------------------------------------------------------------------------------------------
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the work; every task defines it (a decorated function becomes it)."""
+        msg = f"task {self.name} does not define run()"
+        raise NotImplementedError(msg)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task here and now, like the function it is."""
+        stack = running.stack
+        stack.append((self, Context(None, self.name, args, kwargs)))
+        try:
+            return self.run(*args, **kwargs)
+        finally:
+            stack.pop()
+
+    def delay(self, *args: Any, **kwargs: Any) -> Any:
+        """Send the task to be run, with these arguments; returns its AsyncResult."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+                    task_id: str | None = None, producer: Any = None, link: Any = None, link_error: Any = None,
+                    shadow: str | None = None, **options: Any) -> Any:
+        """Send the task to be run (the guide, "Calling Tasks").
+
+        Parameters
+        ----------
+        args, kwargs
+            The arguments.
+        task_id
+            The id; a new one by default.
+        producer
+            Accepted for compatibility, not used.
+        link, link_error
+            Signatures to run when the task succeeds, or fails.
+        shadow
+            Another name to show.
+        **options
+            ``countdown``, ``eta``, ``expires``, ``priority``, ``queue``, ``retry``, ``time_limit``,
+            ``soft_time_limit``, ``ignore_result``, ``headers`` ...
+
+        Returns
+        -------
+        AsyncResult
+
+        Raises
+        ------
+        InvalidTaskError
+            When the arguments do not fit the task's parameters (also a TypeError).
+        """
+        args = () if args is None else args
+        if not isinstance(args, list | tuple):
+            msg = f"task args must be a list or tuple, not {type(args).__name__}"
+            raise TypeError(msg)
+        if kwargs is not None and not isinstance(kwargs, Mapping):
+            msg = f"task keyword arguments must be a mapping, not {type(kwargs).__name__}"
+            raise TypeError(msg)
+        given = {"task_id": task_id, "link": link, "link_error": link_error, "shadow": shadow}
+        options.update((k, v) for k, v in given.items() if v is not None)
+        return self._hosted().submit(make(self, tuple(args), dict(kwargs or {})), (), {}, options)
+
+    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+              link: Any = None, link_error: Any = None, task_id: str | None = None, retries: int = 0,
+              throw: bool | None = None, **options: Any) -> Any:
+        """Run the task in the calling thread; returns an EagerResult.
+
+        Parameters
+        ----------
+        args, kwargs, link, link_error, task_id, retries
+            As for `apply_async`.
+        throw
+            Raise the task's exception at once (the setting ``task_eager_propagates`` by default).
+        **options
+            As for `apply_async`.
+        """
+        given = {"task_id": task_id, "link": link, "link_error": link_error, "retries": retries or None,
+                 "throw": throw}
+        options.update((k, v) for k, v in given.items() if v is not None)
+        return self._hosted().apply(make(self, tuple(args or ()), dict(kwargs or {})), (), {}, options)
+
+    def _hosted(self) -> TaskApp:
+        if self._app is None:
+            msg = f"task {self.name} belongs to no app: register it with app.register_task()"
+            raise ImproperlyConfigured(msg)
+        return self._app
+
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise InvalidTaskError when the arguments do not fit the task's parameters."""
+        low, high = self._arity
+        if not kwargs and low <= len(args) <= high:
+            return
+        try:
+            self.__signature__.bind(*args, **kwargs)
+        except TypeError as error:
+            msg = f"{self.name}{self.__signature__}: {error}"
+            raise InvalidTaskError(msg) from None
+
+    @functools.cached_property
+    def __signature__(self) -> inspect.Signature:  # type: ignore[override]
+        return inspect.signature(self.run)
+
+    @functools.cached_property
+    def _arity(self) -> tuple[int, float]:
+        """How many positional arguments alone make a valid call: at least, at most."""
+        low, high = 0, 0.0
+        for p in self.__signature__.parameters.values():
+            if p.kind is p.VAR_POSITIONAL:
+                high = float("inf")
+            elif p.kind is p.KEYWORD_ONLY and p.default is p.empty:
+                return 1, 0  # cannot be called without keywords
+            elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+                high += 1
+                low += p.default is p.empty
+        return low, high
+
+    @property
+    def takes_error(self) -> bool:
+        """Whether the task, as an errback, is called with ``(request, exc, traceback)`` (the guide, "Chains")."""
+        return not isinstance(self.__dict__.get("run"), MethodType) and self._arity[1] > 1
+
+    # -- signatures -------------------------------------------------------------------------------------------
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return a signature with these arguments."""
+        return make(self, args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return an immutable signature with these arguments: results are not put before them."""
+        return make(self, args, kwargs, True)
+
+    def signature(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+                  *starargs: Any, **starkwargs: Any) -> Signature:
+        """Return a signature; takes what `apply_async` takes, and ``immutable``."""
+        return Signature(self, args, dict(kwargs or {}), *starargs, app=self._app, **starkwargs)
+
+    subtask = signature
+
+    def map(self, it: Iterable[Any], **options: Any) -> Signature:
+        """Return a signature of one call that runs the task for each item, one after the other."""
+        return xmap(self.s(), it, app=self._app, **options)
+
+    def starmap(self, it: Iterable[Any], **options: Any) -> Signature:
+        """Return a signature of one call that runs the task for each item, spread as arguments."""
+        return xstarmap(self.s(), it, app=self._app, **options)
+
+    def chunks(self, it: Iterable[Any], n: int) -> Signature:
+        """Return a signature that runs the task for each item, `n` items a message."""
+        return chunks(self.s(), it, n, app=self._app)
+
+    # -- the running task -------------------------------------------------------------------------------------
+
+    @property
+    def request(self) -> Context:
+        """The context of the execution under way in this thread."""
+        stack = running.stack
+        for task, context in reversed(stack):
+            if task is self or task.name == self.name:
+                return context
+        return _NOT_RUNNING
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:  # noqa: N802 - Celery's name
+        """Return the result handle of a task id."""
+        return self._hosted().AsyncResult(task_id, **kwargs)
+
+    @property
+    def backend(self) -> Any:
+        """The app's result backend."""
+        return self.app.backend
+
+    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None,
+                     **kwargs: Any) -> None:
+        """Set the state of the running task, for others to see (the guide, "Custom states")."""
+        context = self.request
+        target = task_id or context.id
+        if target is None:
+            return  # called like a function: nobody to tell
+        self._hosted().report(target, context if target == context.id else None, state or "PROGRESS", meta)
+
+    def track(self, items: Iterable[Item], total: int | None = None) -> Iterator[Item]:
+        """Iterate, reporting how far the loop is: to tasks what ``tqdm`` is to loops.
+
+        Parameters
+        ----------
+        items
+            What to loop over.
+        total
+            How many there are; found out by ``len`` when it can be.
+
+        Yields
+        ------
+        The items.
+        """
+        if total is None:
+            try:
+                total = len(items)  # type: ignore[arg-type]
+            except TypeError:
+                total = None
+        count, reported = 0, 0.0
+        self.update_state(state="PROGRESS", meta={"current": 0, "total": total})
+        for item in items:
+            yield item
+            count += 1
+            now = time.monotonic()
+            if now - reported >= _PROGRESS_EVERY:
+                reported = now
+                self.update_state(state="PROGRESS", meta={"current": count, "total": total})
+        self.update_state(state="PROGRESS", meta={"current": count, "total": total if total is not None else count})
+
+    def retry(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+              exc: BaseException | None = None, throw: bool = True, eta: Any = None, countdown: float | None = None,
+              max_retries: int | None = None, **options: Any) -> Retry:
+        """Run the task again later (the guide, "Retrying").
+
+        Parameters
+        ----------
+        args, kwargs
+            Other arguments for the next attempt; the same by default.
+        exc
+            The exception to fail with when there are no retries left.
+        throw
+            Raise at once (write ``raise self.retry()``); with False the task goes on, and is retried when it returns.
+        eta, countdown
+            When: an aware datetime, or seconds from now; ``default_retry_delay`` by default.
+        max_retries
+            Overrides the task's own limit for this call.
+        **options
+            Execution options for the next attempt.
+
+        Raises
+        ------
+        Retry
+            Always, with `throw`, while retries are left.
+        MaxRetriesExceededError
+            When none are left and no `exc` was given; else `exc` itself.
+        """
+        context = self.request
+        if context.called_directly:
+            raise exc or sys.exception() or Retry("Task can be retried", None)
+        limit = self.max_retries if max_retries is None else max_retries
+        if eta is None and countdown is None:
+            countdown = self.default_retry_delay
+        if limit is not None and context.retries >= limit:
+            cause = sys.exception()
+            if exc is not None:
+                raise exc from (cause if cause is not exc else None)
+            msg = f"Can't retry {self.name}[{context.id}] args:{context.args} kwargs:{context.kwargs}"
+            raise self.MaxRetriesExceededError(msg, task_args=context.args, task_kwargs=context.kwargs)
+        changed = None
+        if args is not None or kwargs is not None:
+            changed = self._retry_arguments(context, args, kwargs)
+        again = Retry(exc=exc or sys.exception(), when=eta if eta is not None else countdown,
+                      is_eager=context.is_eager, sig=changed)
+        again.options = options  # type: ignore[attr-defined]
+        if throw:
+            raise again
+        context.retry = again
+        return again
+
+    def _retry_arguments(self, context: Context, args: Sequence[Any] | None,
+                         kwargs: Mapping[str, Any] | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Merge explicit arguments with those of the present attempt; an explicit one wins over a kept one."""
+        if args is not None and kwargs is not None:
+            return tuple(args), dict(kwargs)
+        if args is not None:
+            names = list(self.__signature__.parameters)[:len(args)]
+            return tuple(args), {k: v for k, v in context.kwargs.items() if k not in names}
+        try:
+            bound = self.__signature__.bind_partial(*context.args)
+        except TypeError:
+            return tuple(context.args), dict(kwargs or {})
+        more = dict(kwargs or {})
+        for name in [n for n in more if n in bound.arguments]:
+            bound.arguments[name] = more.pop(name)
+        return bound.args, {**bound.kwargs, **more}
+
+    def replace(self, sig: Signature) -> Any:
+        """Put `sig` in the task's place; it takes over the task's id and what waits for it.
+
+        Write ``return self.replace(sig)``.  Links and errbacks of the task move to the end of `sig`, a group is
+        given a body that hands on the list of its results (as in Celery).
+
+        Raises
+        ------
+        ImproperlyConfigured
+            When `sig` is part of a chord already, or an empty chain.
+        Replacement
+            Always, in a worker.
+        """
+        if "chord" in sig.options:
+            msg = "A signature replacing a task must not be part of a chord"
+            raise ImproperlyConfigured(msg)
+        if isinstance(sig, chain) and not sig.tasks:
+            msg = "Cannot replace with an empty chain"
+            raise ImproperlyConfigured(msg)
+        if isinstance(sig, group) or (isinstance(sig, chain) and isinstance(sig.tasks[-1], group)):
+            sig = sig | Signature("celery.accumulate", kwargs={"index": 0}, app=self._app)
+        return self.on_replace(sig)
+
+    def on_replace(self, sig: Signature) -> Any:
+        """Start a replacement; override it to stamp or change `sig` first, and call this one."""
+        if self.request.called_directly:
+            return sig.apply().get()
+        raise Replacement(sig)
+
+    def add_trail(self, result: Any) -> Any:
+        """Record `result` as a child of the running task."""
+        if self.trail:
+            self.request.children.append(result)
+        return result
+
+    # -- hooks ------------------------------------------------------------------------------------------------
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Run before the task, in the worker."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Run after the task succeeded, in the worker."""
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Run after the task failed, in the worker."""
+
+    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Run when the task is to be retried, in the worker."""
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Run after the task returned, whatever came of it, in the worker."""
+
+
+_NOT_RUNNING = Context()
+
+
+def _by_name(name: str) -> Any:
+    """Unpickle a task: by name, in the default app."""
+    from nbcanvas.canvas.host import current_host  # noqa: PLC0415 - the host is known only at run time
+
+    task = current_host().lookup(name)
+    if task is None:
+        msg = f"no task named {name!r} is registered here"
+        raise ImproperlyConfigured(msg)
+    return task
+
+
+# -- from a function to a task --------------------------------------------------------------------------------
+
+def from_function(fun: Callable[..., Any], name: str, base: type[Task], *, bind: bool = False,
+                  pydantic: bool = False, pydantic_strict: bool = False, pydantic_context: Any = None,
+                  pydantic_dump_kwargs: Mapping[str, Any] | None = None, **options: Any) -> Task:
+    """Make a task of a function.
+
+    Parameters
+    ----------
+    fun
+        The function.
+    name
+        The task's name.
+    base
+        Its class.
+    bind
+        Whether the function's first parameter is the task itself.
+    pydantic, pydantic_strict, pydantic_context, pydantic_dump_kwargs
+        Validate arguments annotated with pydantic models, and dump a returned model (the guide, "Pydantic").
+    **options
+        Class attributes.
+
+    Raises
+    ------
+    TypeError
+        For an option that no task has.
+    """
+    for option in options:
+        if not hasattr(base, option):
+            import difflib  # noqa: PLC0415 - only for the error
+
+            near = difflib.get_close_matches(option, [n for n in dir(Task) if not n.startswith("_")], 1)
+            msg = f"unknown task option {option!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            raise TypeError(msg)
+    cls = type(fun.__name__, (base,), {
+        "__module__": fun.__module__, "__doc__": fun.__doc__, "__qualname__": fun.__qualname__, "name": name,
+        "__wrapped__": fun, **options})
+    task: Task = cls()
+    work = fun
+    if pydantic:
+        from nbcanvas.validation import validated  # noqa: PLC0415 - pydantic is optional
+
+        work = validated(fun, strict=pydantic_strict, context=pydantic_context,
+                         dump_kwargs=pydantic_dump_kwargs or {})
+    task.run = MethodType(work, task) if bind else work  # type: ignore[method-assign]
+    task.__name__ = fun.__name__  # type: ignore[attr-defined]
+    task.__defaults__ = getattr(fun, "__defaults__", None)  # type: ignore[attr-defined]
+    task.__annotations__ = getattr(fun, "__annotations__", {})
+    task.version = version_of(fun)
+    prepare(task)
+    return task
+
+
+def prepare(task: Task) -> None:
+    """Make a task of a class ready: automatic retries, and a version."""
+    if not task.version:
+        task.version = version_of(type(task))
+    if task.autoretry_for:
+        task.run = _retrying(task, task.run)  # type: ignore[method-assign]
+
+
+def version_of(source: Any) -> str:
+    """Return a short hash of the source of a function or class; of its bytecode when there is no source."""
+    try:
+        text = inspect.getsource(source)
+    except (OSError, TypeError):
+        code = getattr(source, "__code__", None)
+        text = repr((code.co_code, code.co_consts, code.co_names)) if code is not None else repr(source)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def _retrying(task: Task, work: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(work)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return work(*args, **kwargs)
+        except (Ignore, Retry, Reject):
+            raise
+        except task.dont_autoretry_for:
+            raise
+        except task.autoretry_for as exc:
+            settings = dict(task.retry_kwargs or {})
+            if task.retry_backoff:
+                settings["countdown"] = exponential_backoff(
+                    int(max(1, task.retry_backoff)), task.request.retries, task.retry_backoff_max,
+                    full_jitter=task.retry_jitter)
+            raise task.retry(exc=exc, **settings) from exc
+
+    return run
+
+
+def exponential_backoff(factor: int, retries: int, maximum: int, *, full_jitter: bool = False) -> int:
+    """Return the seconds to wait before the next retry: ``factor * 2**retries``, at most `maximum`.
+
+    With `full_jitter` a random number of seconds up to that (the guide, ``Task.retry_jitter``).
+    """
+    countdown = min(maximum, factor * 2 ** min(retries, 32))
+    return random.randrange(countdown + 1) if full_jitter else max(0, countdown)  # noqa: S311 - not a secret

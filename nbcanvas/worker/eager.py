@@ -1,0 +1,107 @@
+"""Runs a canvas in the calling thread (``apply``): the same plan and the same transitions, a broker of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from time import time
+from typing import Any
+
+from nbcanvas import states
+from nbcanvas.app import App, Performer, Plan
+from nbcanvas.backend.local import LocalBackend
+from nbcanvas.backend.port import Record
+from nbcanvas.plan import Call, Chain, Fan, Failed, Message, Node, start
+from nbcanvas.protocol.payload import unpack
+from nbcanvas.request import Context
+from nbcanvas.result import EagerResult, GroupResult
+
+from .errbacks import ErrbackTeller
+from .execute import execute
+
+__all__ = ["run_eagerly"]
+
+
+class _Line:
+    """A broker that is a line: whoever publishes also consumes; nothing waits for its time."""
+
+    def __init__(self) -> None:
+        self.messages: deque[Message] = deque()
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        self.messages.extend(messages)
+
+    def get(self, timeout: float | None = None) -> Message | None:
+        return self.messages.popleft() if self.messages else None
+
+    def withdraw(self, matches: Callable[[Message], bool]) -> list[Message]:
+        found = [m for m in self.messages if matches(m)]
+        self.messages = deque(m for m in self.messages if not matches(m))
+        return found
+
+    def purge(self, queues: Iterable[str] | None = None) -> int:
+        return len(self.withdraw(lambda _: True))
+
+    def depth(self) -> dict[str, int]:
+        return {"": len(self.messages)}
+
+    def waiting(self) -> list[Message]:
+        return list(self.messages)
+
+    def wake(self) -> None:
+        """Nobody sleeps."""
+
+    def close(self) -> None:
+        self.messages.clear()
+
+
+def run_eagerly(app: App, plan: Plan, *, throw: bool) -> Any:
+    """Run a plan to its end, here; return its eager result.
+
+    Parameters
+    ----------
+    app
+        The app whose tasks it calls.
+    plan
+        The plan.
+    throw
+        Raise the first exception of a task at once.
+    """
+    line, backend = _Line(), LocalBackend()
+    performer = Performer(line, backend, app.hub, ErrbackTeller(app).tell)
+    now = time()
+    performer.perform(start(plan.node, (), None, plan.root_id, plan.parent_id, now), plan.root_id, plan.parent_id, now)
+    while (message := line.get()) is not None:
+        task = app.tasks.find(message.call.task, message.call.version)
+        context = Context(message, message.call.task, hostname="eager", is_eager=True)
+        outcome = execute(app, task, message, context) if task is not None \
+            else Failed(app.tasks.missing(message.call.task))
+        performer.finish(message, outcome, "eager", context.children)
+        if throw and isinstance(outcome, Failed):
+            raise outcome.exc
+    if app.conf.task_store_eager_result:
+        _keep(app, backend)
+    return _result(plan.node, backend)
+
+
+def _keep(app: App, backend: LocalBackend) -> None:
+    for task_id, record in backend.records().items():
+        app.backend.settle(task_id, record)
+
+
+def _result(node: Node, backend: LocalBackend, parent: Any = None) -> Any:
+    """Return the eager result of a frozen canvas, shaped as `nbcanvas.result.result_of` shapes the others."""
+    if isinstance(node, Chain):
+        for step in node.steps:
+            parent = _result(step, backend, parent)
+        return parent
+    if isinstance(node, Fan):
+        return GroupResult(node.id, [_result(member, backend) for member in node.members], parent)
+    return _one(node, backend.get(node.id), parent)
+
+
+def _one(call: Call, record: Record | None, parent: Any) -> EagerResult:
+    if record is None:
+        return EagerResult(call.id, None, states.PENDING, None, call.task, parent)
+    value = record.exc if record.exc is not None else unpack(record.payload)
+    return EagerResult(call.id, value, record.state, record.traceback, call.task, parent, record.children)

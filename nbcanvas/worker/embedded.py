@@ -1,0 +1,417 @@
+"""The embedded worker: slots that take messages from the app's broker, inside the kernel.
+
+A slot is a thread with a loop: take a message, have it executed, perform what follows.  It decides nothing; what a
+finished task causes is `plan.advance`'s business.  Where the task's code runs is the executor's: in the slot's own
+thread (pools ``threads`` and ``solo``), or in a process that belongs to the slot (``processes``).
+
+Stopping: the worker first closes its ears (slots take no new message), then waits for what runs, at most as long as
+asked; what still runs then is left to end by itself in a daemon thread (or its process is ended).  Waiting messages
+stay in the broker for the next worker.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from time import time
+from typing import Any, Protocol
+
+from nbcanvas import states
+from nbcanvas.app import App
+from nbcanvas.backend.port import Record
+from nbcanvas.errors import ImproperlyConfigured, TaskRevokedError, TimeLimitExceeded
+from nbcanvas.events.event import STARTED, Event
+from nbcanvas.plan import Failed, Message, Outcome, Revoked
+from nbcanvas.request import Context
+from nbcanvas.task import Task
+
+from .errbacks import ErrbackTeller
+from .execute import TerminateTask, execute, failure
+from .limits import Watchdog, interrupt
+from .rates import RateLimits
+
+__all__ = ["EmbeddedWorker", "Executor", "Slot"]
+
+log = logging.getLogger("nbcanvas.worker")
+
+
+class Executor(Protocol):
+    """Where the code of one slot's tasks runs."""
+
+    def run(self, task: Task, message: Message, context: Context) -> Outcome:
+        """Run a task to its end; never raises."""
+
+    def soft_limit(self) -> None:
+        """Raise SoftTimeLimitExceeded in the running task."""
+
+    def end(self, signal: str) -> bool:
+        """End the running task now; False when it can only be given up."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class ThreadExecutor:
+    """Runs tasks in the slot's own thread.
+
+    A thread cannot be killed: a task is ended by an exception raised in it, which arrives when it next runs Python.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._busy = False
+
+    def run(self, task: Task, message: Message, context: Context) -> Outcome:
+        """Run a task to its end; never raises."""
+        self._busy = True
+        try:
+            return execute(self._app, task, message, context)
+        except BaseException as exc:  # noqa: BLE001 - an interrupt that came a moment late
+            return Revoked(TaskRevokedError("terminated"), terminated=True) if isinstance(exc, TerminateTask) \
+                else failure(exc)
+        finally:
+            with self._lock:
+                self._busy = False
+                interrupt(self._thread, None)
+
+    def _raise(self, exc: type[BaseException]) -> None:
+        with self._lock:
+            if self._busy:
+                interrupt(self._thread, exc)
+
+    def soft_limit(self) -> None:
+        """Raise SoftTimeLimitExceeded in the running task."""
+        from nbcanvas.errors import SoftTimeLimitExceeded  # noqa: PLC0415 - only when a limit is reached
+
+        self._raise(SoftTimeLimitExceeded)
+
+    def end(self, signal: str) -> bool:
+        """Raise in the running task; it may take its time, so the caller gives it up."""
+        self._raise(TerminateTask)
+        return False
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Slot:
+    """One place where a task can run.
+
+    Attributes
+    ----------
+    name
+        ``worker/number``.
+    message, started
+        What runs now, and since when.
+    abandoned
+        Whether the task in it was given up; the slot ends with it, another one has taken its place.
+    """
+
+    __slots__ = ("abandoned", "executor", "message", "name", "started", "thread")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.message: Message | None = None
+        self.started = 0.0
+        self.abandoned = False
+        self.executor: Executor | None = None
+        self.thread: threading.Thread | None = None
+
+
+class EmbeddedWorker:
+    """A worker inside the process of its app.
+
+    Parameters
+    ----------
+    app
+        The app whose messages it takes.
+    concurrency
+        How many slots; the setting ``worker_concurrency``, else as the pool thinks right.
+    pool
+        ``"threads"``, ``"processes"`` or ``"solo"``; the setting ``worker_pool`` by default.
+    """
+
+    def __init__(self, app: App, concurrency: int | None = None, pool: str | None = None) -> None:
+        self.app = app
+        self.pool = pool or app.conf.worker_pool
+        if self.pool not in _EXECUTORS:
+            msg = f"worker_pool: there is no pool {self.pool!r}; choose one of {', '.join(_EXECUTORS)}"
+            raise ImproperlyConfigured(msg)
+        cores = os.cpu_count() or 1
+        default = {"solo": 1, "processes": cores}.get(self.pool, max(4, cores))
+        self.concurrency = 1 if self.pool == "solo" else int(concurrency or app.conf.worker_concurrency or default)
+        if self.concurrency < 1:
+            msg = f"worker_concurrency must be at least 1, not {self.concurrency}"
+            raise ImproperlyConfigured(msg)
+        self.hostname = f"embedded@{socket.gethostname()}"
+        self.started = time()
+        self.slots: list[Slot] = []
+        self._numbers = itertools.count(1)
+        self._stopping = False
+        self._idle_gate = threading.Condition()
+        self.watchdog = Watchdog()
+        self.rates = RateLimits()
+        self.finished = 0
+        app.performer.tell = ErrbackTeller(app).tell
+
+    # -- lifecycle --------------------------------------------------------------------------------------------------
+
+    def start(self) -> EmbeddedWorker:
+        """Start the slots; returns self."""
+        _running_workers.add(self)
+        for _ in range(self.concurrency):
+            self._open_slot()
+        return self
+
+    def _open_slot(self) -> None:
+        slot = Slot(f"{self.hostname}/{next(self._numbers)}")
+        slot.thread = threading.Thread(target=self._loop, args=(slot,), name=f"nbcanvas-{slot.name}", daemon=True)
+        self.slots.append(slot)
+        slot.thread.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Take no more messages, wait for what runs (`timeout` seconds at most), and let go of everything."""
+        self._stopping = True
+        self.app.broker.wake()
+        until = None if timeout is None else time() + timeout
+        for slot in list(self.slots):
+            thread = slot.thread
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(None if until is None else max(until - time(), 0.0))
+        for slot in list(self.slots):
+            if slot.executor is not None:
+                slot.executor.close()
+        self.watchdog.stop()
+        _running_workers.discard(self)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it takes no more messages."""
+        return self._stopping
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def _loop(self, slot: Slot) -> None:
+        app = self.app
+        slot.executor = _EXECUTORS[self.pool](app, slot)
+        get = app.broker.get
+        while not (self._stopping or slot.abandoned):
+            message = get(None)
+            if message is None:
+                continue
+            try:
+                self._work(slot, message)
+            except TerminateTask:
+                continue
+            except Exception as error:  # never lose a message without a word
+                log.exception("message %r could not be worked on", message)
+                self._finish(slot, message, failure(error), None)
+        slot.executor.close()
+
+    def _work(self, slot: Slot, message: Message) -> None:
+        call = message.call
+        control = self.app.control
+        if control.revoked and call.id in control.revoked:
+            self._finish(slot, message, Revoked(TaskRevokedError("revoked")), None)
+            return
+        if control.revoked_stamps and call.stamps and control.is_stamped_revoked(message):
+            self._finish(slot, message, Revoked(TaskRevokedError("revoked")), None)
+            return
+        task = self.app.tasks.find(call.task, call.version)
+        if task is None:
+            self._finish(slot, message, Failed(self.app.tasks.missing(call.task)), None)
+            return
+        now = time()
+        if message.expires is not None and now > message.expires or self._too_old(task, message, now):
+            self._finish(slot, message, Revoked(TaskRevokedError("expired"), expired=True), None)
+            return
+        if (task.rate_limit is not None or self.app.conf.task_default_rate_limit is not None) \
+                and (wait := self._held_back(task)):
+            message.due = now + wait
+            self.app.broker.publish((message,))
+            return
+        self._execute(slot, task, message, now)
+
+    def _too_old(self, task: Task, message: Message, now: float) -> bool:
+        return task.expires is not None and message.expires is None and isinstance(task.expires, int | float) \
+            and now > message.sent + task.expires
+
+    def _held_back(self, task: Task) -> float:
+        if self.app.conf.worker_disable_rate_limits:
+            return 0.0
+        return self.rates.wait(task.name, task.rate_limit if task.rate_limit is not None
+                               else self.app.conf.task_default_rate_limit)
+
+    def _execute(self, slot: Slot, task: Task, message: Message, now: float) -> None:
+        call, app = message.call, self.app
+        options = call.options
+        slot.started = now
+        slot.message = message
+        feed = app.hub.feed(message.root_id)
+        if feed is not None:
+            feed(Event(STARTED, call.id, now, message.attempt, slot.name))
+        conf = app.conf
+        if task.track_started or (task.track_started is None and conf.task_track_started):
+            app.backend.update(call.id, Record(
+                states.STARTED, _started_meta(slot.name), settled=message.attempt - 1, call=call,
+                retries=message.retries, worker=slot.name))
+        context = Context(message, call.task, hostname=slot.name)
+        limits = self._limits(task, options)
+        watch = self._watch(slot, message, *limits) if limits is not None else None
+        assert slot.executor is not None  # noqa: S101 - made before the loop
+        try:
+            outcome = slot.executor.run(task, message, context)
+        finally:
+            if watch is not None:
+                watch()
+            slot.message = None
+        if slot.abandoned:
+            return
+        ignored = options.get("ignore_result") if options else None
+        if ignored is None:
+            ignored = task.ignore_result if task.ignore_result is not None else conf.task_ignore_result
+        self._finish(slot, message, outcome, context, keep=not ignored)
+
+    def _finish(self, slot: Slot, message: Message, outcome: Outcome, context: Context | None, *,
+                keep: bool = True) -> None:
+        self.finished += 1
+        children = context.children if context is not None else ()
+        self.app.performer.finish(message, outcome, slot.name, children, keep=keep)
+
+    # -- limits and ending ------------------------------------------------------------------------------------------
+
+    def _limits(self, task: Task, options: Any) -> tuple[float | None, float | None] | None:
+        conf = self.app.conf
+        hard, soft = (options.get("time_limit"), options.get("soft_time_limit")) if options else (None, None)
+        hard = hard if hard is not None else task.time_limit if task.time_limit is not None else conf.task_time_limit
+        soft = soft if soft is not None else (
+            task.soft_time_limit if task.soft_time_limit is not None else conf.task_soft_time_limit)
+        return None if hard is None and soft is None else (hard, soft)
+
+    def _watch(self, slot: Slot, message: Message, hard: float | None, soft: float | None) -> Callable[[], None]:
+        stops = []
+        if soft is not None:
+            stops.append(self.watchdog.at(time() + soft, lambda: self._soft(slot, message)))
+        if hard is not None:
+            stops.append(self.watchdog.at(time() + hard, lambda: self._hard(slot, message, hard)))
+
+        def stop() -> None:
+            for one in stops:
+                one()
+
+        return stop
+
+    def _soft(self, slot: Slot, message: Message) -> None:
+        if slot.message is message and slot.executor is not None:
+            slot.executor.soft_limit()
+
+    def _hard(self, slot: Slot, message: Message, limit: float) -> None:
+        error = TimeLimitExceeded(f"{message.call.task} ran longer than its hard time limit of {limit} seconds")
+        self._end(slot, message, Failed(error), "SIGKILL")
+
+    def _end(self, slot: Slot, message: Message, outcome: Outcome, signal: str) -> None:
+        """End what runs in a slot, and say at once how it ended; a slot that cannot be freed is given up."""
+        if slot.message is not message or slot.executor is None:
+            return
+        self.app.performer.finish(message, outcome, slot.name)
+        if not slot.executor.end(signal):
+            slot.abandoned = True
+            self.slots.remove(slot)
+            if not self._stopping:
+                self._open_slot()
+
+    def terminate(self, ids: Iterable[str], signal: str = "SIGTERM") -> None:
+        """End the tasks with these ids if they run; they end as REVOKED."""
+        wanted = set(ids)
+        for slot in list(self.slots):
+            message = slot.message
+            if message is not None and message.call.id in wanted:
+                self._end(slot, message, Revoked(TaskRevokedError("terminated"), terminated=True), signal)
+
+    # -- questions --------------------------------------------------------------------------------------------------
+
+    def running(self) -> list[Message]:
+        """Return what runs now."""
+        return [message for slot in list(self.slots) if (message := slot.message) is not None]
+
+    def active(self) -> list[dict[str, Any]]:
+        """Describe what runs now, with the keys of Celery's ``inspect active``."""
+        return [{**self._info(message), "hostname": slot.name, "time_start": slot.started, "acknowledged": True,
+                 "worker_pid": os.getpid()}
+                for slot in list(self.slots) if (message := slot.message) is not None]
+
+    def reserved(self) -> list[dict[str, Any]]:
+        """Describe what waits and could start."""
+        now = time()
+        return [self._info(m) for m in self.app.broker.waiting() if m.due is None or m.due <= now]
+
+    def scheduled(self) -> list[dict[str, Any]]:
+        """Describe what waits for its time."""
+        now = time()
+        return [{"eta": m.due, "priority": 6, "request": self._info(m)}
+                for m in self.app.broker.waiting() if m.due is not None and m.due > now]
+
+    def query(self, ids: Iterable[str]) -> dict[str, Any]:
+        """Say where some ids are: ``{id: [state, description]}`` for those that are here."""
+        wanted = set(ids)
+        found = {m.call.id: ["active", self._info(m)] for m in self.running() if m.call.id in wanted}
+        found |= {m.call.id: ["reserved", self._info(m)] for m in self.app.broker.waiting() if m.call.id in wanted}
+        return found
+
+    def _info(self, message: Message) -> dict[str, Any]:
+        from .execute import arguments  # noqa: PLC0415 - questions are rare
+
+        args, kwargs = arguments(message)
+        queue, priority = self.app.route(message)
+        return {"id": message.call.id, "name": message.call.task, "args": list(args), "kwargs": kwargs,
+                "type": message.call.task, "hostname": self.hostname, "time_start": None, "acknowledged": False,
+                "delivery_info": {"exchange": "", "routing_key": queue, "priority": priority, "redelivered": False},
+                "worker_pid": None}
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts and the pool."""
+        return {"pid": os.getpid(), "uptime": round(time() - self.started), "total": self.finished,
+                "pool": {"implementation": self.pool, "max-concurrency": self.concurrency},
+                "prefetch_count": 0, "waiting": sum(self.app.broker.depth().values())}
+
+
+def _started_meta(name: str) -> Any:
+    from nbcanvas.protocol.payload import pack  # noqa: PLC0415 - only with track_started
+
+    return pack({"pid": os.getpid(), "hostname": name})
+
+
+def _thread_executor(app: App, slot: Slot) -> Executor:
+    return ThreadExecutor(app)
+
+
+def _process_executor(app: App, slot: Slot) -> Executor:
+    from .processes import ProcessExecutor  # noqa: PLC0415 - loads multiprocessing
+
+    return ProcessExecutor(app, slot)
+
+
+_EXECUTORS: dict[str, Callable[[App, Slot], Executor]] = {
+    "threads": _thread_executor,
+    "processes": _process_executor,
+    "solo": _thread_executor,
+}
+
+_running_workers: weakref.WeakSet[EmbeddedWorker] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Do not hold up the end of the process: slots are daemon threads, child processes are ended."""
+    for worker in list(_running_workers):
+        worker.stop(timeout=0.2)
+
+

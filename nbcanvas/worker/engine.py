@@ -1,0 +1,26 @@
+"""What the worker room offers the app below it: an embedded worker, and eager runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbcanvas.app import App, Plan, set_engine
+
+__all__ = ["register"]
+
+
+class _Engine:
+    def start(self, app: App) -> Any:
+        from .embedded import EmbeddedWorker  # noqa: PLC0415 - importing nbcanvas starts nothing and loads little
+
+        return EmbeddedWorker(app).start()
+
+    def apply(self, app: App, plan: Plan, *, throw: bool) -> Any:
+        from .eager import run_eagerly  # noqa: PLC0415 - as above
+
+        return run_eagerly(app, plan, throw=throw)
+
+
+def register() -> None:
+    """Tell the app room who runs its tasks."""
+    set_engine(_Engine())

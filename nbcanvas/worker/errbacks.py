@@ -1,0 +1,68 @@
+"""Calls errbacks that want the exception itself (the canvas guide, "Chains": ``log_error(request, exc, traceback)``)."""
+
+from __future__ import annotations
+
+import logging
+from time import time
+
+from nbcanvas import states
+from nbcanvas.app import App
+from nbcanvas.backend.port import Record
+from nbcanvas.events import event as kinds
+from nbcanvas.events.event import Event
+from nbcanvas.plan import Call, Errback, Message
+from nbcanvas.protocol.payload import pack, unpack_args
+from nbcanvas.request import Context
+
+from .execute import failure
+
+__all__ = ["ErrbackTeller"]
+
+log = logging.getLogger("nbcanvas.worker")
+
+
+class ErrbackTeller:
+    """Runs errbacks in the thread that performs the failure, as Celery's worker does.
+
+    Parameters
+    ----------
+    app
+        The app whose tasks they are.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def tell(self, errback: Errback, root_id: str) -> bool:
+        """Call an errback with ``(request, exc, traceback)``; False when it is one that takes an id, as a task."""
+        node = errback.node
+        task = self._app.tasks.find(node.task, node.version) if isinstance(node, Call) else None
+        if not isinstance(node, Call) or task is None or not task.takes_error:
+            return False
+        message = errback.message or Message(errback.call, (), None, root_id, None, time())
+        request = Context(message, errback.call.task)
+        args, kwargs = unpack_args(node.payload)
+        now = time()
+        try:
+            value = task(*(() if node.immutable else (request, errback.exit.exc, errback.exit.traceback)), *args,
+                         **kwargs)
+        except BaseException as error:  # noqa: BLE001 - an errback that fails changes nothing else
+            ended = failure(error)
+            log.warning("errback %s raised %r", node.task, ended.exc)
+            record = Record(states.FAILURE, None, ended.exc, ended.traceback, (), now, 0, node, errback.call.id)
+            event = Event(kinds.FAILED, node.id, now, 0, (ended.exc, ended.traceback))
+        else:
+            record = Record(states.SUCCESS, _kept(value), None, None, (), now, 0, node, errback.call.id)
+            event = Event(kinds.SUCCEEDED, node.id, now, 0)
+        self._app.backend.settle(node.id, record)
+        feed = self._app.hub.feed(root_id)
+        if feed is not None:
+            feed(event)
+        return True
+
+
+def _kept(value: object) -> object:
+    try:
+        return pack(value)
+    except TypeError:
+        return None  # nobody is given an errback's value

@@ -1,0 +1,238 @@
+"""From a message to an outcome: the task's code runs here, and whatever it does, an outcome comes of it."""
+
+from __future__ import annotations
+
+import logging
+import traceback as tracebacks
+from time import time
+from typing import Any
+
+from nbcanvas.app import App
+from nbcanvas.canvas import Signature
+from nbcanvas.errors import (
+    Ignore,
+    NotSerializable,
+    Reject,
+    RemoteError,
+    Replacement,
+    Retry,
+    TaskError,
+    TaskRevokedError,
+
+)
+from nbcanvas.events import event as kinds
+from nbcanvas.events.event import Event
+from nbcanvas.plan import Failed, Ignored, Message, Node, Outcome, Rejected, Replaced, Retried, Revoked, Value
+from nbcanvas.plan.freezing import inherit
+from nbcanvas.plan.freezing import freeze
+from nbcanvas.protocol.payload import pack, pack_args, unpack, unpack_args
+from nbcanvas.request import Context, running
+from nbcanvas.task import Task
+
+__all__ = ["TerminateTask", "arguments", "execute", "failure", "portable"]
+
+log = logging.getLogger("nbcanvas.worker")
+
+
+class TerminateTask(BaseException):
+    """Raised in the thread of a task that is to end now; no ``except Exception`` of the task holds it up."""
+
+
+def arguments(message: Message) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return fresh arguments for one execution: what was given, then the call's own."""
+    call = message.call
+    payload = call.payload if message.payload is None else message.payload
+    if type(payload) is tuple:
+        args: tuple[Any, ...] = payload
+        kwargs: dict[str, Any] = {}
+    else:
+        args, kwargs = unpack_args(payload)
+    given = message.given
+    if given and not call.immutable:
+        args = (*[unpack(value) for value in given], *args)
+    return args, kwargs
+
+
+def execute(app: App, task: Task, message: Message, context: Context) -> Outcome:
+    """Run a task and say how it ended.
+
+    Parameters
+    ----------
+    app
+        The app.
+    task
+        The task to run.
+    message
+        What to run it for.
+    context
+        What the task will see as its request; its ``args`` and ``kwargs`` are set here.
+
+    Returns
+    -------
+    Outcome
+        Also for tasks that exit, recurse without end, run out of memory, or raise KeyboardInterrupt.
+    """
+    hooks = _hooks(task)
+    stack = running.stack
+    depth = len(stack)
+    stack.append((task, context))
+    try:
+        args, kwargs = context.args, context.kwargs = arguments(message)
+        if hooks:
+            return _with_hooks(app, task, message, context, args, kwargs)
+        try:
+            value = task.run(*args, **kwargs)
+            outcome: Outcome = Value(pack(value))
+        except BaseException as exc:  # noqa: BLE001 - every end of a task becomes an outcome
+            outcome = _ended(app, task, message, exc)
+        if context.get("retry") is not None:
+            outcome = _retried(context.retry, None)
+        return outcome  # noqa: TRY300 - the outer try is for arguments alone
+    except BaseException as exc:  # noqa: BLE001 - as above
+        return _ended(app, task, message, exc)
+    finally:
+        del stack[depth:]
+
+
+_HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return", "__call__")
+
+
+def _hooks(task: Task) -> frozenset[str]:
+    """Return which hooks a task overrides; most override none, and pay nothing."""
+    found: frozenset[str] | None = task.__dict__.get("_hooks")
+    if found is None:
+        found = frozenset(name for name in _HOOKS if getattr(type(task), name) is not getattr(Task, name))
+        task.__dict__["_hooks"] = found
+    return found
+
+
+def _with_hooks(app: App, task: Task, message: Message, context: Context, args: tuple[Any, ...],
+                kwargs: dict[str, Any]) -> Outcome:
+    call_id = message.call.id
+    value: Any = None
+    try:
+        task.before_start(call_id, args, kwargs)
+        work = task if "__call__" in _hooks(task) else task.run
+        value = work(*args, **kwargs)
+        outcome: Outcome = Value(pack(value))
+    except BaseException as exc:  # noqa: BLE001 - every end of a task becomes an outcome
+        outcome = _ended(app, task, message, exc)
+    if context.get("retry") is not None:
+        outcome = _retried(context.retry, None)
+    try:
+        if isinstance(outcome, Value):
+            task.on_success(value, call_id, args, kwargs)
+            task.after_return("SUCCESS", value, call_id, args, kwargs, None)
+        elif isinstance(outcome, Failed):
+            task.on_failure(outcome.exc, call_id, args, kwargs, outcome.traceback)
+            task.after_return("FAILURE", outcome.exc, call_id, args, kwargs, outcome.traceback)
+        elif isinstance(outcome, Retried):
+            task.on_retry(outcome.exc, call_id, args, kwargs, outcome.traceback)
+            task.after_return("RETRY", outcome.exc, call_id, args, kwargs, outcome.traceback)
+    except BaseException as exc:  # noqa: BLE001 - a hook that raises makes the task fail, as in Celery
+        return _ended(app, task, message, exc)
+    return outcome
+
+
+def _ended(app: App, task: Task, message: Message, exc: BaseException) -> Outcome:
+    """Return the outcome of a task that raised."""
+    try:
+        if isinstance(exc, Replacement):
+            return Replaced(_replacement(app, message, exc.sig))
+        if isinstance(exc, Ignore):
+            return Ignored(str(exc))
+        if isinstance(exc, Retry):
+            return _retried(exc, _text(exc))
+        if isinstance(exc, Reject):
+            return Rejected(str(exc.reason), requeue=bool(exc.requeue))
+        if isinstance(exc, TerminateTask):
+            return Revoked(TaskRevokedError("terminated"), terminated=True)
+        if isinstance(exc, NotSerializable) and exc.__traceback__ is not None and _is_return(exc):
+            exc = NotSerializable(f"{task.name} returned what cannot travel: {exc}").with_traceback(exc.__traceback__)
+        return failure(exc)
+    except BaseException as inner:  # noqa: BLE001 - a replacement that cannot be frozen, a repr that raises
+        return failure(inner)
+
+
+def _is_return(exc: BaseException) -> bool:
+    """Say whether an exception comes from packing the value, not from the task's own code."""
+    return exc.__traceback__ is not None and exc.__traceback__.tb_next is not None \
+        and exc.__traceback__.tb_next.tb_frame.f_code is pack.__code__
+
+
+def _retried(exc: Retry, text: str | None) -> Retried:
+    when = exc.when
+    due = time() + when if isinstance(when, int | float) else when.timestamp() if when is not None else None
+    payload = None if exc.sig is None else pack_args(*exc.sig)
+    cause = exc.exc if exc.exc is not None else exc
+    _drop_frames(cause)
+    return Retried(cause, text, due, payload, exc.__dict__.get("options") or {})
+
+
+def _replacement(app: App, message: Message, sig: Signature) -> Node:
+    call = message.call
+    node = freeze(sig, app.new_ids(), pack_args, options={"task_id": call.id}, versions=app.tasks.versions,
+                  header_errbacks=bool(app.conf.task_allow_error_cb_on_chord_header), nesting=call.nesting + 1)
+    inherit(node, call)
+    feed = app.hub.feed(message.root_id)
+    if feed is not None:
+        feed(Event(kinds.GRAFTED, call.id, time(), message.attempt, (node, "replacement")))
+    return node
+
+
+def failure(exc: BaseException) -> Failed:
+    """Return the outcome of an exception: its text with the task's own frames, and the exception without them."""
+    text = _text(exc)
+    _drop_frames(exc)
+    if not isinstance(exc, Exception):
+        exc = _tamed(exc)
+    return Failed(exc, text)
+
+
+def _tamed(exc: BaseException) -> Exception:
+    """Return an exception that is safe to raise where the result is asked for."""
+    if isinstance(exc, SystemExit):
+        return TaskError(f"the task called sys.exit({exc.code!r})")
+    if isinstance(exc, KeyboardInterrupt):
+        return TaskError("the task raised KeyboardInterrupt")
+    return RemoteError(type(exc).__qualname__, *map(str, exc.args))
+
+
+def _text(exc: BaseException) -> str:
+    """Format the traceback, without the frames of this module on top of it."""
+    tb = exc.__traceback__
+    while tb is not None and tb.tb_next is not None and tb.tb_frame.f_code.co_filename == __file__:
+        tb = tb.tb_next
+    try:
+        return "".join(tracebacks.format_exception(type(exc), exc, tb))
+    except BaseException:  # noqa: BLE001 - an exception whose own text raises still is a failure
+        return f"{type(exc).__qualname__}: <its text cannot be shown>\n"
+
+
+def _drop_frames(exc: BaseException | None) -> None:
+    """Let go of the frames an exception holds, or they would live as long as the result."""
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        exc.__traceback__ = None
+        exc = exc.__cause__ or exc.__context__
+
+
+def portable(exc: BaseException) -> BaseException:
+    """Return an exception that survives being pickled: itself, or a `RemoteError` that stands for it."""
+    import pickle  # noqa: PLC0415 - for the process pool alone
+
+    try:
+        found = pickle.loads(pickle.dumps(exc))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - constructors and reducers may raise anything
+        return RemoteError(type(exc).__qualname__, *[_shown(arg) for arg in exc.args])
+    return exc if type(found) is type(exc) else RemoteError(type(exc).__qualname__, *[_shown(a) for a in exc.args])
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:200]
+    except Exception:  # noqa: BLE001 - a broken repr must not hide the real error
+        return f"<{type(value).__qualname__}>"
+
+

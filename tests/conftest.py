@@ -1,0 +1,33 @@
+"""What every test shares: how hard hypothesis tries, and that a gate does not skip."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# `fast` is for a person at work; `ci` is the gate, and what `make test` chooses. Both look for new examples each time;
+# what fails prints a blob that reproduces it. No deadlines: machines are shared, and pytest-timeout ends what hangs.
+settings.register_profile("fast", max_examples=50, deadline=None, print_blob=True)
+settings.register_profile("ci", max_examples=500, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "fast"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="what would be skipped fails (`make test`)")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    return skip_to_failure((yield), item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return skip_to_failure((yield), collector.config)
+
+
+def skip_to_failure(report, config):
+    if config.getoption("no_skips") and report.skipped and not hasattr(report, "wasxfail"):
+        path, line, reason = report.longrepr
+        report.outcome, report.longrepr = "failed", f"{path}:{line}: {reason} (with --no-skips nothing may be skipped)"
+    return report
