@@ -116,6 +116,8 @@ class Control:
     def rate_limit(self, task_name: str, rate_limit: Any, destination: Any = None, **kwargs: Any) -> None:
         """Change how often a task may start; None or 0 takes the limit away."""
         self.app.tasks[task_name].rate_limit = rate_limit
+        if self.app.worker is not None:
+            self.app.worker.rate_changed(task_name)
 
     def time_limit(self, task_name: str, soft: float | None = None, hard: float | None = None,
                    destination: Any = None, **kwargs: Any) -> None:

@@ -34,11 +34,13 @@ def new_id() -> str:
 
 
 def random_source() -> IdSource:
-    """Return a source of random ids that asks the system for many at a time."""
+    """Return a source of random ids that asks the system for more and more of them at a time."""
 
     def generate() -> Iterator[str]:
+        count = 1
         while True:
-            yield from random_ids(_BATCH)
+            yield from random_ids(count)
+            count = min(count * 2, _BATCH)
 
     return generate().__next__
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,14 +26,14 @@ class Context:
     is_eager
         Whether ``apply`` runs it.
     queue
-        The queue the message came from.
+        Says which queue a call goes to.
     """
 
     __slots__ = ("__dict__", "_queue", "args", "children", "hostname", "is_eager", "kwargs", "message", "task")
 
     def __init__(self, message: Message | None = None, task: str = "", args: tuple[Any, ...] = (),
                  kwargs: Mapping[str, Any] | None = None, hostname: str | None = None, *, is_eager: bool = False,
-                 queue: str = "") -> None:
+                 queue: Callable[[Call], str] | None = None) -> None:
         self.message = message
         self.task = task
         self.args = args
@@ -153,7 +153,7 @@ class Context:
     def chain(self) -> list[Any] | None:
         """The steps that follow, last one first as on the wire; None when there are none."""
         then = None if self.message is None else self.message.then
-        return list(reversed(then.chain.steps[then.position:])) if isinstance(then, Next) else None
+        return then.rest()[0][::-1] if isinstance(then, Next) else None
 
     @property
     def chord(self) -> Any:
@@ -164,7 +164,8 @@ class Context:
     @property
     def delivery_info(self) -> dict[str, Any]:
         """Where the message came from."""
-        return {"exchange": "", "routing_key": self._queue, "priority": self.options.get("priority"),
+        queue = self._queue(self._call) if self._queue is not None and self._call is not None else ""
+        return {"exchange": "", "routing_key": queue, "priority": self.options.get("priority"),
                 "redelivered": False, "is_eager": self.is_eager}
 
     @property

@@ -178,11 +178,11 @@ class AsyncResult:
         return other == self.id if isinstance(other, str) else NotImplemented
 
     def __reduce__(self) -> Any:
-        return result_from_tuple, (self.as_tuple(),)
+        return _from_rows, (_rows(self),)
 
     def as_tuple(self) -> Tree:
         """Return it as plain data: ``((id, parent), None)``."""
-        return (self.id, self.parent.as_tuple() if self.parent is not None else None), None
+        return _tree(self)
 
     def as_list(self) -> list[str]:
         """Return the ids from this result up to the first parent."""
@@ -298,6 +298,16 @@ class AsyncResult:
         """The queue it was sent to."""
         found: str | None = self._of_call(lambda r: self.app.queue_of(r.call))
         return found
+
+    @property
+    def ignored(self) -> bool:
+        """Whether it was sent with ``ignore_result``, so that its value is not kept."""
+        return bool(self._of_call(lambda r: r.call.options.get("ignore_result") if r.call else None))
+
+    @property
+    def supports_native_join(self) -> bool:
+        """Whether a group of such results waits for all at once, rather than one after the other."""
+        return True
 
     def _get_task_meta(self) -> Mapping[str, Any]:
         """Return the result document with Celery's keys, stamps included."""
@@ -419,6 +429,11 @@ class AsyncResult:
         """
         self.app.control.revoke(self.id, terminate=terminate, signal=signal)
 
+    def revoke_by_stamped_headers(self, headers: Mapping[str, Any], connection: Any = None, terminate: bool = False,
+                                  signal: str | None = None, wait: bool = False, timeout: float | None = None) -> None:
+        """Do not run tasks that bear one of these stamps (see `Control.revoke_by_stamped_headers`)."""
+        self.app.control.revoke_by_stamped_headers(headers, terminate=terminate, signal=signal)
+
     # -- the graph --------------------------------------------------------------------------------------------
 
     def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
@@ -490,32 +505,37 @@ class EagerResult(AsyncResult):
         The value, or the exception.
     state, traceback, name
         How it ended.
+    parent
+        The result of what came before it.
+    children
+        Gives the results of what the task started.
     """
 
     __slots__ = ("_children", "_name", "_state", "_traceback")
 
     def __init__(self, id: str, ret_value: Any, state: str, traceback: str | None = None,  # noqa: A002
-                 name: str | None = None, parent: Any = None, children: Sequence[Any] = ()) -> None:
+                 name: str | None = None, parent: Any = None,
+                 children: Callable[[], Sequence[Any]] = lambda: ()) -> None:
         super().__init__(id, parent=parent)
         self._value = (ret_value,)
         self._state = state
         self._traceback = traceback
         self._name = name
-        self._children = list(children)
+        self._children = children
 
     def __repr__(self) -> str:
         return f"<EagerResult: {self.id}>"
 
-    def __reduce__(self) -> Any:
+    def _facts(self) -> tuple[Any, ...]:
+        """Return what makes it, but for its parent; what its task started stays behind when it travels."""
         assert self._value is not None  # noqa: S101 - set by __init__
-        return EagerResult, (self.id, self._value[0], self._state, self._traceback, self._name)
+        return self.id, self._value[0], self._state, self._traceback, self._name
 
     def _record(self) -> Record:
         assert self._value is not None  # noqa: S101 - set by __init__
         value = self._value[0]
         exc = value if self._state in states.EXCEPTION_STATES and isinstance(value, BaseException) else None
-        return Record(self._state, None if exc is not None else value, exc, self._traceback, self._children,
-                      done=time.time())
+        return Record(self._state, None if exc is not None else value, exc, self._traceback, done=time.time())
 
     def _load(self, record: Record) -> Any:
         return record.payload
@@ -528,7 +548,7 @@ class EagerResult(AsyncResult):
     @property
     def children(self) -> list[Any]:
         """What the task started."""
-        return self._children
+        return list(self._children())
 
     def forget(self) -> None:
         """Nothing is kept anywhere."""
@@ -548,6 +568,9 @@ class ResultSet:
     app
         The app; the current one by default.
     """
+
+    #: Nothing comes before a set; a group may have a parent.
+    parent: Any = None
 
     def __init__(self, results: Iterable[Any] = (), app: Any = None, **kwargs: Any) -> None:
         self._app = app
@@ -855,12 +878,11 @@ class GroupResult(ResultSet):
         return f"<{type(self).__name__}: {self.id} [{shown}{more}]>"
 
     def __reduce__(self) -> Any:
-        return result_from_tuple, (self.as_tuple(),)
+        return _from_rows, (_rows(self),)
 
     def as_tuple(self) -> Tree:
         """Return it as plain data: ``((id, parent), [members])``."""
-        return ((self.id, self.parent.as_tuple() if self.parent is not None else None),
-                [result.as_tuple() for result in self.results])
+        return _tree(self)
 
     @property
     def state(self) -> str:
@@ -940,22 +962,74 @@ def result_from_tuple(r: Any, app: Any = None) -> Any:
     app
         The app; the current one by default.
     """
-    if isinstance(r, AsyncResult | ResultSet):
-        return r
-    # Parents are followed in a loop: a chain of 10 000 has as many.
-    line = []
-    while r is not None:
-        head, members = r if len(r) == 2 else (r, None)  # noqa: PLR2004 - (id and parent, members)
+    order: list[tuple[Any, str, Any, Any]] = []
+    todo = [r]
+    while todo:  # in a loop: a chain of 10 000 has as many parents
+        tree = todo.pop()
+        if tree is None or isinstance(tree, AsyncResult | ResultSet):
+            continue
+        head, members = tree if len(tree) == 2 else (tree, None)
         task_id, above = head if isinstance(head, list | tuple) else (head, None)
-        line.append((task_id, members))
-        r = above
-    found: Any = None
-    for task_id, members in reversed(line):
-        if members is None:
-            found = AsyncResult(task_id, app=app, parent=found)
+        order.append((tree, task_id, above, members))
+        todo.append(above)
+        todo.extend(members or ())
+    made: dict[int, Any] = {}
+
+    def handle(tree: Any) -> Any:
+        return made.get(id(tree), tree)
+
+    for tree, task_id, above, members in reversed(order):
+        made[id(tree)] = AsyncResult(task_id, app=app, parent=handle(above)) if members is None \
+            else GroupResult(task_id, [handle(member) for member in members], handle(above), app)
+    return handle(r)
+
+
+#: One handle: its id (or its facts, if it keeps its value itself), the row of its parent, those of its members.
+_Row = tuple[Any, int | None, list[int] | None]
+
+
+def _rows(top: Any) -> list[_Row]:
+    """Return a handle, its parents and its members as a flat list, `top` last; however deep, without recursion."""
+    order: list[Any] = []
+    todo = [top]
+    while todo:
+        node = todo.pop()
+        order.append(node)
+        if node.parent is not None:
+            todo.append(node.parent)
+        if isinstance(node, ResultSet):
+            todo.extend(node.results)
+    rows: list[_Row] = []
+    places: dict[int, int] = {}
+    for node in reversed(order):
+        if id(node) in places:
+            continue
+        members = [places[id(member)] for member in node.results] if isinstance(node, ResultSet) else None
+        parent = None if node.parent is None else places[id(node.parent)]
+        places[id(node)] = len(rows)
+        rows.append((node._facts() if isinstance(node, EagerResult) else node.id, parent, members))  # noqa: SLF001
+    return rows
+
+
+def _from_rows(rows: Sequence[_Row]) -> Any:
+    """Return the handle that `_rows` was called with."""
+    made: list[Any] = []
+    for what, parent, members in rows:
+        above = None if parent is None else made[parent]
+        if members is not None:
+            made.append(GroupResult(what, [made[member] for member in members], above))
         else:
-            found = GroupResult(task_id, [result_from_tuple(m, app) for m in members], found, app)
-    return found
+            made.append(EagerResult(*what, above) if isinstance(what, tuple) else AsyncResult(what, parent=above))
+    return made[-1]
+
+
+def _tree(top: Any) -> Tree:
+    made: list[Tree] = []
+    for what, parent, members in _rows(top):
+        task_id = what[0] if isinstance(what, tuple) else what
+        made.append(((task_id, None if parent is None else made[parent]),
+                     None if members is None else [made[member] for member in members]))
+    return made[-1]
 
 
 class DependencyGraph:

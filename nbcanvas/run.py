@@ -3,26 +3,66 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nbcanvas import states
-from nbcanvas.app import App, Plan, current_app
+from nbcanvas.app import App, Plan
 from nbcanvas.canvas import Signature, StampingVisitor
 from nbcanvas.errors import NotASignature, TimeoutError
 from nbcanvas.events.state import State
 from nbcanvas.plan import Call, calls_of
-from nbcanvas.protocol.payload import unpack_args
+from nbcanvas.protocol.payload import unpack, unpack_args
 from nbcanvas.result import AsyncResult, GroupResult, Latch, result_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "submit"]
+__all__ = ["Audience", "Run", "set_audience", "submit"]
+
+log = logging.getLogger("nbcanvas.run")
 
 _TICK = 0.1
+_FOLD_AT = 8192
+
+
+class Audience(Protocol):
+    """Who waits for runs, and wants to be told what a wait came to; a notebook registers itself as this."""
+
+    def wait_begins(self, run: Run) -> None:
+        """Hear that somebody starts waiting for a run."""
+
+    def wait_ended(self, run: Run, error: BaseException) -> BaseException:
+        """Return what to raise when waiting for a run raised `error`: that itself, or something clearer."""
+
+
+class _Registered:
+    audience: Audience | None = None
+
+
+def set_audience(audience: Audience | None) -> None:
+    """Say who is told of waits (the notebook room does this; None takes it back)."""
+    _Registered.audience = audience
+
+
+@contextmanager
+def _waiting(run: Run) -> Iterator[None]:
+    audience = _Registered.audience
+    if audience is None:
+        yield
+        return
+    audience.wait_begins(run)
+    try:
+        yield
+    except BaseException as error:
+        told = audience.wait_ended(run, error)
+        if told is error:
+            raise
+        raise told from None
 
 
 class Run:
@@ -61,35 +101,55 @@ class Run:
         self._events = app.hub.open(plan.root_id)
         self._state = State.of(plan.node, self.started)
         self._folding = threading.Lock()
+        self._ending = threading.Lock()
         self._callbacks: list[Callable[[Run], Any]] = []
         self._all = [call.id for call in calls_of(plan.node)]
         self._done = Latch(len(self._all))
 
     def _start(self) -> Run:
-        self.app.publish(self._plan)
-        self.app.backend.watch(self._all, self._ended)
+        stop = self.app.backend.watch(self._all, self._ended)
+        try:
+            self.app.publish(self._plan)
+        except BaseException:
+            stop()
+            self.app.hub.close(self.id)
+            raise
         if not self._all:
             self.finished = self.started
         return self
 
     def _ended(self, task_id: str, record: Any) -> None:
         self._done(task_id, record)
-        if self._done.is_set() and self.finished is None:
-            self.finished = time()
-            callbacks, self._callbacks = self._callbacks, []
+        if len(self._events) > _FOLD_AT and self._folding.acquire(blocking=False):
+            # Folded while they are young, events never grow old enough to be the garbage collector's business.
+            try:
+                self._fold()
+            finally:
+                self._folding.release()
+        if self._done.is_set():
+            with self._ending:
+                if self.finished is None:
+                    self.finished = time()
+                callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
-                callback(self)
+                try:
+                    callback(self)
+                except Exception:  # as in concurrent.futures: the other callbacks hear of the end all the same
+                    log.exception("a callback of %r raised", self)
 
     # -- what it is doing -------------------------------------------------------------------------------------------
 
     def snapshot(self) -> State:
         """Return what every call is doing, as one immutable value."""
         with self._folding:
-            events = self._events
-            fresh = [events.popleft() for _ in range(len(events))]
-            if fresh:
-                self._state = self._state.apply(fresh)
+            self._fold()
             return self._state
+
+    def _fold(self) -> None:
+        events = self._events
+        fresh = [events.popleft() for _ in range(len(events))]
+        if fresh:
+            self._state = self._state.apply(fresh)
 
     @property
     def done(self) -> bool:
@@ -136,7 +196,8 @@ class Run:
         TimeoutError
             After `timeout` seconds; the run goes on.
         """
-        return self.result.get(timeout=timeout, propagate=propagate, **kwargs)
+        with _waiting(self):
+            return self.result.get(timeout=timeout, propagate=propagate, **kwargs)
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until every call has ended, however it ended; returns self.
@@ -146,7 +207,9 @@ class Run:
         TimeoutError
             After `timeout` seconds; the run goes on.
         """
-        if not self._done.wait(timeout):
+        with _waiting(self):
+            ended = self._done.wait(timeout)
+        if not ended:
             left = sum(count for state, count in self.counts.items() if state not in states.READY_STATES)
             msg = f"{left} of {len(self)} tasks have not ended within {timeout} seconds; the run goes on"
             raise TimeoutError(msg)
@@ -167,19 +230,22 @@ class Run:
                 pass  # the loop was closed: nobody waits any more
 
         self.add_done_callback(told)
-        while not self.done:
-            # A loop that only waits hears of an interrupt when it wakes up (ipykernel), so it wakes up often.
-            try:
-                await asyncio.wait_for(ended.wait(), _TICK)
-            except asyncio.TimeoutError:
-                continue
+        with _waiting(self):
+            while not self.done:
+                # A loop that only waits hears of an interrupt when it wakes up (ipykernel), so it wakes up often.
+                try:
+                    await asyncio.wait_for(ended.wait(), _TICK)
+                except asyncio.TimeoutError:
+                    continue
         return self.get(timeout=0)
 
     def add_done_callback(self, callback: Callable[[Run], Any]) -> None:
         """Call `callback` with the run when every call has ended, from a worker's thread; at once when they have."""
-        self._callbacks.append(callback)
-        if self.done and callback in self._callbacks:
-            self._callbacks.remove(callback)
+        with self._ending:
+            ended = self.done and (self.finished is not None)
+            if not ended:
+                self._callbacks.append(callback)
+        if ended:
             callback(self)
 
     def cancel(self, terminate: bool = False) -> None:
@@ -211,7 +277,7 @@ class Run:
 
     def _value_of(self, call: Call) -> Any:
         record = self.app.backend.get(call.id)
-        return None if record is None else record
+        return None if record is None else unpack(record.payload)
 
     def _describe(self, call: Call) -> tuple[Any, Any, str, str | None]:
         args, kwargs = unpack_args(call.payload)
@@ -229,9 +295,10 @@ def submit(sig: Signature, *, app: App | None = None, options: Mapping[str, Any]
     sig
         Any signature; it is not changed.
     app
-        The app; the signature's own, else the current one.
+        The app; that of the signature by default, else the current one.
     options
-        Execution options for every call of the canvas.
+        Execution options for every call of the canvas, where it has none of its own; ``countdown`` and ``eta`` delay
+        what starts first.
     stamps, visitor
         Stamp every task with these values, or by this visitor.
     name
@@ -246,20 +313,15 @@ def submit(sig: Signature, *, app: App | None = None, options: Mapping[str, Any]
         hint = "; call .s(...) on the task to make a signature" if hasattr(sig, "apply_async") else ""
         msg = f"a canvas is a signature, but this is {type(sig).__name__}: {sig!r:.80}{hint}"
         raise NotASignature(msg)
-    app = app or current_app()
+    app = app or sig.app
     shown = sig
     if stamps or visitor is not None:
         sig = sig.clone()
         sig.stamp(visitor, **(stamps or {}))
-    plan = app.plan(sig)
+    options = {k: v for k, v in (options or {}).items() if v is not None}
+    # A delay is for what starts first, as with apply_async; the rest is for every call.
+    plan = app.plan(sig, options={k: options.pop(k) for k in ("countdown", "eta") if k in options})
     if options:
-        _apply_options(plan, options)
+        for call in calls_of(plan.node):
+            call.options = {**options, **call.options}
     return Run(app, shown, plan, name)._start()  # noqa: SLF001 - made here
-
-
-def _apply_options(plan: Plan, options: Mapping[str, Any]) -> None:
-    """Give every call of a fresh plan these options; a signature's own options win."""
-    first_only = {k: v for k, v in options.items() if k in ("countdown", "eta")}
-    everywhere = {k: v for k, v in options.items() if k not in first_only and v is not None}
-    for place, call in enumerate(calls_of(plan.node)):
-        call.options = {**everywhere, **(first_only if place == 0 else {}), **call.options}

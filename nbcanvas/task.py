@@ -91,7 +91,10 @@ class Task:
     track_started: bool | None = None
     acks_late: bool | None = None
     acks_on_failure_or_timeout: bool | None = None
+    acks_on_failure: bool | None = None
+    acks_on_timeout: bool | None = None
     reject_on_worker_lost: bool | None = None
+    retry_on_worker_lost: bool | None = None
     priority: int | None = None
     queue: str | None = None
     routing_key: str | None = None
@@ -107,6 +110,8 @@ class Task:
 
     version: str = ""
     _app: TaskApp | None = None
+    #: Whether it was made of a function that is not given the task.
+    _unbound: bool = False
 
     # -- identity ---------------------------------------------------------------------------------------------
 
@@ -118,6 +123,7 @@ class Task:
     def bind(self, app: TaskApp) -> Task:
         """Belong to `app`; returns self."""
         self._app = app
+        self.on_bound(app)
         return self
 
     def __repr__(self) -> str:
@@ -225,7 +231,7 @@ class Task:
 
     @functools.cached_property
     def __signature__(self) -> inspect.Signature:  # type: ignore[override]
-        return inspect.signature(self.run)
+        return _signature_of(self.run)
 
     @functools.cached_property
     def _arity(self) -> tuple[int, float]:
@@ -241,10 +247,21 @@ class Task:
                 low += p.default is p.empty
         return low, high
 
-    @property
-    def takes_error(self) -> bool:
-        """Whether the task, as an errback, is called with ``(request, exc, traceback)`` (the guide, "Chains")."""
-        return not isinstance(self.__dict__.get("run"), MethodType) and self._arity[1] > 1
+    def takes_error(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bool:
+        """Say whether the task, as an errback, is called with ``(request, exc, traceback)`` (the guide, "Chains").
+
+        A task that is bound, or a class, or that has room for one argument only, is sent with the failed task's id.
+
+        Parameters
+        ----------
+        args, kwargs
+            The errback's own arguments; they leave less room.
+        """
+        taken = len(args)
+        for name in kwargs or ():
+            found = self.__signature__.parameters.get(name)
+            taken += found is not None and found.kind is found.POSITIONAL_OR_KEYWORD
+        return self._unbound and self._arity[1] - taken > 1
 
     # -- signatures -------------------------------------------------------------------------------------------
 
@@ -438,6 +455,9 @@ class Task:
 
     # -- hooks ------------------------------------------------------------------------------------------------
 
+    def on_bound(self, app: TaskApp) -> None:
+        """Run when the task is bound to its app."""
+
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Run before the task, in the worker."""
 
@@ -503,8 +523,7 @@ def from_function(fun: Callable[..., Any], name: str, base: type[Task], *, bind:
             msg = f"unknown task option {option!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             raise TypeError(msg)
     cls = type(fun.__name__, (base,), {
-        "__module__": fun.__module__, "__doc__": fun.__doc__, "__qualname__": fun.__qualname__, "name": name,
-        "__wrapped__": fun, **options})
+        "__module__": fun.__module__, "__doc__": fun.__doc__, "__qualname__": fun.__qualname__, "name": name, **options})
     task: Task = cls()
     work = fun
     if pydantic:
@@ -513,6 +532,9 @@ def from_function(fun: Callable[..., Any], name: str, base: type[Task], *, bind:
         work = validated(fun, strict=pydantic_strict, context=pydantic_context,
                          dump_kwargs=pydantic_dump_kwargs or {})
     task.run = MethodType(work, task) if bind else work  # type: ignore[method-assign]
+    task._unbound = not bind  # noqa: SLF001 - made here
+    task.__wrapped__ = MethodType(fun, task) if bind else fun  # type: ignore[attr-defined]
+    cls.__signature__ = _signature_of(task.run)  # type: ignore[assignment] # on the class, where help() looks
     task.__name__ = fun.__name__  # type: ignore[attr-defined]
     task.__defaults__ = getattr(fun, "__defaults__", None)  # type: ignore[attr-defined]
     task.__annotations__ = getattr(fun, "__annotations__", {})
@@ -527,6 +549,35 @@ def prepare(task: Task) -> None:
         task.version = version_of(type(task))
     if task.autoretry_for:
         task.run = _retrying(task, task.run)  # type: ignore[method-assign]
+    for method in ("s", "si", "delay"):
+        if getattr(type(task), method) is getattr(Task, method):
+            task.__dict__[method] = _showing(task, getattr(task, method))
+
+
+def _showing(task: Task, method: MethodType) -> Callable[..., Any]:
+    """Return the method as a function that shows the parameters of the task's own function (completion, ``?``)."""
+    if method.__name__ == "s":  # the busiest one: as quick as the method
+
+        def shown(*args: Any, **kwargs: Any) -> Any:
+            return make(task, args, kwargs)
+    else:
+
+        def shown(*args: Any, **kwargs: Any) -> Any:
+            return method(*args, **kwargs)
+
+    functools.update_wrapper(shown, method)
+    shown.__wrapped__ = task.run  # type: ignore[attr-defined]
+    return shown
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # a builtin that does not say: anything goes
+        return _ANYTHING
+
+
+_ANYTHING = inspect.signature(lambda *args, **kwargs: None)
 
 
 def version_of(source: Any) -> str:

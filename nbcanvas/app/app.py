@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time
@@ -22,6 +23,7 @@ from nbcanvas.events.event import Event
 from nbcanvas.events.hub import Hub
 from nbcanvas.ids import IdSource, random_source, seeded_ids
 from nbcanvas.plan import Call, Chain, Fan, Message, Node, freeze, start
+from nbcanvas.plan.freezing import inherit
 from nbcanvas.protocol.payload import pack, pack_args, unpack_args
 from nbcanvas.request import Context, current
 from nbcanvas.result import AsyncResult, GroupResult, ResultSet, result_of
@@ -31,7 +33,7 @@ from nbcanvas.task import Task, from_function, prepare
 from .builtins import add_builtins
 from .perform import Performer
 from .registry import TaskRegistry
-from .routing import route_of
+from .routing import asks_functions, route_of
 from .settings import Settings
 
 __all__ = ["App", "Engine", "Plan", "current_app", "set_engine", "task"]
@@ -45,6 +47,9 @@ class Engine(Protocol):
 
     def apply(self, app: App, plan: Plan, *, throw: bool) -> Any:
         """Run a plan in the calling thread, and return its eager result."""
+
+    def adopt(self, app: App) -> None:
+        """Hear of a new app; in a worker's child process it becomes the kernel's."""
 
 
 class _Registered:
@@ -111,11 +116,9 @@ class App:
                  **settings: Any) -> None:
         self.main = main
         self._profiles: dict[tuple[str, str], tuple[str, int]] = {}
-        self.conf = Settings({**settings, **({"include": include} if include else {})}, self._profiles.clear)
-        for name, url in (("broker_url", broker), ("result_backend", backend)):
-            if url:
-                self.conf[name] = url
-        self._refuse_urls()
+        urls = {name: url for name, url in (("broker_url", broker), ("result_backend", backend)) if url}
+        self.conf = Settings({**settings, **({"include": include} if include else {}), **urls})
+        self.conf.on_change(self._reconsider)
         self.Task = task_cls or Task
         self.tasks = TaskRegistry()
         self.hub = Hub()
@@ -127,17 +130,23 @@ class App:
         self._starting = threading.RLock()
         self._ids: IdSource | None = None
         add_builtins(self)
+        if _Registered.engine is not None:
+            _Registered.engine.adopt(self)
         if set_as_current:
             self.set_current()
 
-    def _refuse_urls(self) -> None:
-        for name in ("broker_url", "result_backend"):
-            url = self.conf[name]
-            if url and not str(url).startswith(("local://", "memory://", "cache+memory://")):
-                scheme = str(url).partition(":")[0]
-                msg = (f"{name}: {scheme}:// needs a cluster, and this version runs the embedded worker only; leave it "
-                       f"out to run inside this process")
-                raise ImproperlyConfigured(msg)
+    def _reconsider(self) -> None:
+        """Draw the consequences of changed settings."""
+        self._profiles.clear()
+        for name in ("broker_url", "broker_read_url", "broker_write_url", "result_backend"):
+            value = self.conf[name]
+            for url in value if isinstance(value, list | tuple) else [value]:
+                if url and not str(url).startswith(("local://", "memory://", "cache+memory://")):
+                    del self.conf[name]
+                    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(url))  # no more of it: it may hold a password
+                    msg = (f"{name}: {scheme[0] if scheme else 'this'} needs a cluster, and this version runs the "
+                           f"embedded worker only; leave it out to run inside this process")
+                    raise ImproperlyConfigured(msg)
 
     def __repr__(self) -> str:
         return f"<App {self.main or 'default'}: {len(self.tasks)} tasks>"
@@ -188,14 +197,15 @@ class App:
                 raise
             obj = getattr(obj, attribute) if attribute else obj
         found = dict(obj) if isinstance(obj, Mapping) else {
-            name: value for name, value in vars(obj).items()
-            if not name.startswith("_") and not inspect.ismodule(value) and not callable(value)}
+            name: value for name in dir(obj) if not name.startswith("_")
+            for value in (getattr(obj, name),)
+            # What a module imports or defines beside its settings is none; a route may be a function.
+            if name.lower() in self.conf or not (inspect.ismodule(value) or callable(value))}
         if namespace:
             prefix = f"{namespace.lower()}_"
             found = {name.lower().removeprefix(prefix): value for name, value in found.items()
                      if name.lower().startswith(prefix)}
         self.conf.update(found)
-        self._refuse_urls()
 
     def task(self, *args: Any, **options: Any) -> Any:
         """Make a task of a function (a decorator, with or without options).
@@ -345,7 +355,10 @@ class App:
                 name, found = call.task, find(call.task, call.version)
             if found is not None and found.typing:
                 payload = call.payload
-                found.check(*((payload, _NO_KWARGS) if type(payload) is tuple else unpack_args(payload)))
+                args, kwargs = (payload, _NO_KWARGS) if type(payload) is tuple else unpack_args(payload)
+                if message.given and not call.immutable:  # the body of a chord whose header is empty
+                    args = (*message.given, *args)
+                found.check(args, kwargs)
 
     def submit(self, sig: Signature, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
                options: Mapping[str, Any] | None = None) -> Any:
@@ -367,6 +380,17 @@ class App:
         feed = self.hub.feed(plan.root_id)
         if feed is not None and context.message is not None:
             feed(Event(kinds.GRAFTED, context.message.call.id, time(), context.message.attempt, (plan.node, "child")))
+
+    def replacement(self, message: Message, sig: Signature) -> Node:
+        """Freeze a canvas that stands in for the task of a message from now on, and tell the run."""
+        call = message.call
+        node = freeze(sig, self.new_ids(), pack_args, options={"task_id": call.id}, versions=self.tasks.versions,
+                      header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header), nesting=call.nesting + 1)
+        inherit(node, call)
+        feed = self.hub.feed(message.root_id)
+        if feed is not None:
+            feed(Event(kinds.GRAFTED, call.id, time(), message.attempt, (node, "replacement")))
+        return node
 
     def apply(self, sig: Signature, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
               options: Mapping[str, Any] | None = None) -> Any:
@@ -414,7 +438,9 @@ class App:
         key = (call.task, call.version)
         default = self._profiles.get(key)
         if default is None:
-            default = self._profiles[key] = self._default_route(call)
+            default = self._default_route(call)
+            if not asks_functions(self.conf.task_routes):
+                self._profiles[key] = default
         options = call.options
         if not options:
             return default
@@ -424,7 +450,8 @@ class App:
 
     def _default_route(self, call: Call) -> tuple[str, int]:
         conf, task = self.conf, self.tasks.find(call.task, call.version)
-        routed = route_of(call.task, conf.task_routes, call.options)
+        args, kwargs = unpack_args(call.payload) if asks_functions(conf.task_routes) else ((), {})
+        routed = route_of(call.task, conf.task_routes, call.options, args, kwargs, task)
         queue = routed.get("queue") or routed.get("routing_key") or getattr(task, "queue", None) \
             or conf.task_default_queue
         priority = routed.get("priority", getattr(task, "priority", None))

@@ -10,8 +10,7 @@ from nbcanvas import states
 from nbcanvas.backend.port import Backend, Record
 from nbcanvas.broker.port import Broker
 from nbcanvas.events import event as kinds
-from nbcanvas.events.event import Event
-from nbcanvas.events.hub import Hub
+from nbcanvas.events.hub import Heard, Hub
 from nbcanvas.plan import (
     Call,
     Chain,
@@ -135,8 +134,8 @@ class Performer:
         feed = self.hub.feed(root_id)
         if feed is not None:
             for message in messages:
-                feed(Event(kinds.SENT, message.call.id, message.sent, message.attempt,
-                           None if message.due is None else {"due": message.due}))
+                feed((kinds.SENT, message.call.id, message.sent, message.attempt,
+                      None if message.due is None else {"due": message.due}))
         self.broker.publish(messages)
 
     def _skip(self, call: Call, exit_: Failed | Revoked, root_id: str, now: float) -> None:
@@ -146,7 +145,7 @@ class Performer:
             feed = self.hub.feed(root_id)
             if feed is not None:
                 data = (exit_.exc, exit_.traceback) if isinstance(exit_, Failed) else str(exit_.exc)
-                feed(Event(kind, call.id, now, attempt, data))
+                feed((kind, call.id, now, attempt, data))
 
 
 def _with_bodies(message: Message, children: Sequence[Node]) -> Sequence[Node]:
@@ -157,10 +156,10 @@ def _with_bodies(message: Message, children: Sequence[Node]) -> Sequence[Node]:
     return children
 
 
-def _event(message: Message, outcome: Outcome, now: float) -> Event:
+def _event(message: Message, outcome: Outcome, now: float) -> Heard:
     data: Any = None
     if type(outcome) is Value:
-        return Event(kinds.SUCCEEDED, message.call.id, now, message.attempt)
+        return kinds.SUCCEEDED, message.call.id, now, message.attempt, None
     if isinstance(outcome, Failed):
         kind, data = kinds.FAILED, (outcome.exc, outcome.traceback)
     elif isinstance(outcome, Revoked):
@@ -173,4 +172,4 @@ def _event(message: Message, outcome: Outcome, now: float) -> Event:
         kind, data = kinds.REJECTED, outcome.reason
     else:
         kind = kinds.IGNORED
-    return Event(kind, message.call.id, now, message.attempt, data)
+    return kind, message.call.id, now, message.attempt, data

@@ -31,6 +31,10 @@ class TaskRegistry(MutableMapping[str, Task]):
         """Return the task of that name and version; the latest of that name when the version is not known."""
         return self._by_version.get((name, version)) or self._latest.get(name)
 
+    def here(self, name: str, version: str) -> Task | None:
+        """Return the task of exactly that name and version, if it was defined here."""
+        return self._by_version.get((name, version))
+
     def missing(self, name: str) -> NotRegistered:
         """Return the error for a name nobody registered, with the nearest one that is."""
         near = difflib.get_close_matches(name, self._latest, 1)
@@ -48,6 +52,8 @@ class TaskRegistry(MutableMapping[str, Task]):
         self.register(task)
 
     def __delitem__(self, name: str) -> None:
+        if name not in self._latest:
+            raise self.missing(name)
         del self._latest[name]
         self.versions.pop(name, None)
 

@@ -7,6 +7,7 @@ accepted here, so that one configuration serves both.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
@@ -27,7 +28,10 @@ DEFAULTS: Final[dict[str, Any]] = {
     "task_track_started": False,
     "task_acks_late": False,
     "task_acks_on_failure_or_timeout": True,
-    "task_reject_on_worker_lost": False,
+    "task_acks_on_failure": None,
+    "task_acks_on_timeout": None,
+    "task_reject_on_worker_lost": None,
+    "task_retry_on_worker_lost": False,
     "task_time_limit": None,
     "task_soft_time_limit": None,
     "task_default_rate_limit": None,
@@ -41,6 +45,10 @@ DEFAULTS: Final[dict[str, Any]] = {
     "task_routes": None,
     "task_queue_max_priority": None,
     "task_create_missing_queues": True,
+    "task_create_missing_queue_type": "classic",
+    "task_create_missing_queue_exchange_type": None,
+    "task_default_queue_type": "classic",
+    "task_repr_maxlevels": 3,
     "task_default_delivery_mode": 2,
     "task_serializer": "json",
     "task_compression": None,
@@ -63,9 +71,14 @@ DEFAULTS: Final[dict[str, Any]] = {
     "result_chord_expires": None,
     "result_chord_join_timeout": 3.0,
     "result_chord_retry_interval": 1.0,
-    "result_chord_ordered": True,
     "result_cache_max": -1,
     "result_persistent": None,
+    "result_exchange": "celeryresults",
+    "result_exchange_type": "direct",
+    "result_backend_always_retry": False,
+    "result_backend_max_retries": float("inf"),
+    "result_backend_base_sleep_between_retries_ms": 10,
+    "result_backend_max_sleep_between_retries_ms": 10_000,
     # broker
     "broker_url": None,
     "broker_read_url": None,
@@ -82,6 +95,14 @@ DEFAULTS: Final[dict[str, Any]] = {
     "broker_heartbeat_checkrate": 3.0,
     "broker_failover_strategy": None,
     "broker_login_method": None,
+    "broker_host": None,
+    "broker_port": None,
+    "broker_user": None,
+    "broker_password": None,
+    "broker_vhost": None,
+    "broker_pool_acquire_timeout": None,
+    "broker_channel_error_retry": False,
+    "broker_native_delayed_delivery_queue_type": "quorum",
     "redis_backend_use_ssl": None,
     "redis_max_connections": None,
     "redis_socket_timeout": 120.0,
@@ -89,11 +110,42 @@ DEFAULTS: Final[dict[str, Any]] = {
     "redis_socket_keepalive": False,
     "redis_retry_on_timeout": False,
     "redis_backend_health_check_interval": None,
+    "redis_host": None,
+    "redis_port": None,
+    "redis_db": None,
+    "redis_username": None,
+    "redis_password": None,
     "database_url": None,
-    "database_engine_options": None,
+    "database_engine_options": {"pool_pre_ping": True, "pool_recycle": 3600},
+    "database_engine_callback": None,
+    "database_create_tables_at_setup": True,
     "database_short_lived_sessions": False,
     "database_table_schemas": None,
     "database_table_names": None,
+    **dict.fromkeys((
+        "arangodb_backend_settings", "cache_backend", "cassandra_auth_kwargs", "cassandra_auth_provider",
+        "cassandra_bundle_path", "cassandra_entry_ttl", "cassandra_keyspace", "cassandra_port",
+        "cassandra_read_consistency", "cassandra_servers", "cassandra_table", "cassandra_write_consistency",
+        "couchbase_backend_settings", "elasticsearch_max_retries", "elasticsearch_retry_on_timeout",
+        "elasticsearch_timeout", "gcs_bucket", "gcs_project", "mongodb_backend_settings", "s3_access_key_id",
+        "s3_base_path", "s3_bucket", "s3_endpoint_url", "s3_region", "s3_secret_access_key")),
+    "cache_backend_options": {},
+    "cassandra_options": {},
+    "elasticsearch_save_meta_as_text": True,
+    "gcs_base_path": "",
+    "gcs_ttl": 0,
+    "azureblockblob_base_path": "",
+    "azureblockblob_connection_timeout": 20,
+    "azureblockblob_container_name": "celery",
+    "azureblockblob_read_timeout": 120,
+    "azureblockblob_retry_increment_base": 2,
+    "azureblockblob_retry_initial_backoff_sec": 2,
+    "azureblockblob_retry_max_attempts": 3,
+    "cosmosdbsql_collection_name": "celerycol",
+    "cosmosdbsql_consistency_level": "Session",
+    "cosmosdbsql_database_name": "celerydb",
+    "cosmosdbsql_max_retry_attempts": 9,
+    "cosmosdbsql_max_retry_wait_time": 30,
     # workers
     "worker_concurrency": None,
     "worker_pool": "threads",
@@ -113,14 +165,34 @@ DEFAULTS: Final[dict[str, Any]] = {
     "worker_enable_soft_shutdown_on_idle": False,
     "worker_soft_shutdown_timeout": 0.0,
     "worker_state_db": None,
+    "worker_timer": None,
     "worker_timer_precision": 1.0,
-    "worker_cancel_on_interrupt": False,
+    "worker_agent": None,
+    "worker_autoscaler": None,
+    "worker_consumer": None,
+    "worker_detect_quorum_queues": True,
+    "worker_direct": False,
+    "worker_disable_prefetch": False,
+    "worker_enable_prefetch_count_reduction": True,
+    "worker_eta_task_limit": None,
+    "worker_log_color": None,
+    "worker_log_datefmt": None,
+    "worker_log_format": None,
+    "worker_task_log_datefmt": None,
+    "worker_task_log_format": None,
+    "worker_pool_putlocks": True,
+    "worker_pool_restarts": False,
+    "worker_pool_start_method": None,
+    "event_queue_durable": False,
+    "event_queue_exclusive": True,
     "event_queue_expires": 60.0,
     "event_queue_ttl": 5.0,
     "event_queue_prefix": "celeryev",
     "event_exchange": "celeryev",
     "event_serializer": "json",
     "control_exchange": "celery",
+    "control_queue_durable": False,
+    "control_queue_exclusive": True,
     "control_queue_ttl": 300.0,
     "control_queue_expires": 10.0,
     # everything else
@@ -140,11 +212,16 @@ DEFAULTS: Final[dict[str, Any]] = {
     "beat_max_loop_interval": 0,
     "beat_sync_every": 0,
     "beat_cron_starting_deadline": None,
+    "beat_enable_remote_control": False,
+    "beat_remote_control_max_tick_age": None,
 }
 
-#: Settings whose value may hold a password.
+#: Settings whose value may hold a password anywhere in it.
 SECRET: Final = frozenset({"broker_url", "broker_read_url", "broker_write_url", "result_backend", "database_url",
-                           "security_key_password"})
+                           "cache_backend", "security_key"})
+#: The same said by a name: of a setting, or of a key inside one.
+_SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|auth|access_key|(?<!prefix_)api_?key", re.IGNORECASE)
+_MASK: Final = "********"
 
 
 class Settings(MutableMapping[str, Any]):
@@ -154,8 +231,6 @@ class Settings(MutableMapping[str, Any]):
     ----------
     values
         Settings that differ from the defaults.
-    changed
-        Called after each change.
 
     Raises
     ------
@@ -163,10 +238,15 @@ class Settings(MutableMapping[str, Any]):
         For a name that is not a setting, with the nearest one that is.
     """
 
-    def __init__(self, values: Mapping[str, Any] | None = None, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         object.__setattr__(self, "_values", {})
-        object.__setattr__(self, "_changed", changed)
+        object.__setattr__(self, "_changed", lambda: None)
         self.update(values or {})
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` now, and after each change from now on."""
+        object.__setattr__(self, "_changed", changed)
+        changed()
 
     _values: dict[str, Any]
     _changed: Callable[[], None]
@@ -196,6 +276,16 @@ class Settings(MutableMapping[str, Any]):
         self._values.pop(name, None)
         self._changed()
 
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The settings that were given a value; passwords are among them."""
+        return self._values
+
+    def clear(self) -> None:
+        """Take every setting back to its default."""
+        self._values.clear()
+        self._changed()
+
     def __iter__(self) -> Iterator[str]:
         return iter(DEFAULTS)
 
@@ -209,13 +299,25 @@ class Settings(MutableMapping[str, Any]):
         return sorted(DEFAULTS)
 
     def __repr__(self) -> str:
-        shown = {name: "********" if name in SECRET and value else value for name, value in self._values.items()}
-        return f"<Settings {shown}>"
+        return f"<Settings { {name: _masked(name, value) for name, value in self._values.items()} }>"
 
     def __reduce__(self) -> Any:
         # Settings hold passwords; a pickled app or result names its app instead of carrying them.
         msg = "settings do not travel: they may hold passwords"
         raise TypeError(msg)
+
+
+def _masked(name: Any, value: Any) -> Any:
+    """Return a setting's value without what may be secret in it."""
+    if not value or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _masked(key, inner) for key, inner in value.items()}
+    if name in SECRET or _SECRET_NAME.search(str(name)):
+        return _MASK
+    if isinstance(value, list | tuple):
+        return [_masked(name, inner) for inner in value]
+    return re.sub(r"//[^/]*@", f"//{_MASK}@", value) if isinstance(value, str) else value
 
 
 def unknown(name: str) -> UnknownSetting:

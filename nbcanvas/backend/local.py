@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import time
+from typing import TypeAlias
 
 from nbcanvas.plan.engine import Arrival
 from nbcanvas.plan.model import Exit, Join
@@ -14,7 +16,16 @@ from .port import Record, Tree
 
 __all__ = ["LocalBackend"]
 
+#: Hears of a task's end: ``(task id, record)``.
+OnEnd: TypeAlias = Callable[[str, Record], None]
+
 _SWEEP_EVERY = 4096
+
+log = logging.getLogger("nbcanvas.backend")
+
+
+def _several(watching: OnEnd | tuple[OnEnd, ...]) -> tuple[OnEnd, ...]:
+    return watching if isinstance(watching, tuple) else (watching,)
 
 
 class LocalBackend:
@@ -29,7 +40,9 @@ class LocalBackend:
     def __init__(self, expires: Callable[[], float | None] = lambda: None) -> None:
         self._expires = expires
         self._records: dict[str, Record] = {}
-        self._watchers: dict[str, tuple[Callable[[str, Record], None], ...]] = {}
+        # One callable, or a tuple of several: most tasks are watched once, and a tuple each would be work for the
+        # garbage collector.
+        self._watchers: dict[str, OnEnd | tuple[OnEnd, ...]] = {}
         # By identity: a frozen canvas that is run twice has two barriers of one id.
         self._slots: dict[int, tuple[Join, list[tuple[Exit, str] | None], list[int]]] = {}
         self._groups: dict[str, Tree] = {}
@@ -67,8 +80,8 @@ class LocalBackend:
 
     def _tell(self, task_id: str, record: Record) -> None:
         with self._lock:
-            watchers = self._watchers.pop(task_id, ())
-        for on_end in watchers:
+            watching = self._watchers.pop(task_id, ())
+        for on_end in _several(watching):
             on_end(task_id, record)
 
     def get(self, task_id: str) -> Record | None:
@@ -102,31 +115,27 @@ class LocalBackend:
             del self._slots[id(join)]
         return [filled for filled in slots if filled is not None]
 
-    def watch(self, task_ids: Iterable[str], on_end: Callable[[str, Record], None]) -> Callable[[], None]:
+    def watch(self, task_ids: Iterable[str], on_end: OnEnd) -> Callable[[], None]:
         """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""
         records = self._records
-        ended: list[tuple[str, Record]] = []
-        mine: list[str] = []
+        wanted = list(task_ids)
         with self._lock:
             watchers = self._watchers
-            for task_id in task_ids:
+            if watchers.keys().isdisjoint(wanted):
+                watchers.update(dict.fromkeys(wanted, on_end))
+            else:
+                for task_id in wanted:
+                    watchers[task_id] = (*_several(watchers.get(task_id, ())), on_end)
+        if not records.keys().isdisjoint(wanted):  # some are known already, perhaps since a moment ago
+            for task_id in wanted:
                 record = records.get(task_id)
                 if record is not None and record.state in READY_STATES:
-                    ended.append((task_id, record))
-                    continue
-                watchers[task_id] = (*watchers.get(task_id, ()), on_end)
-                mine.append(task_id)
-        for task_id in mine:  # settled between the look and the registration
-            record = records.get(task_id)
-            if record is not None and record.state in READY_STATES:
-                self._tell(task_id, record)
-        for task_id, record in ended:
-            on_end(task_id, record)
+                    self._tell(task_id, record)
 
         def stop() -> None:
             with self._lock:
-                for task_id in mine:
-                    left = tuple(w for w in watchers.get(task_id, ()) if w is not on_end)
+                for task_id in wanted:
+                    left = tuple(w for w in _several(watchers.get(task_id, ())) if w is not on_end)
                     if left:
                         watchers[task_id] = left
                     else:
@@ -152,15 +161,21 @@ class LocalBackend:
             return {join.id: (join, join.size - left[0]) for join, _, left in self._slots.values()}
 
     def _sweep(self) -> None:
+        """Drop records that have expired.  They stand in the order of their storing, so only the first ones are looked at."""
         expires = self._expires()
         if not expires:
             return
         before = time() - expires
         with self._lock:
-            # Records are in the order of their storing, so the old ones stand first.
-            for task_id, record in list(self._records.items()):
-                if record.done is None:
-                    continue
-                if record.done > before:
-                    break
+            for _ in range(_SWEEP_EVERY * 2):
+                try:
+                    task_id = next(iter(self._records))
+                except (StopIteration, RuntimeError):  # empty, or somebody stored meanwhile
+                    return
+                record = self._records[task_id]
+                if record.done is not None and record.done > before:
+                    return
                 del self._records[task_id]
+                if record.done is None:  # has not ended: to the back of the line
+                    self._records[task_id] = record
+                    return

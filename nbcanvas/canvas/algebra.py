@@ -10,8 +10,12 @@ a group               becomes the body of a chord whose header is that group
 a chord               follows the chord's body, by these same rules
 ====================  ===============================================================================================
 
-A chain on the right is taken step by step, so ``|`` is associative. An empty chain is its neutral element. A group
-gives a list, of none, of one or of many: what follows it is a chord's body in each case.
+A chain on the right is taken step by step, so ``|`` is associative. An empty chain is its neutral element.
+
+A group of one that follows something, or stands in ``chain(...)``, is unrolled to its member, and an empty one to
+nothing (the guide, "Group Unrolling"). At the very left of ``|`` it is a group like any other, and what follows it is
+the body of a chord; if that chord is put behind something later, its header is unrolled after all, so that
+``a | (group(b) | c)`` means what ``(a | group(b)) | c`` means.
 
 The result shares nothing with the operands that either could change: see :mod:`.shape` for how that stays cheap.
 """
@@ -82,11 +86,14 @@ def _with_options_of(chain: Any, steps: list[Any]) -> list[Any]:
         for step in steps:
             for errback in errbacks:
                 step.link_error(replica(errback) if hasattr(errback, "MEMBERS") else errback)
-    if links or "task_id" in options:
+    # What holds no task is no step of a chain: the last one is before it.
+    steps = [step for step in steps if not _is_void(step)] or steps[:1]
+    pinned = "task_id" in options and kind_of(chain) == "chain"
+    if links or pinned:
         last = steps[-1] = replica(steps[-1])
-        for callback in links:
+        for callback in [] if _is_void(last) else links:
             last.link(callback)
-        if "task_id" in options:
+        if pinned:
             last.options.setdefault("task_id", options["task_id"])
     own = {key: value for key, value in options.items() if key not in OF_THE_WHOLE}
     if own or raw(chain, "args") or raw(chain, "immutable"):
@@ -94,6 +101,16 @@ def _with_options_of(chain: Any, steps: list[Any]) -> list[Any]:
         if raw(chain, "immutable"):
             first.set_immutable(True)
     return steps
+
+
+def _is_void(sig: Any) -> bool:
+    pending = [sig]
+    while pending:
+        item = pending.pop()
+        if kind_of(item) not in {"chain", "group"}:
+            return False
+        pending += raw(item, "kwargs")["tasks"]
+    return True
 
 
 def as_list(value: Any) -> list[Any]:
@@ -110,14 +127,22 @@ class Composition:
     of its body, and so on. Adding a step touches the innermost level only.
     """
 
-    def __init__(self) -> None:
-        self.levels: list[list[Any]] = [[]]
+    def __init__(self, steps: list[Any], unrolls: bool) -> None:
+        self.levels: list[list[Any]] = [steps]
+        #: Whether even a first step is unrolled.
+        self.unrolls = unrolls
 
     def extend(self, steps: Iterable[Any]) -> None:
-        for step in steps:
-            self.add(step)
+        pending = deque(steps)
+        while pending:
+            step = pending.popleft()
+            inner = _unrolled(step) if self.unrolls or self.levels[0] else None
+            if inner is None:
+                self._add(step)
+            else:
+                pending.extendleft(reversed(inner))
 
-    def add(self, step: Any) -> None:
+    def _add(self, step: Any) -> None:
         steps = self.levels[-1]
         while steps:
             grow = JOIN[kind_of(steps[-1])]
@@ -143,7 +168,25 @@ def _upgrade(steps: list[Any]) -> list[Any]:
     steps[-1] = assemble(TYPES["chord"], "celery.chord", (),
                          {"kwargs": {}, "header": header if _has_own(group) else raw(header, "kwargs")["tasks"],
                           "body": None}, {}, "chord", app=group._app, held=SHARED)
+    steps[-1]._small = len(raw(header, "kwargs")["tasks"]) < 2
     return []
+
+
+def _unrolled(step: Any) -> list[Any] | None:
+    """Return what stands for a group of one or of none, or a chord made of one; None if `step` is something else."""
+    kind = kind_of(step)
+    if kind == "group":
+        members = raw(step, "kwargs")["tasks"]
+        if len(members) > 1:
+            return None
+        inner = [inside for member in members for inside in steps_of(member)]
+        return _with_options_of(step, inner) if inner and _has_own(step) else inner
+    if kind == "chord" and getattr(step, "_small", False) and not _has_own(step):
+        header, body = raw(step, "kwargs")["header"], raw(step, "kwargs")["body"]
+        small = header if isinstance(header, dict) else TYPES["group"](header)
+        unrolled = _unrolled(small)
+        return None if unrolled is None or body is None else [*unrolled, *steps_of(body)]
+    return None
 
 
 def _reopen(steps: list[Any]) -> list[Any]:
@@ -165,16 +208,20 @@ def chain_of(steps: list[Any], cls: type[Any] | None = None, app: Any = None, he
 
 def compose(left: Signature, right: Signature) -> Any:
     """Return ``left | right``."""
-    whole = Composition()
-    whole.levels[0] = steps_of(left)
-    is_chain = kind_of(left) == "chain" and bool(whole.levels[0])
+    steps = steps_of(left)
+    is_chain = kind_of(left) == "chain" and bool(steps)
+    if is_chain and left._held != FLAT:
+        whole = Composition([], unrolls=True)
+        whole.extend(steps)
+    else:
+        whole = Composition(steps, unrolls=False)
     whole.extend(steps_of(right))
     return _result(whole.close(), type(left) if kind_of(left) == "chain" else None, left._app, is_chain)
 
 
 def fold(members: Iterable[Signature], cls: type[Any]) -> Any:
     """Return ``a | b | c | …``, which is what ``chain(a, b, c, …)`` makes."""
-    whole = Composition()
+    whole = Composition([], unrolls=True)
     for member in members:
         whole.extend(steps_of(member))
     return _result(whole.close(), cls, None, False)

@@ -210,7 +210,7 @@ class chord(Composite):
         As Celery's.
     """
 
-    __slots__ = ()
+    __slots__ = ("_small",)
     KIND: ClassVar[str] = "chord"
     MEMBERS: ClassVar[tuple[str, ...]] = ("header", "body")
 

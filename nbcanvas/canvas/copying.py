@@ -43,9 +43,12 @@ def _replicate(sig: Signature) -> Walk:
                     kwargs[key] = yield _copied(kwargs[key])
         else:
             held = sig._held = FLAT if sig._held == FLAT else SHARED
-    return assemble(type(sig), raw(sig, "task"), raw(sig, "args"), kwargs,
+    copy = assemble(type(sig), raw(sig, "task"), raw(sig, "args"), kwargs,
                     (yield _copied_options(options)) if options else {},
                     raw(sig, "subtask_type"), raw(sig, "immutable"), sig._app, sig._type, held)
+    if getattr(sig, "_small", False):
+        copy._small = True  # a chord made of a group of one: see the algebra
+    return copy
 
 
 def _copied(value: Any) -> Walk:

@@ -82,7 +82,7 @@ class Fold:
             kind, task_id, time, attempt, data = event
             i = row_of(task_id)
             if i is None:
-                self.wait(event)
+                self.wait(Event(*event))
                 continue
             if part_of and i in part_of:
                 self.wake(part_of[i])
@@ -91,7 +91,7 @@ class Fold:
                     self.wake(part)
             if kind in _ABOUT_LATER:
                 if kind == GRAFTED:
-                    grafts.append(event)
+                    grafts.append(Event(*event))
                     continue
                 attempt = attempt + 1 if kind == RETRIED else ((attempt >> NESTING) + 1) << NESTING
             if attempt or attempts:

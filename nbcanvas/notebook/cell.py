@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import sys
 import traceback
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -10,9 +12,9 @@ from typing import Any
 from nbcanvas.canvas import Signature
 from nbcanvas.canvas.checks import not_a_signature
 
-from .errors import not_a_canvas, render_as
+from .errors import CanvasSyntaxError, not_a_canvas, render_as
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "show_frames"]
 
 _HINT = "write it as the last line: add.s(2, 2) | mul.s(8)"
 
@@ -33,7 +35,7 @@ def evaluate(shell: Any, body: str, first_line: int = 2) -> Signature:
     ------
     NotASignature
         When it ends in anything else.
-    SyntaxError
+    CanvasSyntaxError
         With the line number that the author sees.
     """
     statements, last = _compiled(shell, body, first_line)
@@ -51,18 +53,37 @@ def evaluate(shell: Any, body: str, first_line: int = 2) -> Signature:
 
 def _compiled(shell: Any, body: str, first_line: int) -> tuple[CodeType, CodeType]:
     """Compile a cell: its statements, and the expression it ends in."""
-    # Blank lines in place of what stands above the body, so that line numbers are those of the cell.
-    above = "\n" * (first_line - 1)
+    # Blank lines in place of what stands above the code, so that line numbers are those of the cell (IPython would
+    # drop blank lines the body begins with).
+    blank = len(list(itertools.takewhile(lambda text: not text.strip(), body.splitlines())))
+    above, body = "\n" * (first_line - 1 + blank), "".join(body.splitlines(keepends=True)[blank:])
     source = above + shell.transform_cell(body)
-    filename = shell.compile.cache(source, shell.execution_count, raw_code=above + body)
-    module = shell.compile.ast_parse(source, filename)
-    if not module.body:
-        raise not_a_canvas("nothing", _HINT)
-    last = module.body.pop()
-    if not isinstance(last, ast.Expr):
-        raise not_a_canvas(*_described(last))
-    statements = compile(module, filename, "exec", shell.compile.flags, dont_inherit=True)
-    return statements, compile(ast.Expression(last.value), filename, "eval", shell.compile.flags, dont_inherit=True)
+    number = _number(shell)
+    filename = shell.compile.cache(source, shell.execution_count if number is None else number, raw_code=above + body)
+    flags = shell.compile.flags
+    try:
+        module = shell.compile.ast_parse(source, filename)
+        if not module.body:
+            raise not_a_canvas("nothing", _HINT)
+        last = module.body.pop()
+        if not isinstance(last, ast.Expr):
+            raise not_a_canvas(*_described(last))
+        statements = compile(module, filename, "exec", flags, dont_inherit=True)
+        return statements, compile(ast.Expression(last.value), filename, "eval", flags, dont_inherit=True)
+    except SyntaxError as error:
+        raise CanvasSyntaxError(error, number) from None
+
+
+def _number(shell: Any) -> int | None:
+    """Return the number of the cell that runs: the shell's counter may be one ahead."""
+    numbers = shell.compile._filename_map  # noqa: SLF001 - how IPython itself tells cells apart
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001
+    while frame is not None:
+        if frame.f_code.co_filename in numbers:
+            found: int = numbers[frame.f_code.co_filename]
+            return found
+        frame = frame.f_back
+    return None
 
 
 def _described(last: ast.stmt) -> tuple[str, str]:
@@ -71,8 +92,16 @@ def _described(last: ast.stmt) -> tuple[str, str]:
         return f"an assignment to {target}", f"add a last line: {target}"
     if isinstance(last, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
         return f"the definition of {last.name}", "define tasks in a cell of their own, and " + _HINT
-    word = {"For": "a loop", "While": "a loop", "If": "an if", "With": "a with", "Import": "an import",
-            "ImportFrom": "an import", "Try": "a try"}.get(type(last).__name__, "a statement")
+    word = {
+        "For": "a loop",
+        "While": "a loop",
+        "If": "an if",
+        "With": "a with",
+        "Import": "an import",
+        "ImportFrom": "an import",
+        "Try": "a try",
+        "Return": "a return",
+    }.get(type(last).__name__, "a statement")
     return word, _HINT
 
 
@@ -81,8 +110,14 @@ def _show_own_frames(shell: Any, error: BaseException, filename: str) -> None:
     trace: TracebackType | None = error.__traceback__
     while trace is not None and _file(trace.tb_frame) != filename:
         trace = trace.tb_next
-    if trace is None or isinstance(error, SyntaxError) or hasattr(error, "_render_traceback_"):
-        return  # not from the cell's code; a syntax error of an eval or an import is shown by IPython, as itself
+    if trace is not None and not isinstance(error, SyntaxError):  # IPython shows that in its own way
+        show_frames(shell, error, trace)
+
+
+def show_frames(shell: Any, error: BaseException, trace: TracebackType) -> None:
+    """Let an error show the frames of `trace` only."""
+    if hasattr(error, "_render_traceback_"):
+        return
     try:
         lines = shell.InteractiveTB.structured_traceback(type(error), error, trace)
     except Exception:  # noqa: BLE001 - whatever the pretty one stumbles over, the plain one is always there

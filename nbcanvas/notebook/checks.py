@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,10 +16,14 @@ from nbcanvas.plan import Call, Chain, Fan, Node, freeze, places
 from nbcanvas.protocol.payload import pack_args, size_of, unpack_args
 from nbcanvas.result import AsyncResult
 
+from .errors import nearest
+
 __all__ = ["Problem", "call_text", "frozen", "leading", "path_of", "problems", "refuse_unknown_or_wrong"]
 
 #: A message larger than this is worth a word.
 LARGE = 1_000_000
+#: What Celery's JSON can write besides plain JSON.
+_PORTABLE = (dt.datetime, dt.date, dt.time, decimal.Decimal, uuid.UUID, bytes, AsyncResult)
 #: As many problems of one kind are listed; the rest are counted.
 MOST = 8
 
@@ -122,8 +129,9 @@ def _errors(root: Node, app: Any) -> Iterator[Problem]:
             task.check((*(None,) * (count - len(args)), *args), kwargs)
         except InvalidTaskError as error:
             path = path_of(root, call)
-            why = f"{error}" + (" (the value of what comes before it is its first argument)"
-                                if count > len(args) else "")
+            why = f"{error}" + (
+                " (the value of what comes before it is its first argument)" if count > len(args) else ""
+            )
             at = f"{path}: " if path else ""
             yield Problem("error", path, why, InvalidTaskError(f"{at}{why}"))
         else:
@@ -131,24 +139,28 @@ def _errors(root: Node, app: Any) -> Iterator[Problem]:
 
 
 def _unknown(root: Node, call: Call, app: Any) -> Problem:
-    missing = app.tasks.missing(call.task)
-    did_you_mean = missing.hint if missing.hint.startswith("did you mean") else ""
+    near = nearest(call.task, app.tasks) or nearest(call.task.rpartition(".")[2], app.tasks)
     out = "define it in a cell, or pass --app"
-    error = NotRegistered(call.task, f"{did_you_mean} If not, {out}" if did_you_mean else out)
+    error = NotRegistered(call.task, f"did you mean {near!r}? If not, {out}" if near else out)
     return Problem("error", path_of(root, call), str(error), error)
 
 
 def _bound_to_this_process(root: Node) -> Iterator[Problem]:
-    """Yield arguments that JSON, the language of a cluster, cannot say."""
+    """Yield arguments that JSON, the language of a cluster, cannot say; each kind once."""
+    said: set[tuple[str, Any, str]] = set()
     for call, _ in _calls(root):
-        if type(call.payload) is tuple and all(type(value) in {int, str, float, bool, type(None)}
-                                               for value in call.payload):
+        if type(call.payload) is tuple and all(
+            type(value) in {int, str, float, bool, type(None)} for value in call.payload
+        ):
             continue
         args, kwargs = unpack_args(call.payload)
         for name, value in (*enumerate(args, 1), *kwargs.items()):
-            if not _is_json(value):
-                yield Problem("note", path_of(root, call), f"argument {name}, a {type(value).__qualname__}, would not "
-                                                           f"travel to a cluster as JSON")
+            kind = (call.task, name, type(value).__qualname__)
+            if kind not in said and not _is_json(value):
+                said.add(kind)
+                yield Problem(
+                    "note", path_of(root, call), f"argument {name} ({kind[2]}) would not travel to a cluster as JSON"
+                )
 
 
 def _is_json(value: Any) -> bool:
@@ -160,13 +172,8 @@ def _is_json(value: Any) -> bool:
 
 
 def _portable(value: Any) -> Any:
-    """Say what Celery's JSON can write besides plain JSON."""
-    import datetime
-    import decimal
-    import uuid
-
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time | decimal.Decimal | uuid.UUID | bytes
-                  | AsyncResult):
+    """Stand in for what is said as something else."""
+    if isinstance(value, _PORTABLE):
         return str(value)
     raise TypeError(type(value).__name__)
 
@@ -180,8 +187,11 @@ def _barriers_without_results(root: Node, app: Any) -> Iterator[Problem]:
         for name in sorted(names):
             task = app.tasks.get(name)
             if task is not None and task.ignore_result:
-                yield Problem("note", "", f"{name} ignores its result, and a chord waits for it: on a cluster its body "
-                                          f"would never run")
+                yield Problem(
+                    "note",
+                    "",
+                    f"{name} ignores its result, and a chord waits for it: on a cluster its body would never run",
+                )
 
 
 def _fans(root: Node) -> Iterator[tuple[Fan, bool]]:

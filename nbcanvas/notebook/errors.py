@@ -14,7 +14,18 @@ from typing import Any
 
 from nbcanvas.errors import NBCanvasError, NotASignature
 
-__all__ = ["CellError", "Lines", "UnknownOption", "WaitInterrupted", "brief", "nearest", "not_a_canvas", "render_as"]
+__all__ = [
+    "CanvasSyntaxError",
+    "CellError",
+    "Lines",
+    "UnknownOption",
+    "WaitInterrupted",
+    "brief",
+    "nearest",
+    "not_a_canvas",
+    "render_as",
+    "shorten",
+]
 
 RED, GREEN, OFF = "\x1b[31m", "\x1b[32m", "\x1b[39m"
 
@@ -36,8 +47,41 @@ class UnknownOption(CellError):
 
 def nearest(given: str, known: Iterable[str]) -> str | None:
     """Return what of `known` was probably meant, or None."""
-    found = difflib.get_close_matches(given.partition("=")[0], list(known), 1, 0.55)
-    return found[0] if found else None
+    bare = {name.lstrip("-"): name for name in known if name.startswith("--") or name[0] != "-"}
+    found = difflib.get_close_matches(given.partition("=")[0].lstrip("-"), list(bare), 1, 0.6)
+    return bare[found[0]] if found else None
+
+
+class CanvasSyntaxError(CellError):
+    """A canvas cell that is not Python.
+
+    Not a ``SyntaxError``: IPython would show that with the frames of the magic around it.
+
+    Parameters
+    ----------
+    error
+        What the compiler says.
+    number
+        The number of the cell.
+    """
+
+    def __init__(self, error: SyntaxError, number: int | None = None) -> None:
+        super().__init__(error.msg)
+        self.error = error
+        self.lineno = error.lineno
+        self.number = number
+
+    def _render_traceback_(self) -> list[str]:
+        error = self.error
+        place = f"Cell In[{self.number}]" if self.number is not None else "the cell"
+        lines = [f"  {GREEN}{place}, line {error.lineno}{OFF}"]
+        if error.text:
+            text = error.text.rstrip("\n")
+            lines.append(f"    {text}")
+            start = max(error.offset or 1, 1) - 1
+            end = error.end_offset - 1 if error.end_offset and error.end_lineno == error.lineno else start + 1
+            lines.append("    " + " " * start + "^" * max(end - start, 1))
+        return [*lines, f"{RED}SyntaxError{OFF}: {error.msg}"]
 
 
 class WaitInterrupted(KeyboardInterrupt):
@@ -73,7 +117,7 @@ def render_as(error: BaseException, lines: Iterable[str]) -> None:
     """Let `error` show `lines` in a notebook (a class that allows no attributes keeps its traceback)."""
     shown: Any = error
     try:
-        shown._render_traceback_ = Lines(lines)  # noqa: SLF001 - IPython's protocol
+        shown._render_traceback_ = Lines(lines)
     except AttributeError:
         return
 
@@ -84,9 +128,15 @@ def brief(enabled: bool = True) -> Iterator[None]:
     try:
         yield
     except NBCanvasError as error:
-        if enabled and not hasattr(error, "_render_traceback_"):
-            render_as(error, [f"{RED}{type(error).__name__}{OFF}: {error}"])
+        if enabled:
+            shorten(error)
         raise
+
+
+def shorten(error: BaseException) -> None:
+    """Let `error` show itself in one line, unless it has a way of its own."""
+    if not hasattr(error, "_render_traceback_"):
+        render_as(error, [f"{RED}{type(error).__name__}{OFF}: {error}"])
 
 
 def not_a_canvas(what: str, hint: str) -> NotASignature:

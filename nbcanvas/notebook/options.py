@@ -77,8 +77,13 @@ class CellOptions:
 
     def execution(self) -> dict[str, Any]:
         """Return the execution options under the names ``apply_async`` has for them."""
-        given = {"queue": self.queue, "priority": self.priority, "countdown": self.countdown, "expires": self.expires,
-                 "time_limit": self.timeout}
+        given = {
+            "queue": self.queue,
+            "priority": self.priority,
+            "countdown": self.countdown,
+            "expires": self.expires,
+            "time_limit": self.timeout,
+        }
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -127,13 +132,35 @@ def moment(text: str) -> Any:
 #: Flags and what argparse is told of them, in the order of the help.
 ARGUMENTS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
     (("-o", "--out"), {"metavar": "NAME", "help": "Bind the Run to this name."}),
-    (("-w", "--wait"), {"metavar": "SECONDS", "nargs": "?", "const": True, "type": seconds,
-                        "help": "Wait, at most so long, and show the value. Interrupting stops the waiting, not the run."}),
+    (
+        ("-w", "--wait"),
+        {
+            "metavar": "SECONDS",
+            "nargs": "?",
+            "const": True,
+            "type": seconds,
+            "help": "Wait, at most so long, and show the value. Interrupting stops the waiting, not the run.",
+        },
+    ),
     (("-n", "--dry-run"), {"action": "store_true", "help": "Run nothing: check, draw and explain the canvas."}),
-    (("-e", "--eager"), {"action": "store_true", "default": None,
-                         "help": "Run in this thread, so that %%debug, breakpoints and prints work."}),
-    (("-s", "--stamp"), {"metavar": "KEY=VALUE", "action": "append", "type": key_value, "default": [],
-                         "help": "Stamp every task (can be repeated)."}),
+    (
+        ("-e", "--eager"),
+        {
+            "action": "store_true",
+            "default": None,
+            "help": "Run in this thread, so that %%debug, breakpoints and prints work.",
+        },
+    ),
+    (
+        ("-s", "--stamp"),
+        {
+            "metavar": "KEY=VALUE",
+            "action": "append",
+            "type": key_value,
+            "default": [],
+            "help": "Stamp every task (can be repeated).",
+        },
+    ),
     (("-V", "--visitor"), {"metavar": "NAME", "help": "Stamp with this StampingVisitor: a class or an object."}),
     (("-f", "--frame"), {"metavar": "NAME", "help": "Wait, and bind the DataFrame of all tasks to this name."}),
     (("-q", "--queue"), {"metavar": "NAME", "help": "Send to this queue."}),
@@ -150,7 +177,7 @@ ARGUMENTS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
 def with_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a magic the options of the table (a decorator, below ``@magic_arguments()``)."""
     for flags, settings in reversed(ARGUMENTS):
-        function = argument(*flags, **settings)(function)
+        function = argument(*flags, **settings)(function)  # type: ignore[no-untyped-call]
     return function
 
 
@@ -173,8 +200,10 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> CellOptions:
         word = extra[0]
         if word.startswith("-"):
             raise UnknownOption.of("option", word, flags, "%%canvas? lists them")
-        raise CellError(f"{word!r} belongs to no option; the canvas stands below this line, and -o {word} would bind "
-                        f"its run to that name")
+        raise CellError(
+            f"{word!r} belongs to no option; the canvas stands below this line, and -o {word} would bind "
+            f"its run to that name"
+        )
     values = vars(found)
     stamps = dict(values.pop("stamp"))
     return CellOptions(stamps=stamps, **values)

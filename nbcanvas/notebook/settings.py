@@ -38,10 +38,12 @@ class NBCanvas(Configurable):
     countdown = Float(None, allow_none=True, help="Start each canvas so many seconds later.").tag(config=True)
     expires = Float(None, allow_none=True, help="Revoke what has not started after so many seconds.").tag(config=True)
     timeout = Float(None, allow_none=True, help="Hard time limit of each task, in seconds.").tag(config=True)
-    concurrency = Int(None, allow_none=True, help="Slots of the embedded worker; None: as many as there are "
-                                                  "processors.").tag(config=True)
-    pool = Enum((None, "threads", "processes", "solo"), None, allow_none=True,
-                help="Pool of the embedded worker.").tag(config=True)
+    concurrency = Int(
+        None, allow_none=True, help="Slots of the embedded worker; None: as many as there are processors."
+    ).tag(config=True)
+    pool = Enum((None, "threads", "processes", "solo"), None, allow_none=True, help="Pool of the embedded worker.").tag(
+        config=True
+    )
     short_errors = Bool(True, help="Show errors in a few lines, without nbcanvas's own frames.").tag(config=True)
     tracebacks = Int(4, help="How many of a run's failures are shown.").tag(config=True)
 
@@ -60,13 +62,15 @@ class NBCanvas(Configurable):
         CellError
             For a file that cannot be read, or a value that a setting cannot have.
         """
-        chosen = self.config[type(self).__name__] if type(self).__name__ in self.config else {}
+        chosen = self.config.get(type(self).__name__, {})
         for path, values in files(start or Path.cwd()):
             for key, value in values.items():
                 if key in OTHER_TABLES:
                     continue
                 if key not in self.traits(config=True):
-                    error = UnknownOption.of("setting", key, self.trait_names(config=True), "%config NBCanvas lists them")
+                    error = UnknownOption.of(
+                        "setting", key, self.trait_names(config=True), "%config NBCanvas lists them"
+                    )
                     raise UnknownOption(f"{path}: {error}")
                 if key in chosen:
                     continue

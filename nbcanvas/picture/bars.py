@@ -32,9 +32,11 @@ class Bar:
         How far to indent it.
     tasks
         How many calls it stands for.
-    total, done, failed, revoked, running, sent
-        Items (a map or chunk counts its items, any other call is one): all, succeeded, failed, ended without running
-        to an end, at work, on their way to a worker.
+    total, done, failed, revoked, ignored
+        Items (a map or chunk counts its items, any other call is one): all, succeeded, failed, revoked, ignored or
+        rejected.
+    running, sent
+        How many calls are at work, how many on their way to a worker.
     retried
         How many calls were retried.
     fraction
@@ -56,6 +58,7 @@ class Bar:
     done: int
     failed: int
     revoked: int
+    ignored: int
     retried: int
     running: int
     sent: int
@@ -75,8 +78,8 @@ class BarsModel:
         In canvas order.
     state
         Of the run: WAITING, STARTED, SUCCESS, FAILURE or REVOKED.
-    total, done, failed, revoked, retried, running
-        Calls: all, succeeded, failed, ended without running to an end, retried, at work.
+    total, done, failed, revoked, ignored, retried, running
+        Calls: all, succeeded, failed, revoked, ignored or rejected, retried, at work.
     fraction
         How much of the run is over, from 0 to 1.
     elapsed
@@ -93,6 +96,7 @@ class BarsModel:
     done: int
     failed: int
     revoked: int
+    ignored: int
     retried: int
     running: int
     fraction: float
@@ -101,7 +105,8 @@ class BarsModel:
     left: float | None
 
 
-_LOST: Final = (states.REVOKED, states.REJECTED, states.IGNORED)
+_IGNORED: Final = (states.REJECTED, states.IGNORED)
+_LOST: Final = (states.REVOKED, *_IGNORED)
 _RUNNING: Final = (states.STARTED, states.PROGRESS)
 _UNDER_WAY: Final = (states.SENT, states.RECEIVED)
 _HANGING: Final = frozenset({"link", "errback"})
@@ -158,7 +163,8 @@ def _bar(state: State, stage: Stage, shown: dict[str, str], retried: int, extra:
     return Bar(
         label=label + (f" ×{number(len(rows))}" if len(rows) > 1 else ""), task=stage.task, role=stage.role,
         depth=stage.depth, tasks=len(rows), total=total, done=done + (int(extra) if many else 0), failed=failed,
-        revoked=lost, retried=retried, running=sum(calls.get(name, 0) for name in _RUNNING),
+        revoked=items.get(states.REVOKED, 0), ignored=sum(items.get(name, 0) for name in _IGNORED), retried=retried,
+        running=sum(calls.get(name, 0) for name in _RUNNING),
         sent=sum(calls.get(name, 0) for name in _UNDER_WAY),
         fraction=min((over + extra) / total, 1.0) if total else 1.0, state=how, unit="item" if many else "task",
         waiting_for=_waiting_for(state, stage) if how == states.WAITING else "")
@@ -187,7 +193,7 @@ def _waiting_for(state: State, stage: Stage) -> str:
 def _sum(state: State, bars: tuple[Bar, ...], now: float) -> BarsModel:
     counts, total = state.counts, state.total
     done, failed = counts.get(states.SUCCESS, 0), counts.get(states.FAILURE, 0)
-    lost = sum(counts.get(name, 0) for name in _LOST)
+    revoked, ignored = counts.get(states.REVOKED, 0), sum(counts.get(name, 0) for name in _IGNORED)
     over = state.done
     end = max((t for t in state.columns.finished if t > 0), default=now) if over else now
     elapsed = max(end - state.began, 0.0)
@@ -198,7 +204,7 @@ def _sum(state: State, bars: tuple[Bar, ...], now: float) -> BarsModel:
         how = states.WAITING if set(counts) <= {states.WAITING, states.SENT} else states.STARTED
     items = sum(bar.total for bar in bars)
     return BarsModel(
-        bars, how, total, done, failed, lost, sum(bar.retried for bar in bars),
+        bars, how, total, done, failed, revoked, ignored, sum(bar.retried for bar in bars),
         sum(counts.get(name, 0) for name in _RUNNING),
         sum(bar.fraction * bar.total for bar in bars) / items if items else 1.0, elapsed, rate,
         (total - state.ready) / rate if rate and not over else None)
@@ -216,6 +222,7 @@ def _numbers(bar: Bar) -> str:
 def _apart(bar: Bar | BarsModel) -> list[tuple[str, str]]:
     """Return what did not go smoothly, each with the state whose look it has."""
     said = [(bar.failed, states.FAILURE, "failed"), (bar.revoked, states.REVOKED, "revoked"),
+            (bar.ignored, states.IGNORED, "ignored or rejected"),
             (bar.retried, states.RETRY, "retried")]
     return [(name, f"{number(count)} {word}") for count, name, word in said if count]
 
@@ -262,7 +269,8 @@ def bars_text(model: BarsModel, *, durations: bool = True, width: int = 20) -> s
 _TEXT: Final = "color:var(--jp-ui-font-color1,var(--vscode-foreground,inherit))"
 _FAINT: Final = "color:var(--jp-ui-font-color2,var(--vscode-descriptionForeground,#7d828a))"
 _CELL: Final = "border:0;background:none;text-align:left;vertical-align:middle;white-space:nowrap;padding:3px 0"
-_FONT: Final = "font:13px/1.4 var(--jp-ui-font-family,system-ui,-apple-system,'Segoe UI',sans-serif)"
+_FONT: Final = ("font-size:13px;line-height:1.4;"
+                "font-family:var(--jp-ui-font-family,system-ui,-apple-system,'Segoe UI',sans-serif)")
 
 
 def bars_html(model: BarsModel, *, durations: bool = True) -> str:
@@ -275,21 +283,22 @@ def bars_html(model: BarsModel, *, durations: bool = True) -> str:
     """
     rows = "".join(_row(bar) for bar in model.bars)
     look = LOOKS[model.state]
-    said = [f'<b style="color:{css(look)}">{look.glyph} {look.word}</b>',
+    said = [f'<b style="{css(look)}">{look.glyph} {look.word}</b>',
             *map(escape, _summary(model, durations=durations)),
             *(_coloured(name, text) for name, text in _apart(model))]
     words = ", ".join([look.word, *_summary(model, durations=durations), *(text for _, text in _apart(model))])
     return (
         f'<div role="group" aria-label="{escape(f"canvas {words}")}" style="{_FONT};{_TEXT};background:transparent;'
         f'max-width:860px;padding:4px 0">'
-        f'<table style="border-collapse:collapse;border:0;margin:0;width:100%;{_FONT};{_TEXT};background:transparent">'
+        f'<table style="border-collapse:collapse;table-layout:auto;border:0;margin:0;width:100%;{_FONT};{_TEXT};'
+        f'background:transparent">'
         f"<tbody>{rows}</tbody></table>"
         f'<div style="{_FAINT};padding:6px 0 0;font-variant-numeric:tabular-nums">{" · ".join(said)}</div></div>')
 
 
 def _coloured(name: str, text: str) -> str:
     look = LOOKS[name]
-    return f'<span style="color:{css(look)}">{look.glyph} {escape(text)}</span>'
+    return f'<span style="{css(look)}">{look.glyph} {escape(text)}</span>'
 
 
 def _row(bar: Bar) -> str:
@@ -301,28 +310,29 @@ def _row(bar: Bar) -> str:
     title = f"{bar.task or bar.label}: {look.word}, {_numbers(bar)}"
     return (
         f'<tr style="border:0;background:none" title="{escape(title)}">'
-        f'<td style="{_CELL};width:20px;color:{css(look)}" aria-label="{look.word}">{look.glyph}</td>'
+        f'<td style="{_CELL};width:20px;{css(look)}" aria-label="{look.word}">{look.glyph}</td>'
         f'<td style="{_CELL};{faint};padding-left:{16 * min(bar.depth, 12)}px;padding-right:14px;max-width:280px;'
         f'overflow:hidden;text-overflow:ellipsis">{_GLYPHS.get(bar.role, "")}{escape(bar.label)}{role}</td>'
-        f'<td style="{_CELL};width:52%">{_meter(bar)}</td>'
-        f'<td style="{_CELL};padding-left:14px;font-variant-numeric:tabular-nums">{" · ".join(said)}</td></tr>')
+        f'<td style="{_CELL};width:50%">{_meter(bar)}</td>'
+        f'<td style="{_CELL};white-space:normal;padding-left:14px;font-variant-numeric:tabular-nums">'
+        f'{" · ".join(said)}</td></tr>')
 
 
 def _meter(bar: Bar) -> str:
     """Draw one bar: a part for each end, what is running paler behind them."""
     total = max(bar.total, 1)
-    parts = [(bar.done / total, css(LOOKS[states.SUCCESS]), "1"), (bar.failed / total, css(LOOKS[states.FAILURE]), "1"),
-             (bar.revoked / total, css(LOOKS[states.REVOKED]), "1")]
-    over = sum(part for part, _, _ in parts)
-    parts.append((max(bar.fraction - over, 0.0), css(LOOKS[states.STARTED]), "1"))
-    shown = sum(part for part, _, _ in parts)
-    parts.append((min(bar.running / max(bar.tasks, 1), max(1 - shown, 0.0)), css(LOOKS[states.STARTED]), ".35"))
+    parts = [(bar.done / total, states.SUCCESS, 1.0), (bar.failed / total, states.FAILURE, 1.0),
+             (bar.revoked / total, states.REVOKED, 1.0), (bar.ignored / total, states.IGNORED, 1.0)]
+    over = sum(share for share, _, _ in parts)
+    parts.append((max(bar.fraction - over, 0.0), states.STARTED, 1.0))  # what running tasks say of themselves
+    left = 1 - sum(share for share, _, _ in parts)
+    parts.append((min(bar.running / max(bar.tasks, 1), max(left, 0.0)), states.STARTED, 0.35))
     drawn = "".join(
-        f'<div style="float:left;height:10px;width:{share * 100:.2f}%;background-color:{colour};opacity:{opacity}"></div>'
-        for share, colour, opacity in parts if share > 0)
+        f'<div style="float:left;height:10px;width:{share * 100:.2f}%;{css(LOOKS[name], "background-color")};'
+        f'opacity:{opacity:g}"></div>' for share, name, opacity in parts if share > 0)
     percent = int(bar.fraction * 100)
     return (
         f'<div role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}" '
         f'aria-label="{escape(bar.label)}" aria-valuetext="{escape(_numbers(bar))}" '
         f'style="height:10px;min-width:120px;border-radius:5px;overflow:hidden;'
-        f'background-color:rgba(128,134,142,.22)">{drawn}</div>')
+        f'background-color:rgba(128,134,142,0.22)">{drawn}</div>')

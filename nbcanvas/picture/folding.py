@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 from nbcanvas.plan import Call, Chain, Fan, Node, calls_of
 
+from .markup import number
+
 __all__ = ["BUDGET", "Bundle", "Folding", "More", "ends_of"]
 
 #: About how many boxes a picture has at most.
@@ -56,10 +58,10 @@ class Folding:
         """Return how many calls a bundle has, without their links."""
         return sum(self._size[id(node)] for node in bundle)
 
-    def members(self, fans: Sequence[Fan], budget: int) -> list[Bundle | More]:
-        """Return what is drawn of the members of fans of one shape: one by one when they are few, else by shape."""
+    def members(self, fans: Sequence[Fan], budget: int, apart: int = UNFOLDED) -> list[Bundle | More]:
+        """Return what is drawn of the members of fans of one shape: one by one up to `apart`, else by shape."""
         members = [member for fan in fans for member in fan.members]
-        if len(fans) == 1 and len(members) <= UNFOLDED and self._size[id(fans[0])] <= budget:
+        if len(fans) == 1 and len(members) <= apart and self._size[id(fans[0])] <= budget:
             return [(member,) for member in members]
         shapes: dict[int, list[Node]] = {}
         for member in members:
@@ -68,7 +70,7 @@ class Folding:
         most = max(min(SHAPES, budget), 1)
         if len(found) > most:
             rest = [node for bundle in list(shapes.values())[most - 1:] for node in bundle]
-            found[most - 1:] = [More(rest, f"{len(rest)} more" if most > 1 else f"{len(rest)} side by side")]
+            found[most - 1:] = [More(rest, f"{number(len(rest))} {'more' if most > 1 else 'side by side'}")]
         return found
 
     def steps(self, chains: Sequence[Chain], budget: int) -> list[Bundle | More]:
@@ -80,7 +82,7 @@ class Folding:
         head, tail = most // 2, (most - 1) // 2
         middle = [step for chain in chains for step in chain.steps[head:count - tail]]
         found: list[Bundle | More] = [[chain.steps[place] for chain in chains] for place in range(head)]
-        found.append(More(middle, f"{count - head - tail} more steps" if most > 1 else f"{count} steps"))
+        found.append(More(middle, f"{number(count - head - tail)}{' more' if most > 1 else ''} steps"))
         return found + [[chain.steps[place] for chain in chains] for place in range(count - tail, count)]
 
 

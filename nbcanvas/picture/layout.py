@@ -97,7 +97,8 @@ class Layout:
 
     def put(self, other: Layout, x: float, y: float) -> None:
         """Put what `other` holds here, moved by `x` and `y`."""
-        for thing in (*other.boxes, *other.frames, *other.barriers):
+        things: list[Box | Frame | Barrier] = [*other.boxes, *other.frames, *other.barriers]
+        for thing in things:
             thing.x += x
             thing.y += y
         for edge in other.edges:
@@ -108,7 +109,7 @@ class Layout:
         self.edges += other.edges
 
 
-def layout(root: Node, budget: int = BUDGET) -> Layout:
+def layout(root: Node, budget: int = BUDGET, folding: Folding | None = None) -> Layout:
     """Lay out a frozen canvas.
 
     Parameters
@@ -117,21 +118,25 @@ def layout(root: Node, budget: int = BUDGET) -> Layout:
         The canvas.
     budget
         About how many boxes to draw; what is beyond folds.
+    folding
+        Of this canvas, when it is known already.
     """
-    return _Builder(root).node([root], budget, top=True)
+    return _Builder(root, folding or Folding(root)).node([root], budget, top=True, closed=False)
 
 
 class _Builder:
-    def __init__(self, root: Node) -> None:
-        self.folding = Folding(root)
+    def __init__(self, root: Node, folding: Folding) -> None:
+        self.folding = folding
         self.names = names({call.task for call in _with_links(root)})
 
-    def part(self, part: Bundle | More, budget: int) -> Layout:
+    # `closed` says whether lines go on from the right side of what is built: not where the canvas ends.
+
+    def part(self, part: Bundle | More, budget: int, *, closed: bool) -> Layout:
         if isinstance(part, More):
             return self.more(part)
-        return self.node(part, budget)
+        return self.node(part, budget, closed=closed)
 
-    def node(self, bundle: Bundle, budget: int, *, top: bool = False) -> Layout:
+    def node(self, bundle: Bundle, budget: int, *, closed: bool, top: bool = False) -> Layout:
         first = bundle[0]
         if isinstance(first, Call):
             return self.call([node for node in bundle if isinstance(node, Call)])
@@ -139,8 +144,8 @@ class _Builder:
             count = self.folding.calls(bundle)
             return self.more(More(bundle, f"{number(count)} task" + "s" * (count != 1)))
         if isinstance(first, Chain):
-            return self.chain([node for node in bundle if isinstance(node, Chain)], budget, top=top)
-        return self.fan([node for node in bundle if isinstance(node, Fan)], budget, barrier=False)
+            return self.chain([node for node in bundle if isinstance(node, Chain)], budget, closed=closed, top=top)
+        return self.fan([node for node in bundle if isinstance(node, Fan)], budget, closed=closed)
 
     # -- one box ----------------------------------------------------------------------------------------------------
 
@@ -168,15 +173,16 @@ class _Builder:
 
     # -- one after the other ----------------------------------------------------------------------------------------
 
-    def chain(self, chains: Sequence[Chain], budget: int, *, top: bool) -> Layout:
+    def chain(self, chains: Sequence[Chain], budget: int, *, closed: bool, top: bool) -> Layout:
         parts = self.folding.steps(chains, budget)
         share = budget // len(parts)
         drawn = []
         for place, part in enumerate(parts):
-            if place < len(parts) - 1 and not isinstance(part, More) and isinstance(part[0], Fan) and share > 1:
+            last = place == len(parts) - 1
+            if not last and not isinstance(part, More) and isinstance(part[0], Fan) and share > 1:
                 drawn.append(self.fan([node for node in part if isinstance(node, Fan)], share, barrier=True))
             else:
-                drawn.append(self.part(part, share))
+                drawn.append(self.part(part, share, closed=closed or not last))
         lines = _lines(drawn) if top else [drawn]
         made = Layout()
         y = x = 0.0
@@ -204,17 +210,17 @@ class _Builder:
 
     # -- side by side -----------------------------------------------------------------------------------------------
 
-    def fan(self, fans: Sequence[Fan], budget: int, *, barrier: bool) -> Layout:
+    def fan(self, fans: Sequence[Fan], budget: int, *, barrier: bool = False, closed: bool = True) -> Layout:
         parts = self.folding.members(fans, budget)
         ends = [end for fan in fans for end in ends_of(fan)] if barrier else []
         if not parts:
             return self.box("empty group", (), "more", "")
         share = max(budget // len(parts), 1)
-        drawn = [self.part(part, share) for part in parts]
+        drawn = [self.part(part, share, closed=closed) for part in parts]
         if len(drawn) > COLUMN:
             inner, bus = _grid(drawn), False
         elif len(drawn) > 1:
-            inner, bus = _column(drawn), True
+            inner, bus = _column(drawn, closed=closed), True
         else:
             inner, bus = drawn[0], False
         made = Layout()
@@ -254,7 +260,7 @@ def _lines(drawn: Sequence[Layout]) -> list[list[Layout]]:
     return lines
 
 
-def _column(drawn: Sequence[Layout]) -> Layout:
+def _column(drawn: Sequence[Layout], *, closed: bool) -> Layout:
     """Put pieces below each other, between two buses that keep the number of lines linear."""
     made = Layout()
     inside = max(one.width for one in drawn)
@@ -264,10 +270,11 @@ def _column(drawn: Sequence[Layout]) -> Layout:
         made.put(one, BUS, y)
         ports.append(y + one.port)
         made.edges.append(Edge([(0.0, ports[-1]), (BUS, ports[-1])]))
-        made.edges.append(Edge([(BUS + one.width, ports[-1]), (2 * BUS + inside, ports[-1])]))
+        if closed:
+            made.edges.append(Edge([(BUS + one.width, ports[-1]), (2 * BUS + inside, ports[-1])]))
         y += one.height + ROW_GAP
     made.width, made.height, made.port = inside + 2 * BUS, y - ROW_GAP, (ports[0] + ports[-1]) / 2
-    made.edges += [Edge([(x, ports[0]), (x, ports[-1])]) for x in (0.0, made.width)]
+    made.edges += [Edge([(x, ports[0]), (x, ports[-1])]) for x in ((0.0, made.width) if closed else (0.0,))]
     return made
 
 

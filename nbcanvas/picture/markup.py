@@ -9,11 +9,13 @@ from typing import Final, NamedTuple
 
 from nbcanvas import states
 
-__all__ = ["LOOKS", "Look", "cut", "data_uri", "duration", "escape", "names", "plural", "short"]
+__all__ = ["LOOKS", "Look", "css", "cut", "data_uri", "duration", "escape", "names", "number", "plural", "short"]
 
 LIMIT: Final = 200
 #: Characters that XML 1.0 does not allow, and those that would turn the writing direction of what follows.
-_UNSAFE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_UNSAFE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+_SPACE: Final = re.compile("[ \t\r\n\f\v]+")
 
 
 class Look(NamedTuple):
@@ -53,16 +55,21 @@ LOOKS: Final = {
 }
 
 
-def css(look: Look) -> str:
-    """Return a colour for a style attribute: the theme's, else the look's own."""
+def css(look: Look, attribute: str = "color") -> str:
+    """Return a colour for a style: the look's own, then the theme's, which is dropped where variables are not allowed.
+
+    JupyterLab drops them in notebooks it does not trust.
+    """
+    plain = f"{attribute}:{look.colour}"
     if not look.variables:
-        return look.colour
-    return f"var({look.variables}{look.colour}{')' * (look.variables.count('var(') + 1)}"
+        return plain
+    closing = ")" * (look.variables.count("var(") + 1)
+    return f"{plain};{attribute}:var({look.variables}{look.colour}{closing}"
 
 
 def cut(text: str, limit: int = LIMIT) -> str:
-    """Return `text` on one line and with at most `limit` characters, the last of them an ellipsis when it was longer."""
-    text = " ".join(_UNSAFE.sub("\ufffd", text[:4 * limit]).split())
+    """Return `text` on one line, cut to `limit` characters; an ellipsis is the last of them then."""
+    text = _UNSAFE.sub("\ufffd", _SPACE.sub(" ", text[:4 * limit])).strip()
     return text if len(text) <= limit else text[:limit - 1] + "…"
 
 

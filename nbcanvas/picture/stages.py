@@ -12,15 +12,15 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from nbcanvas.events.tree import CHILD, Tree
-from nbcanvas.plan import Call, Chain, Fan, Node
+from nbcanvas.plan import Chain, Fan, Node
 
 __all__ = ["MOST", "Rows", "Stage", "bytes_at", "stages"]
 
 #: More bars than this are not read.
 MOST: Final = 40
 
-#: Places below a call for what hangs on it: behind the places of steps.
-_LINK, _ERRBACK, _REPLACEMENT, _CHILD = (1 << 40) + 0, (1 << 40) + 1, (1 << 40) + 2, (1 << 40) + 3
+#: Places below a call for what hangs on it: before those of a chain's further steps.
+_REPLACEMENT, _LINK, _ERRBACK, _CHILD = -4, -3, -2, -1
 _ROLES: Final = {_LINK: "link", _ERRBACK: "errback", _REPLACEMENT: "replacement", _CHILD: "child"}
 
 Rows = range | tuple[int, ...]

@@ -51,25 +51,33 @@ def canvas_svg(node: Node, state: State | None = None) -> str:
     str
         An svg document, below 100 kB whatever the canvas.
     """
-    return draw(layout(node), canvas_alt(node, state), state)
+    return _picture(node, state)[0]
 
 
 def canvas_html(node: Node, state: State | None = None) -> str:
     """Return the picture of a canvas as html: an image with its words, which every notebook front end shows."""
-    alt = canvas_alt(node, state)
-    made = layout(node)
-    width = round(made.width + 2 * _MARGIN)
-    return (f'<img alt="{escape(alt, 1000)}" src="{data_uri(draw(made, alt, state))}" width="{width}" '
+    svg, alt = _picture(node, state)
+    return (f'<img alt="{escape(alt, 1000)}" src="{data_uri(svg)}" '
             f'style="max-width:100%;height:auto;background:transparent">')
+
+
+def _picture(node: Node, state: State | None) -> tuple[str, str]:
+    folding = Folding(node)
+    alt = _alt(node, state, folding)
+    return draw(layout(node, folding=folding), alt, state), alt
 
 
 # -- in words -------------------------------------------------------------------------------------------------------
 
 def canvas_alt(node: Node, state: State | None = None) -> str:
     """Say in words what the picture of a canvas shows."""
+    return _alt(node, state, Folding(node))
+
+
+def _alt(node: Node, state: State | None, folding: Folding) -> str:
     calls = list(calls_of(node))
     said = f"Canvas of {plural(len(calls), 'task')}: " if len(calls) != 1 else "Canvas of one task: "
-    said += _say(Folding(node), names({call.task for call in calls}), [node], 24) if calls else "nothing to run"
+    said += _say(folding, names({call.task for call in calls}), [node], 24) if calls else "nothing to run"
     if state is not None:
         said += ". " + ", ".join(f"{number(count)} {word}" for word, count in _words(state.counts).items())
     return cut(said + ".", 900)
@@ -97,13 +105,12 @@ def _say(folding: Folding, shown: dict[str, str], part: Bundle | More, budget: i
         parts = folding.steps([node for node in part if isinstance(node, Chain)], budget)
         return ", then ".join(_say(folding, shown, one, budget // len(parts)) for one in parts)
     fans = [node for node in part if isinstance(node, Fan)]
-    parts = folding.members(fans, min(budget, 8))
-    if not parts:
-        return "an empty group"
+    parts = folding.members(fans, min(budget, 8), apart=0)
     members = [_say(folding, shown, one, budget // len(parts)) for one in parts]
-    if len(members) == 1:
-        return f"{members[0]} side by side" if sum(len(fan.members) for fan in fans) > 1 else members[0]
-    return f"side by side ({'; '.join(members)})"
+    if len(members) > 1:
+        return f"side by side ({'; '.join(members)})"
+    many = sum(len(fan.members) for fan in fans) > 1
+    return "".join(members) + (" side by side" if many else "") or "an empty group"
 
 
 # -- drawing --------------------------------------------------------------------------------------------------------
@@ -170,7 +177,8 @@ def _barrier(barrier: Barrier, state: State | None) -> str:
         said = f"{number(arrived)} of {number(total)} arrived"
     return (f'<rect x="{barrier.x - 2.5:.1f}" y="{barrier.y:.1f}" width="5" height="{barrier.height:.1f}" rx="2.5" '
             f'fill="{colour}"/>'
-            + _text(barrier.x + 3, barrier.y + barrier.height + 14, said, _CAPTION, ' font-size="11" text-anchor="end"'))
+            + _text(barrier.x + 3, barrier.y + barrier.height + 14, said, _CAPTION,
+                    ' font-size="11" text-anchor="end"'))
 
 
 def _states(calls: Sequence[Call], state: State) -> Counter[str]:

@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple
 
 from nbcanvas.errors import ChordError, TaskRevokedError
 
+from .graph import calls_of
 from .model import (
     Call,
     Chain,
@@ -108,7 +109,8 @@ NOTHING: Final = Transition()
 
 # -- starting ---------------------------------------------------------------------------------------------------
 
-def start(node: Node, given: tuple[Payload, ...], then: Then, root_id: str, parent_id: str | None, now: float) -> Transition:
+def start(node: Node, given: tuple[Payload, ...], then: Then, root_id: str, parent_id: str | None,
+          now: float) -> Transition:
     """Start a frozen node.
 
     Parameters
@@ -137,19 +139,11 @@ def start(node: Node, given: tuple[Payload, ...], then: Then, root_id: str, pare
         if type(node) is Call:
             send.append(_message(node, given, then, root_id, parent_id, now))
         elif isinstance(node, Chain):
-            first = Next(node, 0, then if isinstance(then, Slot) else _as_slot(then))
+            first = Next(node, 0, then)
             todo.appendleft((first.step, given, first.behind))
         elif isinstance(node, Fan):
             _start_fan(node, given, then, todo, send, arrivals, (root_id, parent_id, now))
     return Transition(send, arrivals)
-
-
-def _as_slot(then: Then) -> Slot | None:
-    # A chain is only ever started with nothing or a slot behind it: freezing merges chains that follow chains.
-    if then is None or isinstance(then, Slot):
-        return then
-    msg = "a chain cannot be followed by the next step of another chain"
-    raise TypeError(msg)
 
 
 def _start_fan(fan: Fan, given: tuple[Payload, ...], then: Then,
@@ -211,41 +205,27 @@ def _timestamp(moment: Any) -> float | None:
     return float(moment.timestamp())
 
 
-# -- walking what will not run ----------------------------------------------------------------------------------
+# -- what will not run ------------------------------------------------------------------------------------------
 
-def _calls(nodes: Iterable[Node]) -> Iterator[Call]:
-    """Yield the calls of `nodes` in canvas order, without their links."""
-    todo: deque[Node] = deque(nodes)
+def _heads(steps: Sequence[Node]) -> Iterator[Call]:
+    """Yield the calls that hear that `steps` cannot start: the first call; of a group at the end, its members'."""
+    todo: deque[Sequence[Node]] = deque((steps,))
     while todo:
-        node = todo.popleft()
-        if type(node) is Call:
-            yield node
-        elif isinstance(node, Chain):
-            todo.extendleft(reversed(node.steps))
-        elif isinstance(node, Fan):
-            todo.extendleft(reversed(node.members))
-
-
-def _heads(node: Node) -> Iterator[Call]:
-    """Yield the calls that `node` starts with; of a barrier, the calls behind it (they hear of its failure)."""
-    todo: deque[Node] = deque((node,))
-    while todo:
-        node = todo.popleft()
-        if type(node) is Call:
-            yield node
-        elif isinstance(node, Fan):
-            todo.extendleft(reversed(node.members))
-        elif isinstance(node, Chain):
-            todo.appendleft(next((s for s in node.steps if type(s) is Call), node.steps[-1]))
+        steps = todo.popleft()
+        head = next((step for step in steps if type(step) is Call), steps[-1])
+        if isinstance(head, Fan):
+            todo.extendleft([m.steps if isinstance(m, Chain) else (m,) for m in reversed(head.members)])
+        elif isinstance(head, Call):
+            yield head
 
 
 def _abandon(then: Then, exit_: Failed | Revoked, by: str) -> tuple[list[Skip], list[Arrival]]:
     """End everything behind what gave no value: its later steps, and the slot behind them (filled by the last step)."""
     skips: list[Skip] = []
     if isinstance(then, Next):
-        skips = [Skip(call, exit_) for call in _calls(then.chain.steps[then.position:])]
-        by = then.chain.steps[-1].id
-        then = then.after
+        steps, then = then.rest()
+        skips = [Skip(call, exit_) for step in steps for call in calls_of(step)]
+        by = skips[-1].call.id if skips else by
     return skips, [Arrival(then, exit_, by)] if then is not None else []
 
 
@@ -274,13 +254,13 @@ def _merge(parts: Sequence[Transition], children: Sequence[Node] = ()) -> Transi
     return Transition([m for p in parts for m in p.send], [a for p in parts for a in p.arrivals], children=children)
 
 
-def _on_failure(message: Message, outcome: Failed, now: float) -> Transition:
+def _on_failure(message: Message, outcome: Failed, _now: float) -> Transition:
     call = message.call
     skips, arrivals = _abandon(message.then, outcome, call.id)
     return Transition((), arrivals, skips, [Errback(node, call, outcome, message) for node in call.errbacks])
 
 
-def _on_revoked(message: Message, outcome: Revoked, now: float) -> Transition:
+def _on_revoked(message: Message, outcome: Revoked, _now: float) -> Transition:
     skips, arrivals = _abandon(message.then, outcome, message.call.id)
     return Transition((), arrivals, skips)
 
@@ -298,14 +278,11 @@ def _on_retry(message: Message, outcome: Retried, now: float) -> Transition:
 
 
 def _on_replaced(message: Message, outcome: Replaced, now: float) -> Transition:
-    node, then = outcome.node, message.then
-    if isinstance(node, Chain) and isinstance(then, Next):
-        node, then = Chain(node.steps + then.chain.steps[then.position:]), then.after
-    started = start(node, (), then, message.root_id, message.call.id, now)
+    started = start(outcome.node, (), message.then, message.root_id, message.call.id, now)
     return started._replace(children=(outcome.node,))
 
 
-def _on_ignored(message: Message, outcome: Ignored, now: float) -> Transition:
+def _on_ignored(message: Message, _outcome: Ignored, now: float) -> Transition:
     return _on_revoked(message, Revoked(TaskRevokedError(f"{message.call.id} was ignored")), now)
 
 
@@ -422,17 +399,31 @@ def release(join: Join, exits: Sequence[tuple[Exit, str]], root_id: str, parent_
 def _barrier_failed(then: Next | Slot, exit_: Any, by: str) -> Transition:
     if isinstance(then, Slot):  # a group that ends a member of another barrier: only what waits has an error to raise
         return Transition(arrivals=(Arrival(then, exit_, by),))
-    error = ChordError(f"Dependency {by} raised {exit_.exc!r}")
+    error = ChordError(f"Dependency {by} raised {_short(exit_.exc)}")
     error.__cause__ = exit_.exc
     failed = Failed(error, exit_.traceback)
     skips, arrivals = _abandon(then, failed, by)
-    told = [Errback(node, call, failed, None)
-            for call in _heads(Chain(then.chain.steps[then.position:])) for node in call.errbacks]
+    told = [Errback(node, call, failed, None) for call in _heads(then.rest()[0]) for node in call.errbacks]
     return Transition((), arrivals, skips, told)
 
 
+def _short(exc: BaseException) -> str:
+    """Return an exception's repr, cut: in chords in chords each one's is quoted by the next, and would double in size."""
+    try:
+        text = repr(exc)
+    except Exception:  # noqa: BLE001 - a broken repr must not keep a chord from ending
+        text = f"{type(exc).__qualname__}(<its text cannot be shown>)"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+_LONGEST: Final = 1000
+
+
 def _dependency_revoked(exit_: Any, by: str) -> Revoked:
-    return Revoked(TaskRevokedError(f"Dependency {by} was revoked: {exit_.exc}"))
+    cause = exit_.exc.__cause__ or exit_.exc  # of revocations that follow from each other, the first
+    error = TaskRevokedError(f"Dependency {by} was revoked: {cause}")
+    error.__cause__ = cause
+    return Revoked(error)
 
 
 def decision_table() -> str:

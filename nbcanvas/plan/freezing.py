@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from nbcanvas.canvas import Signature, chain, chord, chunks, group, maybe_signature
+from nbcanvas.canvas import Signature, chain, chord, chunks, group, maybe_signature, raw
 from nbcanvas.canvas.trampoline import drive
 from nbcanvas.errors import DuplicateId, NotASignature, NotSerializable
 from nbcanvas.ids import IdSource
@@ -51,8 +51,9 @@ class Around(NamedTuple):
         Signatures to link to its last call.
     errbacks
         Signatures to link to each of its steps as errbacks.
-    followed
-        Whether a step comes behind, so that a group at its end is a barrier.
+    inner
+        Those of them that reach the members of a group standing here: a chain's errbacks pass by a group that is
+        followed by a step of that chain, because the two are a chord, and that one's body hears.
     """
 
     args: tuple[Any, ...] = ()
@@ -61,11 +62,12 @@ class Around(NamedTuple):
     last_id: str | None = None
     links: tuple[Any, ...] = ()
     errbacks: tuple[Any, ...] = ()
-    followed: bool = False
+    inner: tuple[Any, ...] = ()
 
 
 ALONE: Final = Around()
 _Steps = list[Call | Fan]
+#: A recursion on the explicit stack of `drive`: what it yields is run first, and its value sent back.
 _Work = Generator[Any, Any, _Steps]
 
 
@@ -94,6 +96,8 @@ class Freezer:
         self._header_errbacks = header_errbacks
         self._nesting = nesting
         self._pinned: set[str] = set()
+        #: Whether composites hold no task, by identity (and the composite, so that its identity stays its own).
+        self._void: dict[int, tuple[Signature, bool]] = {}
 
     def freeze(self, sig: Signature, around: Around = ALONE) -> Node:
         """Freeze `sig`.
@@ -107,46 +111,61 @@ class Freezer:
         """
         steps: _Steps = drive(self._steps(sig, around))
         if not steps:
-            return Fan(self._new_id(), ())
+            steps = [Fan(self._new_id(), ())]
+        if self._nesting and isinstance(steps[-1], Fan):
+            steps.append(self._accumulate(steps[-1]))
         return _node(steps)
+
+    def _accumulate(self, fan: Fan) -> Call:
+        """Return the call that ends a replacement ending in a group: it takes the id, and hands on the list."""
+        call_id, fan.id = fan.id, self._new_id()
+        _number(fan)
+        task = "celery.accumulate"
+        return Call(call_id, task, self._pack((), {"index": 0}), version=self._versions.get(task, ""),
+                    nesting=self._nesting)
 
     # Each of these returns the steps a signature comes down to; a caller splices them into its own.
 
     def _steps(self, sig: Any, around: Around) -> _Work:
         sig = _signature(sig)
+        steps: _Steps
         if isinstance(sig, chain):
-            return (yield self._chain(sig, around))
-        if isinstance(sig, chord):
-            return (yield self._chord(sig, around))
-        if isinstance(sig, chunks):
-            own = {k: v for k, v in sig["options"].items() if k not in around.options}
-            return (yield self._group(sig.group(), around._replace(options={**own, **around.options})))
-        if isinstance(sig, group):
-            return (yield self._group(sig, around))
-        return [self._call(sig, around) if not (sig["options"].get("link") or sig["options"].get("link_error")
-                                                or around.links or around.errbacks)
-                else (yield self._linked_call(sig, around))]
+            steps = yield self._chain(sig, around)
+        elif isinstance(sig, chord):
+            steps = yield self._chord(sig, around)
+        elif isinstance(sig, chunks):
+            steps = yield self._group(_starmaps(sig), around)
+        elif isinstance(sig, group):
+            steps = yield self._group(sig, around)
+        else:
+            links: tuple[Node, ...] = ()
+            errbacks: tuple[Node, ...] = ()
+            own = raw(sig, "options")
+            if own.get("link") or own.get("link_error") or around.links or around.errbacks:
+                links = yield self._nodes((*_listed(own.get("link")), *around.links))
+                errbacks = yield self._nodes((*_listed(own.get("link_error")), *around.errbacks))
+            steps = [self._call(sig, around, links, errbacks)]
+        return steps
 
     def _call(self, sig: Signature, around: Around, links: tuple[Node, ...] = (),
               errbacks: tuple[Node, ...] = ()) -> Call:
-        own = sig["options"]
-        args, kwargs = tuple(sig["args"]), sig["kwargs"]
-        immutable = sig["immutable"]
+        own, immutable = raw(sig, "options"), raw(sig, "immutable")
+        args, kwargs = tuple(raw(sig, "args")), raw(sig, "kwargs")
         if not immutable:
             if around.args:
                 args = around.args + args
             if around.kwargs:
                 kwargs = {**kwargs, **around.kwargs}
-        task = sig["task"]
+        task = raw(sig, "task")
         try:
             payload = self._pack(args, kwargs)
         except NotSerializable as error:
             msg = f"{task}: {error}"
             raise NotSerializable(msg) from error.__cause__
+        call_id = self._id(around.last_id or own.get("task_id"))
         if not own and around.options is NO_OPTIONS:
-            return Call(around.last_id or self._new_id(), task, payload, immutable, NO_OPTIONS, links, errbacks, None,
-                        None, None, self._versions.get(task, ""), self._nesting)
-        call_id = self._id(own, around)
+            return Call(call_id, task, payload, immutable, NO_OPTIONS, links, errbacks, None, None, None,
+                        self._versions.get(task, ""), self._nesting)
         stamped = own.get("stamped_headers")
         stamps = {name: own[name] for name in stamped if name in own} if stamped else None
         merged = {k: v for k, v in (*own.items(), *around.options.items())
@@ -154,22 +173,16 @@ class Freezer:
         return Call(call_id, task, payload, immutable, merged or NO_OPTIONS, links, errbacks, stamps,
                     None, None, self._versions.get(task, ""), int(own.get("replaced_task_nesting") or self._nesting))
 
-    def _id(self, own: Mapping[str, Any], around: Around) -> str:
-        pinned = own.get("task_id")
+    def _id(self, pinned: str | None) -> str:
+        """Return the id that was decided, once, or a new one."""
         if pinned is None:
-            return around.last_id or self._new_id()
+            return self._new_id()
         if pinned in self._pinned:
             msg = (f"the id {pinned} appears twice in this canvas: a frozen signature can stand in one place only; "
                    f"put clone() and set a new id, or freeze later")
             raise DuplicateId(msg)
         self._pinned.add(pinned)
         return str(pinned)
-
-    def _linked_call(self, sig: Signature, around: Around) -> _Work:
-        own = sig["options"]
-        links = yield self._nodes((*_listed(own.get("link")), *around.links))
-        errbacks = yield self._nodes((*_listed(own.get("link_error")), *around.errbacks))
-        return self._call(sig, around, links, errbacks)  # type: ignore[return-value]
 
     def _nodes(self, sigs: Sequence[Any]) -> Generator[Any, Any, tuple[Node, ...]]:
         found = []
@@ -182,104 +195,137 @@ class Freezer:
         return tuple(found)
 
     def _chain(self, sig: chain, around: Around) -> _Work:
-        own = sig["options"]
-        links = (*_listed(own.get("link")), *around.links)
-        errbacks = (*_listed(own.get("link_error")), *around.errbacks)
-        members = _filled(_signatures(sig["kwargs"]["tasks"]))
+        first = _into(sig, around)
+        members = yield self._filled(_signatures(raw(sig, "kwargs")["tasks"]))
         end = len(members) - 1
-        first = around._replace(options=_passed_on(own, around))
-        if sig["immutable"]:
-            first = first._replace(args=(), kwargs=NO_OPTIONS)
         steps: _Steps = []
         for place, member in enumerate(members):
-            stands = (first if place == 0 else ALONE)._replace(errbacks=errbacks)
-            if place == end:
-                stands = stands._replace(links=links, last_id=around.last_id or own.get("task_id"),
-                                         followed=around.followed)
-            else:
-                stands = stands._replace(links=(), last_id=None, followed=True)
-            while type(member) is group and len(member["kwargs"]["tasks"]) == 1:  # the guide, "Group Unrolling"
-                stands = stands._replace(options=_passed_on(member["options"], stands))
-                member = _signature(member["kwargs"]["tasks"][0])  # noqa: PLW2901 - the one inside stands for it
+            stands = (first if place == 0 else ALONE)._replace(
+                errbacks=first.errbacks, inner=first.inner if place == end else self._header(first),
+                links=first.links if place == end else (),
+                last_id=around.last_id or raw(sig, "options").get("task_id") if place == end else None)
+            while isinstance(member, group) and len(member) == 1:  # the guide, "Group Unrolling"
+                stands = _into(member, stands)
+                member = _signature(raw(member, "kwargs")["tasks"][0])  # noqa: PLW2901 - the one inside stands for it
             steps += yield self._steps(member, stands)
         return steps
 
     def _chord(self, sig: chord, around: Around) -> _Work:
-        own = sig["options"]
-        passed = _passed_on(own, around)
-        errbacks = (*_listed(own.get("link_error")), *around.errbacks)
-        header = sig["kwargs"]["header"]
-        gid, to_header = None, passed
+        inside = _into(sig, around)
+        header, body = raw(sig, "kwargs")["header"], raw(sig, "kwargs").get("body")
+        before = inside._replace(links=(), last_id=None, errbacks=self._header(inside), inner=self._header(inside))
+        steps: _Steps
         if isinstance(header, dict):
-            gid = header["options"].get("task_id")
-            to_header = _passed_on(header["options"], around._replace(options=passed))
-            header = header["kwargs"]["tasks"]
-        fan = yield self._fan(_signatures(header), gid, Around(
-            (*around.args, *sig["args"]) if not sig["immutable"] else tuple(sig["args"]),
-            {**(sig["kwargs"].get("kwargs") or NO_OPTIONS), **around.kwargs}, to_header,
-            errbacks=errbacks if self._header_errbacks else ()))
-        if sig["kwargs"].get("body") is None:
-            return [fan]
-        body = yield self._steps(sig["kwargs"]["body"], Around(
-            (), NO_OPTIONS, {k: v for k, v in passed.items() if k not in ("countdown", "eta")} or NO_OPTIONS,
-            around.last_id or own.get("task_id"), (*_listed(own.get("link")), *around.links), errbacks,
-            around.followed))
-        return [fan, *body]
+            steps = yield self._group(_signature(header), before)
+        else:
+            steps = [(yield self._fan(_signatures(header), None, before))]
+        if body is None:
+            return steps
+        own_id = raw(sig, "options").get("task_id")
+        # The options of a chord that was frozen name its header (see `canvas.pin`).
+        last_id = around.last_id or (own_id if own_id != steps[0].id else None)
+        options = {k: v for k, v in inside.options.items() if k not in ("countdown", "eta")} or NO_OPTIONS
+        steps += yield self._steps(body, Around((), NO_OPTIONS, options, last_id, inside.links, inside.errbacks,
+                                                inside.inner))
+        return steps
+
+    def _header(self, around: Around) -> tuple[Any, ...]:
+        """Return the errbacks that the header of a chord gets from around it."""
+        return around.errbacks if self._header_errbacks else ()
 
     def _group(self, sig: group, around: Around) -> _Work:
-        own = sig["options"]
-        if around.followed and not self._header_errbacks:
-            errbacks: tuple[Any, ...] = ()
-        else:
-            errbacks = (*_listed(own.get("link_error")), *around.errbacks)
-        inside = around._replace(options=_passed_on(own, around), errbacks=errbacks, last_id=None, followed=False,
-                                 links=(*_listed(own.get("link")), *around.links))
-        if sig["immutable"]:
-            inside = inside._replace(args=(), kwargs=NO_OPTIONS)
-        fan = yield self._fan(_signatures(sig["kwargs"]["tasks"]), own.get("task_id") or around.last_id, inside)
-        return [fan]
+        gid = around.last_id or raw(sig, "options").get("task_id")
+        inside = _into(sig, around._replace(errbacks=around.inner, last_id=None))
+        return [(yield self._fan(_signatures(raw(sig, "kwargs")["tasks"]), gid, inside))]
 
     def _fan(self, sigs: Sequence[Any], gid: str | None, around: Around) -> Generator[Any, Any, Fan]:
-        gid = gid or self._new_id()
+        fan = Fan(gid or self._new_id(), ())
         members: list[Call | Chain] = []
-        if around.links:
-            # A group's callback is its first member's, which cannot give it the other members' values (the guide,
-            # "Group Callbacks and Error Handling").
-            links = tuple(_signature(link).clone().set(immutable=True) for link in around.links)
-            _adopt((yield self._steps(sigs[0], around._replace(links=links))) if sigs else [], gid, members)
-            sigs, around = sigs[1:], around._replace(links=())
+        # A group's callback is its first member's, which cannot give it the other members' values (the guide,
+        # "Group Callbacks and Error Handling").
+        links = tuple(_signature(link).clone().set(immutable=True) for link in around.links)
+        around = around._replace(links=())
         plain = around.options is NO_OPTIONS and not around.errbacks
         for sig in sigs:
-            if plain and type(sig) is Signature and not sig["options"]:
-                call = self._call(sig, around)
-                call.group_id, call.index = gid, len(members)
-                members.append(call)
-            else:
-                _adopt((yield self._steps(sig, around)), gid, members)
-        return Fan(gid, members)
+            if plain and not links and type(sig) is Signature and not raw(sig, "options"):
+                members.append(self._call(sig, around))
+                continue
+            found = _members((yield self._steps(sig, around._replace(links=links) if links else around)))
+            members += found
+            links = () if found else links
+        fan.members = tuple(members)
+        _number(fan)
+        return fan
+
+    def _filled(self, members: Sequence[Signature]) -> Generator[Any, Any, Sequence[Signature]]:
+        """Return a chain's steps without those that hold no task; one of them, when there are no others."""
+        filled = []
+        for member in members:
+            void = isinstance(member, group | chain) and (yield self._is_void(member))
+            filled += [] if void else [member]
+        return filled or members[:1]
+
+    def _is_void(self, sig: Signature) -> Generator[Any, Any, bool]:
+        known = self._void.get(id(sig))
+        if known is not None:
+            return known[1]
+        void = True
+        for member in raw(sig, "kwargs")["tasks"]:
+            inner = _signature(member)
+            if not isinstance(inner, group | chain) or not (yield self._is_void(inner)):
+                void = False
+                break
+        self._void[id(sig)] = (sig, void)
+        return void
 
 
-def _adopt(steps: _Steps, gid: str, members: list[Call | Chain]) -> None:
-    """Make `steps` a member of a fan; a group's members become members themselves (the guide: groups unroll)."""
-    if not steps:
-        return
-    only = steps[0]
+def _starmaps(sig: chunks) -> group:
+    """Return the group that chunks stand for; where their id is pinned, theirs follow from it."""
+    options = raw(sig, "options")
+    made: group = sig.group().set(**options)
+    if options.get("task_id") is not None:
+        for place, member in enumerate(made.tasks):
+            member.set(task_id=f"{options['task_id']}-{place}")
+    return made
+
+
+def _into(sig: Signature, around: Around) -> Around:
+    """Return what a composite hands inside: its own partials, options and links, and those it is called with."""
+    own, kwargs = raw(sig, "options"), raw(sig, "kwargs")
+    if len(kwargs) == len(sig.MEMBERS) and not own and not raw(sig, "args") and not raw(sig, "immutable"):
+        return around
+    partials = {k: v for k, v in kwargs.items() if k not in sig.MEMBERS}
+    if isinstance(sig, chord):
+        partials = {**(partials.pop("kwargs", None) or {}), **partials}
+    if raw(sig, "immutable"):
+        around = around._replace(args=(), kwargs=NO_OPTIONS)
+    errbacks = _listed(own.get("link_error"))
+    return around._replace(
+        args=(*around.args, *raw(sig, "args")), kwargs={**partials, **around.kwargs} or NO_OPTIONS,
+        options=_passed_on(own, around), links=(*_listed(own.get("link")), *around.links),
+        errbacks=(*errbacks, *around.errbacks), inner=(*errbacks, *around.inner))
+
+
+def _members(steps: _Steps) -> Sequence[Call | Chain]:
+    """Return `steps` as members of a fan: a group's members become members themselves (the guide: groups unroll)."""
     if len(steps) > 1:
-        found: Sequence[Call | Chain] = (Chain(steps),)
-    else:
-        found = (only,) if isinstance(only, Call) else only.members
-    for member in found:
+        return (Chain(steps),)
+    return [member for step in steps for member in ((step,) if isinstance(step, Call) else step.members)]
+
+
+def _number(fan: Fan) -> None:
+    """Tell the calls at the ends of a fan's members what they count for."""
+    for index, member in enumerate(fan.members):
         last = member.steps[-1] if isinstance(member, Chain) else member
         if isinstance(last, Call):
-            last.group_id, last.index = gid, len(members)
-        members.append(member)
+            last.group_id, last.index = fan.id, index
 
 
 def _node(steps: _Steps) -> Node:
     return steps[0] if len(steps) == 1 else Chain(steps)
 
 
-def _signature(sig: Any) -> Signature:
+def _signature(sig: Any) -> Any:
     if isinstance(sig, Signature):
         return sig
     found = maybe_signature(sig) if isinstance(sig, dict) else None
@@ -309,21 +355,6 @@ def _passed_on(own: Mapping[str, Any], around: Around) -> Mapping[str, Any]:
     return {**kept, **around.options} if kept else around.options
 
 
-def _filled(members: Sequence[Signature]) -> Sequence[Signature]:
-    """Return a chain's steps without those that hold no task; one of them, when there are no others."""
-    return [m for m in members if not _is_void(m)] or members[:1]
-
-
-def _is_void(sig: Signature) -> bool:
-    todo: list[Any] = [sig]
-    while todo:
-        sig = todo.pop()
-        if not isinstance(sig, group | chain):
-            return False
-        todo += sig["kwargs"]["tasks"]
-    return True
-
-
 def freeze(sig: Signature, new_id: IdSource, pack: Packer, args: Sequence[Any] = (),
            kwargs: Mapping[str, Any] = NO_OPTIONS, options: Mapping[str, Any] = NO_OPTIONS,
            versions: Mapping[str, str] = NO_OPTIONS, *, header_errbacks: bool = False, nesting: int = 0) -> Node:
@@ -344,7 +375,8 @@ def freeze(sig: Signature, new_id: IdSource, pack: Packer, args: Sequence[Any] =
     """
     link, link_error = _listed(options.get("link")), _listed(options.get("link_error"))
     rest = {k: v for k, v in options.items() if k not in _STRUCTURAL and v is not None}
-    around = Around(tuple(args), kwargs or NO_OPTIONS, rest or NO_OPTIONS, options.get("task_id"), link, link_error)
+    around = Around(tuple(args), kwargs or NO_OPTIONS, rest or NO_OPTIONS, options.get("task_id"), link, link_error,
+                    link_error)
     return Freezer(new_id, pack, versions, header_errbacks=header_errbacks, nesting=nesting).freeze(sig, around)
 
 

@@ -72,7 +72,7 @@ def _steps(chain: Chain, path: str) -> list[tuple[Node, str]]:
     steps = chain.steps
     last = len(steps) - 1
     dot = f"{path}." if path else ""
-    if len(steps) == 2 and isinstance(steps[0], Fan):  # noqa: PLR2004 - a header and a body
+    if len(steps) == 2 and isinstance(steps[0], Fan):  # a header and a body
         return [(steps[0], f"{dot}chord{_BARRIER}"), (steps[1], f"{dot}chord.body")]
     return [(step, f"{dot}chain[{i}]" + (_BARRIER if isinstance(step, Fan) and i < last else ""))
             for i, step in enumerate(steps)]

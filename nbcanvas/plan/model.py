@@ -71,7 +71,7 @@ class Call:
     __slots__ = ("errbacks", "group_id", "id", "immutable", "index", "links", "nesting", "options", "payload", "stamps",
                  "task", "version")
 
-    def __init__(self, id: str, task: str, payload: Payload, immutable: bool = False,  # noqa: A002
+    def __init__(self, id: str, task: str, payload: Payload, immutable: bool = False,
                  options: Mapping[str, Any] = NO_OPTIONS, links: tuple[Node, ...] = (),
                  errbacks: tuple[Node, ...] = (), stamps: Mapping[str, Any] | None = None,
                  group_id: str | None = None, index: int | None = None, version: str = "",
@@ -118,7 +118,7 @@ class Fan:
 
     __slots__ = ("id", "members")
 
-    def __init__(self, id: str, members: Sequence[Call | Chain]) -> None:  # noqa: A002
+    def __init__(self, id: str, members: Sequence[Call | Chain]) -> None:
         self.id = id
         self.members = tuple(members)
 
@@ -130,11 +130,14 @@ Node: TypeAlias = Call | Chain | Fan
 
 
 class Next:
-    """Go on with a chain at step `position`; behind its end go on with `after`."""
+    """Go on with a chain at step `position`; behind its end go on with `after`.
+
+    `after` is the next step of another chain when this one replaced a step of it.
+    """
 
     __slots__ = ("after", "chain", "position")
 
-    def __init__(self, chain: Chain, position: int, after: Slot | None) -> None:
+    def __init__(self, chain: Chain, position: int, after: Then) -> None:
         self.chain = chain
         self.position = position
         self.after = after
@@ -150,6 +153,15 @@ class Next:
         if self.position + 1 < len(self.chain.steps):
             return Next(self.chain, self.position + 1, self.after)
         return self.after
+
+    def rest(self) -> tuple[list[Call | Fan], Slot | None]:
+        """Return every step from here on, and the slot behind the last of them."""
+        steps: list[Call | Fan] = []
+        then: Then = self
+        while isinstance(then, Next):
+            steps += then.chain.steps[then.position:]
+            then = then.after
+        return steps, then
 
 
 class Join:

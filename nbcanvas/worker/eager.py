@@ -10,7 +10,6 @@ from typing import Any
 from nbcanvas import states
 from nbcanvas.app import App, Performer, Plan
 from nbcanvas.backend.local import LocalBackend
-from nbcanvas.backend.port import Record
 from nbcanvas.plan import Call, Chain, Fan, Failed, Message, Node, start
 from nbcanvas.protocol.payload import unpack
 from nbcanvas.request import Context
@@ -73,7 +72,7 @@ def run_eagerly(app: App, plan: Plan, *, throw: bool) -> Any:
     performer.perform(start(plan.node, (), None, plan.root_id, plan.parent_id, now), plan.root_id, plan.parent_id, now)
     while (message := line.get()) is not None:
         task = app.tasks.find(message.call.task, message.call.version)
-        context = Context(message, message.call.task, hostname="eager", is_eager=True)
+        context = Context(message, message.call.task, hostname="eager", is_eager=True, queue=app.queue_of)
         outcome = execute(app, task, message, context) if task is not None \
             else Failed(app.tasks.missing(message.call.task))
         performer.finish(message, outcome, "eager", context.children)
@@ -97,11 +96,17 @@ def _result(node: Node, backend: LocalBackend, parent: Any = None) -> Any:
         return parent
     if isinstance(node, Fan):
         return GroupResult(node.id, [_result(member, backend) for member in node.members], parent)
-    return _one(node, backend.get(node.id), parent)
+    return _one(node, backend, parent)
 
 
-def _one(call: Call, record: Record | None, parent: Any) -> EagerResult:
+def _one(call: Call, backend: LocalBackend, parent: Any) -> EagerResult:
+    record = backend.get(call.id)
     if record is None:
         return EagerResult(call.id, None, states.PENDING, None, call.task, parent)
     value = record.exc if record.exc is not None else unpack(record.payload)
-    return EagerResult(call.id, value, record.state, record.traceback, call.task, parent, record.children)
+
+    def children() -> list[Any]:  # when somebody asks: the next step is a child, so a long chain goes deep
+        return [_result(child, backend) if isinstance(child, Call | Chain | Fan) else child
+                for child in record.children]
+
+    return EagerResult(call.id, value, record.state, record.traceback, call.task, parent, children)

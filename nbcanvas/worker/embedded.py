@@ -25,9 +25,9 @@ from typing import Any, Protocol
 from nbcanvas import states
 from nbcanvas.app import App
 from nbcanvas.backend.port import Record
-from nbcanvas.errors import ImproperlyConfigured, TaskRevokedError, TimeLimitExceeded
-from nbcanvas.events.event import STARTED, Event
-from nbcanvas.plan import Failed, Message, Outcome, Revoked
+from nbcanvas.errors import ImproperlyConfigured, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
+from nbcanvas.events.event import STARTED
+from nbcanvas.plan import Failed, Message, Outcome, Revoked, advance
 from nbcanvas.request import Context
 from nbcanvas.task import Task
 
@@ -40,18 +40,25 @@ __all__ = ["EmbeddedWorker", "Executor", "Slot"]
 
 log = logging.getLogger("nbcanvas.worker")
 
+_WAKE_EVERY = 0.1
+#: How long a stopping worker waits for slots to say what became of the tasks whose processes it ended.
+_LAST_WORDS = 1.0
+
 
 class Executor(Protocol):
     """Where the code of one slot's tasks runs."""
 
+    def ready(self) -> None:
+        """Wait until a task can run: the slot takes no message before."""
+
     def run(self, task: Task, message: Message, context: Context) -> Outcome:
         """Run a task to its end; never raises."""
 
-    def soft_limit(self) -> None:
-        """Raise SoftTimeLimitExceeded in the running task."""
+    def soft_limit(self, message: Message) -> None:
+        """Raise SoftTimeLimitExceeded in the task, if `message` still runs."""
 
-    def end(self, signal: str) -> bool:
-        """End the running task now; False when it can only be given up."""
+    def end(self, message: Message, signal: str) -> bool:
+        """End the task now, if `message` still runs; False when it can only be given up."""
 
     def close(self) -> None:
         """Let go of everything."""
@@ -67,11 +74,14 @@ class ThreadExecutor:
         self._app = app
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
-        self._busy = False
+        self._message: Message | None = None
+
+    def ready(self) -> None:
+        """Nothing to wait for."""
 
     def run(self, task: Task, message: Message, context: Context) -> Outcome:
         """Run a task to its end; never raises."""
-        self._busy = True
+        self._message = message
         try:
             return execute(self._app, task, message, context)
         except BaseException as exc:  # noqa: BLE001 - an interrupt that came a moment late
@@ -79,24 +89,23 @@ class ThreadExecutor:
                 else failure(exc)
         finally:
             with self._lock:
-                self._busy = False
+                self._message = None
                 interrupt(self._thread, None)
 
-    def _raise(self, exc: type[BaseException]) -> None:
+    def _raise(self, message: Message, exc: type[BaseException]) -> bool:
         with self._lock:
-            if self._busy:
-                interrupt(self._thread, exc)
+            if self._message is not message:
+                return False
+            interrupt(self._thread, exc)
+            return True
 
-    def soft_limit(self) -> None:
-        """Raise SoftTimeLimitExceeded in the running task."""
-        from nbcanvas.errors import SoftTimeLimitExceeded  # noqa: PLC0415 - only when a limit is reached
+    def soft_limit(self, message: Message) -> None:
+        """Raise SoftTimeLimitExceeded in the task, if `message` still runs."""
+        self._raise(message, SoftTimeLimitExceeded)
 
-        self._raise(SoftTimeLimitExceeded)
-
-    def end(self, signal: str) -> bool:
-        """Raise in the running task; it may take its time, so the caller gives it up."""
-        self._raise(TerminateTask)
-        return False
+    def end(self, message: Message, signal: str) -> bool:  # noqa: ARG002 - a thread gets no signals
+        """Raise in the task; it may take its time, so the caller gives it up."""
+        return not self._raise(message, TerminateTask)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -157,6 +166,7 @@ class EmbeddedWorker:
         self._numbers = itertools.count(1)
         self._stopping = False
         self._idle_gate = threading.Condition()
+        self._new_executor = _EXECUTORS[self.pool](app)
         self.watchdog = Watchdog()
         self.rates = RateLimits()
         self.finished = 0
@@ -181,16 +191,26 @@ class EmbeddedWorker:
         """Take no more messages, wait for what runs (`timeout` seconds at most), and let go of everything."""
         self._stopping = True
         self.app.broker.wake()
-        until = None if timeout is None else time() + timeout
-        for slot in list(self.slots):
-            thread = slot.thread
-            if thread is not None and thread is not threading.current_thread():
-                thread.join(None if until is None else max(until - time(), 0.0))
-        for slot in list(self.slots):
+        slots = list(self.slots)
+        self._join(slots, timeout)
+        for slot in slots:
             if slot.executor is not None:
                 slot.executor.close()
+        if timeout is not None and self.pool == "processes":
+            self._join(slots, _LAST_WORDS)
         self.watchdog.stop()
         _running_workers.discard(self)
+
+    def _join(self, slots: Iterable[Slot], timeout: float | None) -> None:
+        until = None if timeout is None else time() + timeout
+        for slot in slots:
+            thread = slot.thread
+            while thread is not None and thread is not threading.current_thread() and thread.is_alive():
+                left = None if until is None else until - time()
+                if left is not None and left <= 0:
+                    break
+                thread.join(_WAKE_EVERY if left is None else min(left, _WAKE_EVERY))
+                self.app.broker.wake()  # a slot may have been about to wait when it was woken first
 
     @property
     def stopping(self) -> bool:
@@ -201,9 +221,10 @@ class EmbeddedWorker:
 
     def _loop(self, slot: Slot) -> None:
         app = self.app
-        slot.executor = _EXECUTORS[self.pool](app, slot)
+        executor = slot.executor = self._new_executor()
         get = app.broker.get
         while not (self._stopping or slot.abandoned):
+            executor.ready()
             message = get(None)
             if message is None:
                 continue
@@ -213,8 +234,17 @@ class EmbeddedWorker:
                 continue
             except Exception as error:  # never lose a message without a word
                 log.exception("message %r could not be worked on", message)
-                self._finish(slot, message, failure(error), None)
-        slot.executor.close()
+                self._give_up(slot, message, error)
+        executor.close()
+
+    def _give_up(self, slot: Slot, message: Message, error: Exception) -> None:
+        """End a message that could not be worked on, or not be finished, and whatever is behind it."""
+        outcome, performer, now = failure(error), self.app.performer, time()
+        try:
+            if not performer.finish(message, outcome, slot.name):
+                performer.perform(advance(message, outcome, now), message.root_id, message.call.id, now)
+        except Exception:
+            log.exception("what waits for %r could not be told", message)
 
     def _work(self, slot: Slot, message: Message) -> None:
         call = message.call
@@ -230,11 +260,11 @@ class EmbeddedWorker:
             self._finish(slot, message, Failed(self.app.tasks.missing(call.task)), None)
             return
         now = time()
-        if message.expires is not None and now > message.expires or self._too_old(task, message, now):
+        if (message.expires is not None and now > message.expires) or self._too_old(task, message, now):
             self._finish(slot, message, Revoked(TaskRevokedError("expired"), expired=True), None)
             return
         if (task.rate_limit is not None or self.app.conf.task_default_rate_limit is not None) \
-                and (wait := self._held_back(task)):
+                and (wait := self._held_back(task, message)):
             message.due = now + wait
             self.app.broker.publish((message,))
             return
@@ -244,10 +274,10 @@ class EmbeddedWorker:
         return task.expires is not None and message.expires is None and isinstance(task.expires, int | float) \
             and now > message.sent + task.expires
 
-    def _held_back(self, task: Task) -> float:
+    def _held_back(self, task: Task, message: Message) -> float:
         if self.app.conf.worker_disable_rate_limits:
             return 0.0
-        return self.rates.wait(task.name, task.rate_limit if task.rate_limit is not None
+        return self.rates.wait(message, task.rate_limit if task.rate_limit is not None
                                else self.app.conf.task_default_rate_limit)
 
     def _execute(self, slot: Slot, task: Task, message: Message, now: float) -> None:
@@ -257,13 +287,13 @@ class EmbeddedWorker:
         slot.message = message
         feed = app.hub.feed(message.root_id)
         if feed is not None:
-            feed(Event(STARTED, call.id, now, message.attempt, slot.name))
+            feed((STARTED, call.id, now, message.attempt, slot.name))
         conf = app.conf
         if task.track_started or (task.track_started is None and conf.task_track_started):
             app.backend.update(call.id, Record(
                 states.STARTED, _started_meta(slot.name), settled=message.attempt - 1, call=call,
                 retries=message.retries, worker=slot.name))
-        context = Context(message, call.task, hostname=slot.name)
+        context = Context(message, call.task, hostname=slot.name, queue=app.queue_of)
         limits = self._limits(task, options)
         watch = self._watch(slot, message, *limits) if limits is not None else None
         assert slot.executor is not None  # noqa: S101 - made before the loop
@@ -283,7 +313,7 @@ class EmbeddedWorker:
     def _finish(self, slot: Slot, message: Message, outcome: Outcome, context: Context | None, *,
                 keep: bool = True) -> None:
         self.finished += 1
-        children = context.children if context is not None else ()
+        children = (context.children or ()) if context is not None else ()
         self.app.performer.finish(message, outcome, slot.name, children, keep=keep)
 
     # -- limits and ending ------------------------------------------------------------------------------------------
@@ -311,7 +341,7 @@ class EmbeddedWorker:
 
     def _soft(self, slot: Slot, message: Message) -> None:
         if slot.message is message and slot.executor is not None:
-            slot.executor.soft_limit()
+            slot.executor.soft_limit(message)
 
     def _hard(self, slot: Slot, message: Message, limit: float) -> None:
         error = TimeLimitExceeded(f"{message.call.task} ran longer than its hard time limit of {limit} seconds")
@@ -321,8 +351,9 @@ class EmbeddedWorker:
         """End what runs in a slot, and say at once how it ended; a slot that cannot be freed is given up."""
         if slot.message is not message or slot.executor is None:
             return
-        self.app.performer.finish(message, outcome, slot.name)
-        if not slot.executor.end(signal):
+        if not self.app.performer.finish(message, outcome, slot.name):
+            return  # it ended by itself meanwhile
+        if not slot.executor.end(message, signal):
             slot.abandoned = True
             self.slots.remove(slot)
             if not self._stopping:
@@ -335,6 +366,14 @@ class EmbeddedWorker:
             message = slot.message
             if message is not None and message.call.id in wanted:
                 self._end(slot, message, Revoked(TaskRevokedError("terminated"), terminated=True), signal)
+
+    def rate_changed(self, name: str) -> None:
+        """A task's rate limit is another one now: what waits because of the old one is looked at again."""
+        held = self.rates.release(name)
+        again = self.app.broker.withdraw(lambda message: id(message) in held) if held else []
+        for message in again:
+            message.due = None
+        self.app.broker.publish(again)
 
     # -- questions --------------------------------------------------------------------------------------------------
 
@@ -367,7 +406,7 @@ class EmbeddedWorker:
         return found
 
     def _info(self, message: Message) -> dict[str, Any]:
-        from .execute import arguments  # noqa: PLC0415 - questions are rare
+        from .execute import arguments
 
         args, kwargs = arguments(message)
         queue, priority = self.app.route(message)
@@ -384,25 +423,27 @@ class EmbeddedWorker:
 
 
 def _started_meta(name: str) -> Any:
-    from nbcanvas.protocol.payload import pack  # noqa: PLC0415 - only with track_started
+    from nbcanvas.protocol.payload import pack
 
     return pack({"pid": os.getpid(), "hostname": name})
 
 
-def _thread_executor(app: App, slot: Slot) -> Executor:
-    return ThreadExecutor(app)
+def _thread_executors(app: App) -> Callable[[], Executor]:
+    return lambda: ThreadExecutor(app)
 
 
-def _process_executor(app: App, slot: Slot) -> Executor:
-    from .processes import ProcessExecutor  # noqa: PLC0415 - loads multiprocessing
+def _process_executors(app: App) -> Callable[[], Executor]:
+    from .processes.executor import ProcessExecutor, ProcessPool
 
-    return ProcessExecutor(app, slot)
+    pool = ProcessPool(app)
+    return lambda: ProcessExecutor(pool)
 
 
-_EXECUTORS: dict[str, Callable[[App, Slot], Executor]] = {
-    "threads": _thread_executor,
-    "processes": _process_executor,
-    "solo": _thread_executor,
+#: Pool name -> what makes the executor of a slot, in the slot's thread.
+_EXECUTORS: dict[str, Callable[[App], Callable[[], Executor]]] = {
+    "threads": _thread_executors,
+    "processes": _process_executors,
+    "solo": _thread_executors,
 }
 
 _running_workers: weakref.WeakSet[EmbeddedWorker] = weakref.WeakSet()

@@ -11,14 +11,17 @@ __all__ = ["register"]
 
 class _Engine:
     def start(self, app: App) -> Any:
-        from .embedded import EmbeddedWorker  # noqa: PLC0415 - importing nbcanvas starts nothing and loads little
+        from .embedded import EmbeddedWorker
 
         return EmbeddedWorker(app).start()
 
     def apply(self, app: App, plan: Plan, *, throw: bool) -> Any:
-        from .eager import run_eagerly  # noqa: PLC0415 - as above
+        from .eager import run_eagerly
 
         return run_eagerly(app, plan, throw=throw)
+
+    def adopt(self, app: App) -> None:
+        """Nothing to do: here an app is its own."""
 
 
 def register() -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from time import time
+from typing import Any
 
 from nbcanvas import states
 from nbcanvas.app import App
 from nbcanvas.backend.port import Record
+from nbcanvas.errors import InvalidTaskError
 from nbcanvas.events import event as kinds
 from nbcanvas.events.event import Event
 from nbcanvas.plan import Call, Errback, Message
 from nbcanvas.protocol.payload import pack, unpack_args
 from nbcanvas.request import Context
+from nbcanvas.task import Task
 
 from .execute import failure
 
@@ -37,15 +40,19 @@ class ErrbackTeller:
         """Call an errback with ``(request, exc, traceback)``; False when it is one that takes an id, as a task."""
         node = errback.node
         task = self._app.tasks.find(node.task, node.version) if isinstance(node, Call) else None
-        if not isinstance(node, Call) or task is None or not task.takes_error:
+        if not isinstance(node, Call) or task is None:
+            return False
+        args, kwargs = unpack_args(node.payload)
+        if not (task.takes_error() if node.immutable else task.takes_error(args, kwargs)):
             return False
         message = errback.message or Message(errback.call, (), None, root_id, None, time())
         request = Context(message, errback.call.task)
-        args, kwargs = unpack_args(node.payload)
+        if not (node.immutable and _fits(task, args, kwargs)):
+            # Errbacks of a chord's header are linked immutable, and mean to be told all the same.
+            args = (request, errback.exit.exc, errback.exit.traceback, *args)
         now = time()
         try:
-            value = task(*(() if node.immutable else (request, errback.exit.exc, errback.exit.traceback)), *args,
-                         **kwargs)
+            value = task(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - an errback that fails changes nothing else
             ended = failure(error)
             log.warning("errback %s raised %r", node.task, ended.exc)
@@ -59,6 +66,14 @@ class ErrbackTeller:
         if feed is not None:
             feed(event)
         return True
+
+
+def _fits(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    try:
+        task.check(args, kwargs)
+    except InvalidTaskError:
+        return False
+    return True
 
 
 def _kept(value: object) -> object:

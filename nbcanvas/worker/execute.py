@@ -8,7 +8,6 @@ from time import time
 from typing import Any
 
 from nbcanvas.app import App
-from nbcanvas.canvas import Signature
 from nbcanvas.errors import (
     Ignore,
     NotSerializable,
@@ -18,13 +17,8 @@ from nbcanvas.errors import (
     Retry,
     TaskError,
     TaskRevokedError,
-
 )
-from nbcanvas.events import event as kinds
-from nbcanvas.events.event import Event
-from nbcanvas.plan import Failed, Ignored, Message, Node, Outcome, Rejected, Replaced, Retried, Revoked, Value
-from nbcanvas.plan.freezing import inherit
-from nbcanvas.plan.freezing import freeze
+from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Replaced, Retried, Revoked, Value
 from nbcanvas.protocol.payload import pack, pack_args, unpack, unpack_args
 from nbcanvas.request import Context, running
 from nbcanvas.task import Task
@@ -84,12 +78,13 @@ def execute(app: App, task: Task, message: Message, context: Context) -> Outcome
             value = task.run(*args, **kwargs)
             outcome: Outcome = Value(pack(value))
         except BaseException as exc:  # noqa: BLE001 - every end of a task becomes an outcome
-            outcome = _ended(app, task, message, exc)
-        if context.get("retry") is not None:
-            outcome = _retried(context.retry, None)
+            outcome = _ended(app, task, message, exc, frames=context.is_eager)
+        again = context.get("retry")
+        if again is not None:
+            outcome = _retried(again, None)
         return outcome  # noqa: TRY300 - the outer try is for arguments alone
     except BaseException as exc:  # noqa: BLE001 - as above
-        return _ended(app, task, message, exc)
+        return _ended(app, task, message, exc, frames=context.is_eager)
     finally:
         del stack[depth:]
 
@@ -116,9 +111,10 @@ def _with_hooks(app: App, task: Task, message: Message, context: Context, args: 
         value = work(*args, **kwargs)
         outcome: Outcome = Value(pack(value))
     except BaseException as exc:  # noqa: BLE001 - every end of a task becomes an outcome
-        outcome = _ended(app, task, message, exc)
-    if context.get("retry") is not None:
-        outcome = _retried(context.retry, None)
+        outcome = _ended(app, task, message, exc, frames=context.is_eager)
+    again = context.get("retry")
+    if again is not None:
+        outcome = _retried(again, None)
     try:
         if isinstance(outcome, Value):
             task.on_success(value, call_id, args, kwargs)
@@ -130,15 +126,16 @@ def _with_hooks(app: App, task: Task, message: Message, context: Context, args: 
             task.on_retry(outcome.exc, call_id, args, kwargs, outcome.traceback)
             task.after_return("RETRY", outcome.exc, call_id, args, kwargs, outcome.traceback)
     except BaseException as exc:  # noqa: BLE001 - a hook that raises makes the task fail, as in Celery
-        return _ended(app, task, message, exc)
+        return _ended(app, task, message, exc, frames=context.is_eager)
     return outcome
 
 
-def _ended(app: App, task: Task, message: Message, exc: BaseException) -> Outcome:
-    """Return the outcome of a task that raised."""
+def _ended(app: App, task: Task, message: Message, exc: BaseException, *,  # noqa: PLR0911 - a row each
+           frames: bool = False) -> Outcome:
+    """Return the outcome of a task that raised; an eager run keeps the frames, for a debugger."""
     try:
         if isinstance(exc, Replacement):
-            return Replaced(_replacement(app, message, exc.sig))
+            return Replaced(app.replacement(message, exc.sig))
         if isinstance(exc, Ignore):
             return Ignored(str(exc))
         if isinstance(exc, Retry):
@@ -149,7 +146,7 @@ def _ended(app: App, task: Task, message: Message, exc: BaseException) -> Outcom
             return Revoked(TaskRevokedError("terminated"), terminated=True)
         if isinstance(exc, NotSerializable) and exc.__traceback__ is not None and _is_return(exc):
             exc = NotSerializable(f"{task.name} returned what cannot travel: {exc}").with_traceback(exc.__traceback__)
-        return failure(exc)
+        return failure(exc, frames=frames)
     except BaseException as inner:  # noqa: BLE001 - a replacement that cannot be frozen, a repr that raises
         return failure(inner)
 
@@ -169,24 +166,23 @@ def _retried(exc: Retry, text: str | None) -> Retried:
     return Retried(cause, text, due, payload, exc.__dict__.get("options") or {})
 
 
-def _replacement(app: App, message: Message, sig: Signature) -> Node:
-    call = message.call
-    node = freeze(sig, app.new_ids(), pack_args, options={"task_id": call.id}, versions=app.tasks.versions,
-                  header_errbacks=bool(app.conf.task_allow_error_cb_on_chord_header), nesting=call.nesting + 1)
-    inherit(node, call)
-    feed = app.hub.feed(message.root_id)
-    if feed is not None:
-        feed(Event(kinds.GRAFTED, call.id, time(), message.attempt, (node, "replacement")))
-    return node
-
-
-def failure(exc: BaseException) -> Failed:
-    """Return the outcome of an exception: its text with the task's own frames, and the exception without them."""
+def failure(exc: BaseException, *, frames: bool = False) -> Failed:
+    """Return the outcome of an exception: its text with the task's own frames, and the exception without `frames`."""
     text = _text(exc)
-    _drop_frames(exc)
+    if not frames:
+        _drop_frames(exc)
     if not isinstance(exc, Exception):
         exc = _tamed(exc)
+    elif not _has_text(exc):
+        exc = RemoteError(type(exc).__qualname__, "its text cannot be shown")
     return Failed(exc, text)
+
+
+def _has_text(exc: BaseException) -> bool:
+    try:
+        return isinstance(repr(exc), str) and isinstance(str(exc), str)
+    except BaseException:  # noqa: BLE001 - whoever waits for it would be hurt by this
+        return False
 
 
 def _tamed(exc: BaseException) -> Exception:
@@ -220,7 +216,7 @@ def _drop_frames(exc: BaseException | None) -> None:
 
 def portable(exc: BaseException) -> BaseException:
     """Return an exception that survives being pickled: itself, or a `RemoteError` that stands for it."""
-    import pickle  # noqa: PLC0415 - for the process pool alone
+    import pickle
 
     try:
         found = pickle.loads(pickle.dumps(exc))  # noqa: S301 - our own bytes

@@ -14,6 +14,8 @@ __all__ = ["Watchdog", "interrupt"]
 
 log = logging.getLogger("nbcanvas.worker")
 
+_CANCELLED_MAX = 1000
+
 
 def interrupt(thread: int, exc: type[BaseException] | None) -> None:
     """Raise `exc` in a thread when it next runs Python code; None takes back what has not arrived yet."""
@@ -25,6 +27,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._entries: list[tuple[float, int, list[Callable[[], None] | None]]] = []
+        self._cancelled = 0
         self._tie = itertools.count()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -33,17 +36,29 @@ class Watchdog:
     def at(self, moment: float, call: Callable[[], None]) -> Callable[[], None]:
         """Call `call` at `moment` (seconds since the epoch); returns the way to cancel it."""
         cell: list[Callable[[], None] | None] = [call]
+        entry = (moment, next(self._tie), cell)
         with self._changed:
-            heapq.heappush(self._entries, (moment, next(self._tie), cell))
+            heapq.heappush(self._entries, entry)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="nbcanvas-watchdog", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            if self._entries[0] is entry:  # the thread sleeps until the first one
+                self._changed.notify()
 
         def cancel() -> None:
             cell[0] = None
+            self._cancelled += 1
+            if self._cancelled > _CANCELLED_MAX:
+                self._compact()
 
         return cancel
+
+    def _compact(self) -> None:
+        """Let go of what was cancelled: an hour's limit on short tasks would keep all of them for an hour."""
+        with self._changed:
+            self._entries = [entry for entry in self._entries if entry[2][0] is not None]
+            heapq.heapify(self._entries)
+            self._cancelled = 0
 
     def _loop(self) -> None:
         while True:

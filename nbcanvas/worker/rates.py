@@ -6,6 +6,8 @@ import threading
 from time import monotonic
 from typing import Any
 
+from nbcanvas.plan import Message
+
 __all__ = ["RateLimits", "rate_per_second"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -32,21 +34,35 @@ def rate_per_second(limit: Any) -> float:
 
 
 class RateLimits:
-    """One token bucket a task; a bucket holds one token, so starts are spread evenly, as in Celery."""
+    """Starts of each task, spread evenly (Celery's token bucket, with room for one token).
+
+    A message that comes too early is given the next free time, once; when it comes back then, it may go.
+    """
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
+        self._held: dict[str, dict[int, Message]] = {}
         self._lock = threading.Lock()
 
-    def wait(self, name: str, limit: Any) -> float:
-        """Take a start of the task now, or return how many seconds it has to wait."""
-        rate = rate_per_second(limit)
-        if not rate:
-            return 0.0
+    def wait(self, message: Message, limit: Any) -> float:
+        """Let a message go (0), or return how many seconds it has to wait."""
+        rate, name = rate_per_second(limit), message.call.task
         with self._lock:
+            held = self._held.get(name)
+            if held and held.pop(id(message), None) is not None:
+                return 0.0
+            if not rate:
+                return 0.0
             now = monotonic()
-            free = self._next.get(name, 0.0)
+            free = max(self._next.get(name, 0.0), now)
+            self._next[name] = free + 1.0 / rate
             if free > now:
-                return free - now
-            self._next[name] = now + 1.0 / rate
-            return 0.0
+                # The message itself is kept, or another one might get its identity.
+                self._held.setdefault(name, {})[id(message)] = message
+            return free - now
+
+    def release(self, name: str) -> set[int]:
+        """Forget a task's limit; returns the identities of the messages that wait because of it."""
+        with self._lock:
+            self._next.pop(name, None)
+            return set(self._held.pop(name, ()))

@@ -3,9 +3,9 @@
 Meaning is what the data flow gives (``meaning`` below, over the plain JSON of either). Where the structures are the
 same too, they are compared literally. Celery contradicts itself in places; what nbcanvas does there instead:
 
-* ``|`` is associative and ``chain(a, b, c)`` is ``a | b | c``. A group is a list of results, of none, one or many:
-  ``a | group(b) | c``, ``a | (group(b) | c)`` and ``chain(group(b), c)`` make chords (Celery: only the second does;
-  the others unroll, and an empty group after a chain disappears).
+* ``|`` is associative: a group of one, or of none, that comes behind something is unrolled, in every bracketing
+  (Celery: not in ``a | (group(b) | c)``, not behind a group, and an empty one stays behind a single task).
+  As in Celery ``group(b) | c`` alone is a chord and ``chain(group(b), c)`` is not.
 * What follows a group is a chord's body and what follows a chord joins its body, always (Celery: depends on which
   side is a chain). The meaning is the same.
 * ``|`` and ``chain()`` copy both operands (Celery: all but the last; members of groups not at all), and a clone
@@ -171,7 +171,9 @@ def test_reprs_are_celerys(steps, more):
 def test_or_is_associative(one, two, three):
     a, b, c = (build(recipe, Ours) for recipe in (one, two, three))
     left, right = (a | b) | c, a | (b | c)
-    assert meaning(plain(left)) == meaning(plain(right)) == meaning(plain(ours.chain(a, b, c)))
+    assert meaning(plain(left)) == meaning(plain(right))
+    if one[0] == "leaf":
+        assert meaning(plain(left)) == meaning(plain(ours.chain(a, b, c)))
 
 
 @QUICK

@@ -84,17 +84,24 @@ def test_chain_constructor(add, mul, tsum):
     assert chain(dict(add.s(1)), dict(mul.s(2))) == add.s(1) | mul.s(2)
 
 
-def test_groups_of_one_and_of_none_are_lists_too(add, tsum):
-    for members in ([], [add.s(1)], [add.s(1), add.s(2)]):
-        for made in (group(members) | tsum.s(), chain(group(members), tsum.s()),
-                     (add.s(0) | group(members) | tsum.s()).tasks[1],
-                     (add.s(0) | (group(members) | tsum.s())).tasks[1]):
-            assert type(made) is chord
-            assert made.tasks == members
+def test_group_unrolling(add, mul, tsum):
+    a, one, c = add.s(2, 2), group(add.s(1)), add.s(1)
+    assert repr(chain(a, one, c)) == "tasks.add(2, 2) | add(1) | add(1)"
+    assert repr(chain(group(add.s(1, 1)), add.s(2))) == "tasks.add(1, 1) | add(2)"
+    unrolled = a | add.s(1) | c
+    assert a | one | c == a | (one | c) == (a | one) | c == a | (one.clone() | c).clone() == unrolled
+    assert a | group() | c == a | (group() | c) == chain(group(), a, group(), c) == a | c
+    assert type(one | tsum.s()) is type(group() | tsum.s()) is chord
+    assert (group(add.s(1), queue="q") | tsum.s()).tasks.options == {"queue": "q"}
+    assert (a | group(add.s(1), queue="q")).tasks[1].options == {"queue": "q"}
+    assert a | group(mul.s(1) | mul.s(2)) | c == a | mul.s(1) | mul.s(2) | c
+    assert type((a | chord([add.s(1)], tsum.s())).tasks[1]) is chord, "an explicit chord stays one"
+    assert chain([one]) == chain(add.s(1))
+    assert group(add.s(1), add.s(2)) | group() == group(add.s(1), add.s(2))
 
 
 def test_the_empty_chain_is_neutral(add, tsum):
-    for sig in (add.s(1) | add.s(2), group(add.s(1)), chord([add.s(1)], tsum.s())):
+    for sig in (add.s(1) | add.s(2), group(add.s(1), add.s(2)), chord([add.s(1)], tsum.s())):
         assert sig | chain() == sig
         assert chain() | sig == sig
     assert (chain() | chain()) == chain()

@@ -1,0 +1,96 @@
+"""The magics ``%%canvas`` and ``%canvas``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any
+
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand, output_can_be_silenced
+from IPython.core.magic_arguments import magic_arguments
+
+from .cell import evaluate
+from .errors import CellError, brief
+from .options import parse, with_arguments
+from .panel import run_line
+from .session import NOTHING, Session
+
+__all__ = ["CanvasMagics", "words_of"]
+
+
+@magics_class
+class CanvasMagics(Magics):
+    """``%%canvas`` and ``%canvas`` of one shell.
+
+    Parameters
+    ----------
+    session
+        What stands behind them.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.shell)
+        self.session = session
+
+    @output_can_be_silenced
+    @no_var_expand
+    @line_cell_magic
+    @magic_arguments()  # type: ignore[no-untyped-call, untyped-decorator]
+    @with_arguments
+    def canvas(self, line: str, cell: str | None = None) -> Any:  # numpydoc has no section for a magic's options
+        """Build a canvas and run it (``%%canvas``), or ask and steer (``%canvas``).
+
+        ::
+
+            %%canvas -o total
+            group(add.s(i, i) for i in range(100)) | tsum.s()
+
+            %%canvas --wait 10 --stamp experiment=42
+            chain(load.s("a.csv"), clean.s(), fit.s())
+
+            %%canvas --dry-run
+            chord([add.s(1, 1), add.s(2, 2)], tsum.s())
+
+        The cell is Python and ends in a signature. It returns at once: -o binds the Run, and a live view stands in
+        the output until a still picture takes its place.
+
+        ::
+
+            %canvas                            what is connected, and what runs
+            %canvas worker start -c 4 --pool processes
+            %canvas worker stop
+            %canvas tasks | runs | last | list
+            %canvas inspect active             reserved, scheduled, registered, revoked, stats
+            %canvas revoke ID                  or --stamp KEY=VALUE, with --terminate
+            %canvas cancel NAME
+
+        Defaults come from %config NBCanvas and from [tool.nbcanvas] in pyproject.toml.
+        """
+        session = self.session
+        with brief(bool(session.settings.short_errors)):
+            words = words_of(line)
+            if cell is None:
+                return run_line(session, words)
+            options = parse(parser_of(self.canvas), words)
+            value = session.canvas(evaluate(session.shell, cell), options)
+            return None if value is NOTHING else value
+
+
+def parser_of(magic: Any) -> argparse.ArgumentParser:
+    """Return the parser that ``@magic_arguments()`` made for a magic."""
+    parser: argparse.ArgumentParser = magic.parser
+    return parser
+
+
+def words_of(line: str) -> list[str]:
+    """Split a line as a shell would.
+
+    Raises
+    ------
+    CellError
+        When a quote is not closed.
+    """
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise CellError(f"{line.strip()!r}: {error}") from None

@@ -1,0 +1,322 @@
+"""One notebook's use of nbcanvas: its settings, its runs and its saved canvases, and how a canvas is started in it."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final
+from weakref import WeakSet
+
+from nbcanvas.app import App, current_app
+from nbcanvas.canvas import Signature, StampingVisitor
+from nbcanvas.run import Run, set_audience, submit
+
+from .cell import show_frames
+from .checks import refuse_unknown_or_wrong
+from .dry import dry_run
+from .errors import CellError, UnknownOption
+from .failures import innermost
+from .live import GRACE, Bundle, LiveView, Publisher, still, wait_settled
+from .options import CellOptions
+from .settings import NBCanvas
+from .testing import Display, display_of, seed_once
+from .waiting import NotebookAudience
+
+__all__ = ["NOTHING", "Session", "Saved"]
+
+#: Runs remembered for ``%canvas runs``.
+_REMEMBERED: Final = 50
+
+
+class Nothing:
+    """Stands for "no value to show": a task may well return None."""
+
+    def __repr__(self) -> str:
+        return "NOTHING"
+
+
+NOTHING: Final = Nothing()
+Saved = dict[str, Signature]
+
+
+class Session:
+    """What stands behind the magics of one shell.
+
+    Parameters
+    ----------
+    shell
+        The InteractiveShell.
+
+    Attributes
+    ----------
+    settings
+        ``%config NBCanvas``.
+    publisher
+        Moves the live views.
+    runs
+        The latest runs, oldest first.
+    saved
+        Canvases kept under a name.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.settings = NBCanvas(parent=shell)
+        self.settings.read_files()
+        self.publisher = Publisher()
+        self.runs: deque[Run] = deque(maxlen=_REMEMBERED)
+        self.saved: Saved = {}
+        self._apps: WeakSet[App] = WeakSet()
+        set_audience(NotebookAudience(shell, self.settings))
+        if display_of(self.settings, shell) == "static":
+            seed_once(current_app())
+
+    @property
+    def namespace(self) -> MutableMapping[str, Any]:
+        """The user's variables."""
+        found: MutableMapping[str, Any] = self.shell.user_ns
+        return found
+
+    def close(self) -> None:
+        """Stop moving views, and stop the embedded worker."""
+        self.publisher.stop()
+        set_audience(None)
+        for app in {current_app(), *self._apps}:
+            app.stop_worker(timeout=1.0)
+
+    # -- starting a canvas ------------------------------------------------------------------------------------------
+
+    def canvas(self, sig: Signature, options: CellOptions) -> Any:
+        """Start a canvas as the options say, show it, and return its value, or NOTHING when nobody waits for it.
+
+        Parameters
+        ----------
+        sig
+            The canvas; it is not changed.
+        options
+            What the line ``%%canvas`` says; the settings say the rest.
+
+        Raises
+        ------
+        NBCanvasError
+            For what is known to be wrong before anything is sent.
+        """
+        app = self.app_named(options.app) if options.app else _own_app(sig)
+        if options.save:
+            self.saved[options.save] = sig
+        if options.dry_run:
+            self.show_bundle(dry_run(sig, app))
+            return NOTHING
+        refuse_unknown_or_wrong(sig, app)
+        visitor = self.visitor_named(options.visitor) if options.visitor else None
+        settings = self.settings
+        if settings.eager if options.eager is None else options.eager:
+            return self._eagerly(sig, app, options, visitor)
+        display = display_of(settings, self.shell)
+        if display == "static":
+            seed_once(app)
+        self._prepare(app)
+        run = submit(
+            sig,
+            app=app,
+            options=self._execution(options),
+            stamps=options.stamps or None,
+            visitor=visitor,
+            name=options.out,
+        )
+        self.runs.append(run)
+        if options.out:
+            self.namespace[options.out] = run
+        view = options.view or settings.view
+        wait = (True if settings.wait else None) if options.wait is None else options.wait
+        timeout = None if wait is None or wait is True else float(wait)
+        self.show(run, display, view, waits=bool(wait is not None or options.frame), timeout=timeout)
+        if options.frame:
+            run.wait()
+            self.publisher.finish(run)
+            self.namespace[options.frame] = run.frame()
+        return NOTHING if wait is None else self._value(run, timeout, display, view)
+
+    def _eagerly(self, sig: Signature, app: App, options: CellOptions, visitor: StampingVisitor | None) -> Any:
+        """Run a canvas in this thread; an exception arrives here with its real frames, for ``%debug``."""
+        if options.stamps or visitor is not None:
+            sig = sig.clone()
+            sig.stamp(visitor, **options.stamps)
+        if options.frame:
+            raise CellError("-f/--frame needs a run; an eager canvas has only its value")
+        execution = {name: value for name, value in self._execution(options).items() if name == "queue"}
+        try:
+            result = app.apply(sig, (), {}, {**execution, "throw": True})
+        except Exception as error:
+            trace = innermost(error.__traceback__)
+            if self.settings.short_errors and trace is not None:
+                show_frames(self.shell, error, trace)
+            raise
+        if options.out:
+            self.namespace[options.out] = result
+        return result.get(disable_sync_subtasks=False)
+
+    def _value(self, run: Run, timeout: float | None, display: Display, view: str) -> Any:
+        try:
+            value = run.get(timeout)
+        except (TimeoutError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            self._end(run, display, view)
+            raise
+        self._end(run, display, view)
+        return value
+
+    def _end(self, run: Run, display: Display, view: str) -> None:
+        """Let the cell that waited end with the still."""
+        run.wait()
+        self.publisher.finish(run)
+        if display == "text":
+            self.show_bundle(_text(still(run, wait_settled(run), view)))
+
+    def _execution(self, options: CellOptions) -> dict[str, Any]:
+        settings = self.settings
+        defaults = {
+            "queue": settings.queue,
+            "priority": settings.priority,
+            "countdown": settings.countdown,
+            "expires": settings.expires,
+            "time_limit": settings.timeout,
+        }
+        return {**{name: value for name, value in defaults.items() if value is not None}, **options.execution()}
+
+    def _prepare(self, app: App) -> None:
+        """Start the worker as the settings say, if it is not there; it will be stopped with the session."""
+        self._apps.add(app)
+        if app.worker is None and (self.settings.concurrency is not None or self.settings.pool is not None):
+            app.start_worker(self.settings.concurrency, self.settings.pool)
+
+    # -- showing ----------------------------------------------------------------------------------------------------
+
+    def show(
+        self,
+        run: Run,
+        display: Display | None = None,
+        view: str | None = None,
+        *,
+        waits: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Show a run in the present cell.
+
+        Parameters
+        ----------
+        run
+            The run.
+        display
+            How; as the settings and the environment say by default.
+        view
+            What stays; as the settings say by default.
+        waits
+            Whether the cell will wait for the run anyway.
+        timeout
+            How long a static display, which has to wait, waits at most.
+        """
+        display = display or display_of(self.settings, self.shell)
+        view = view or str(self.settings.view)
+        if display == "static":
+            run.wait(timeout)
+            state = wait_settled(run)
+            if view != "none":
+                self.show_bundle(still(run, state, view, durations=False))
+            return
+        if "none" in {display, view} or (display == "text" and waits):
+            return
+        try:
+            run.wait(GRACE)
+        except TimeoutError:
+            opened = LiveView(run, self._publish, display, view)
+            opened.open()
+            self.publisher.add(opened)
+        else:
+            bundle = still(run, wait_settled(run), view)
+            self.show_bundle(_text(bundle) if display == "text" else bundle)
+
+    def show_bundle(self, bundle: Bundle) -> None:
+        """Show a bundle as an output of the present cell."""
+        self._publish(bundle, None, False)
+
+    def _publish(self, bundle: Bundle, display_id: str | None, update: bool) -> None:
+        transient = {} if display_id is None else {"display_id": display_id}
+        self.shell.display_pub.publish(bundle, metadata={}, transient=transient, update=update)
+
+    # -- names ------------------------------------------------------------------------------------------------------
+
+    def app_named(self, name: str) -> App:
+        """Return the app in a variable.
+
+        Raises
+        ------
+        UnknownOption
+            When there is no such variable.
+        CellError
+            When it holds something else.
+        """
+        app = self._variable("app", name, App)
+        if not isinstance(app, App):
+            raise CellError(f"--app {name}: it is {_article(app)}, not an App")
+        return app
+
+    def visitor_named(self, name: str) -> StampingVisitor:
+        """Return the visitor in a variable: an object, or a class to make one of.
+
+        Raises
+        ------
+        UnknownOption
+            When there is no such variable.
+        CellError
+            When it holds something else, or a class that needs arguments.
+        """
+        found = self._variable("visitor", name, StampingVisitor)
+        if inspect.isclass(found) and issubclass(found, StampingVisitor):
+            try:
+                return found()
+            except TypeError as error:
+                raise CellError(f"-V {name}: {error}; pass the name of an object instead") from None
+        if not isinstance(found, StampingVisitor):
+            raise CellError(f"-V {name}: it is {_article(found)}, not a StampingVisitor")
+        return found
+
+    def run_named(self, name: str) -> Run:
+        """Return a run by the name of its variable, or by the beginning of its id."""
+        found = self.namespace.get(name)
+        if isinstance(found, Run):
+            return found
+        by_id = [run for run in self.runs if run.id.startswith(name)]
+        if len(by_id) == 1:
+            return by_id[0]
+        if by_id:
+            raise CellError(f"{len(by_id)} runs have an id that begins with {name}")
+        names = [n for n, value in self.namespace.items() if isinstance(value, Run)]
+        raise UnknownOption.of("run", name, names, "%canvas runs lists them")
+
+    def _variable(self, what: str, name: str, kind: type) -> Any:
+        if name not in self.namespace:
+            fits = [n for n, value in self.namespace.items() if not n.startswith("_") and is_kind(value, kind)]
+            raise UnknownOption.of(what, name, fits, "no variable of that name")
+        return self.namespace[name]
+
+
+def _own_app(sig: Signature) -> App:
+    app = sig.app
+    return app if isinstance(app, App) else current_app()
+
+
+def is_kind(value: Any, kind: type) -> bool:
+    """Whether a value is of a kind, or a class of that kind."""
+    return isinstance(value, kind) or (inspect.isclass(value) and issubclass(value, kind))
+
+
+def _text(bundle: Mapping[str, Any]) -> Bundle:
+    return {"text/plain": bundle["text/plain"]}
+
+
+def _article(value: Any) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -1,0 +1,125 @@
+"""Waiting in a cell: an interrupt stops the waiting, never the run; a second one soon after cancels it.
+
+The notebook is the audience of every wait for a Run (`nbcanvas.run.Audience`): what a wait raises is made clear here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from time import monotonic
+from types import FrameType
+from typing import Any, Final
+
+from nbcanvas.errors import NBCanvasError, TaskError
+from nbcanvas.events.state import State
+from nbcanvas.run import Run
+
+from .errors import WaitInterrupted, render_as, shorten
+from .failures import comes_from, failure_lines
+from .settings import NBCanvas
+
+__all__ = ["SECOND", "NotebookAudience"]
+
+#: A second interrupt within so many seconds means the run.
+SECOND: Final = 2.0
+
+
+class NotebookAudience:
+    """Makes clear what a wait came to.
+
+    Parameters
+    ----------
+    shell
+        The InteractiveShell.
+    settings
+        Whether, and how much, to say.
+    """
+
+    def __init__(self, shell: Any, settings: NBCanvas) -> None:
+        self._shell = shell
+        self._settings = settings
+        self._last: tuple[str, float] | None = None
+
+    def wait_begins(self, run: Run) -> None:  # noqa: ARG002 - interrupts are noted whatever is waited for
+        """Note interrupts from now on: a coroutine hears of them as a cancellation, like any other."""
+        if hasattr(self._shell, "kernel") and threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler) and handler is not signal.default_int_handler and not isinstance(handler, _Noted):
+                signal.signal(signal.SIGINT, _Noted(handler))  # the kernel restores its own after the cell
+
+    def wait_ended(self, run: Run, error: BaseException) -> BaseException:
+        """Return what to raise instead of `error`."""
+        if isinstance(error, WaitInterrupted):
+            return error
+        if isinstance(error, KeyboardInterrupt) or (isinstance(error, asyncio.CancelledError) and _interrupted()):
+            return self._interrupted(run)
+        if isinstance(error, Exception) and self._settings.short_errors and not hasattr(error, "_render_traceback_"):
+            self._explain(run, error)
+        return error
+
+    def _explain(self, run: Run, error: Exception) -> None:
+        if isinstance(error, TaskError) or comes_from(run, error):
+            render_as(error, failure_lines(run, error, self._shell, int(self._settings.tracebacks)))
+        elif isinstance(error, NBCanvasError):
+            shorten(error)  # waiting failed, not a task
+
+    def _interrupted(self, run: Run) -> WaitInterrupted:
+        name, now = run.name or "run", monotonic()
+        before, self._last = self._last, (run.id, now)
+        if before is not None and before[0] == run.id and now - before[1] <= SECOND:
+            run.cancel()
+            return WaitInterrupted(f"{name} is cancelled; what runs already ends by itself")
+        _watch_for_second(self._shell, run)
+        return WaitInterrupted(
+            f"the run goes on, {_progress(run.snapshot())}; {name}.wait() waits again, "
+            f"{name}.cancel() stops it, and so does a second interrupt within {SECOND:.0f} s"
+        )
+
+
+def _progress(state: State) -> str:
+    return f"{state.ready} of {state.total} done"
+
+
+class _Noted:
+    """A handler of SIGINT that remembers when it was last called."""
+
+    last = -SECOND
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    def __call__(self, number: int, frame: FrameType | None) -> Any:
+        type(self).last = monotonic()
+        return self._handler(number, frame)
+
+
+def _interrupted() -> bool:
+    return monotonic() - _Noted.last < 1.0
+
+
+def _watch_for_second(shell: Any, run: Run) -> None:
+    """Let an interrupt of the idle kernel cancel the run, for a moment (a kernel ignores it otherwise)."""
+    loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
+    if loop is None or threading.current_thread() is not threading.main_thread():
+        return
+    until = monotonic() + SECOND
+
+    def begin() -> None:
+        before = signal.getsignal(signal.SIGINT)
+
+        def second(_number: int, _frame: FrameType | None) -> None:
+            if monotonic() <= until:
+                run.cancel()
+            end()
+
+        def end() -> None:
+            if signal.getsignal(signal.SIGINT) is second:
+                signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, second)
+        loop.call_later(max(until - monotonic(), 0), end)
+
+    # Later, because the kernel restores its own handler when the cell has ended.
+    loop.call_later(0.05, begin)

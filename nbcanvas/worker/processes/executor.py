@@ -1,0 +1,238 @@
+"""What a slot does with its child: keep one, talk with it while a task runs, and replace it when it is lost."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from nbcanvas.app import App
+from nbcanvas.errors import NotSerializable, TaskRevokedError, WorkerLostError
+from nbcanvas.plan import Failed, Message, Outcome, Rejected, Revoked
+from nbcanvas.protocol.payload import unpack
+from nbcanvas.request import Context, running
+from nbcanvas.task import Task
+from nbcanvas.worker.execute import failure
+
+from .child import Child
+from .desk import Desk
+from .shipping import Shipment, ship
+from .wire import data_to_outcome, message_to_data
+
+__all__ = ["ProcessExecutor", "ProcessPool"]
+
+#: A message that has cost so many children fails, however often it may be redelivered.
+_LIVES = 3
+
+
+class ProcessPool:
+    """What the slots of one worker share: how tasks are shipped, and how many children a message has cost.
+
+    Parameters
+    ----------
+    app
+        The app whose tasks run.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self._shipments: dict[tuple[str, str], Shipment] = {}
+        self._lost: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def shipment(self, task: Task, *, values_only: bool = False) -> Shipment:
+        """Return a task as bytes, pickled again only when it has changed."""
+        key = (task.name, task.version)
+        found = self._shipments.get(key)
+        if values_only or found is None or not found.is_fresh(task):
+            with self._lock:
+                found = self._shipments[key] = ship(task, values_only=values_only)
+        return found
+
+    def lost(self, message: Message) -> int:
+        """Count a child that a message has cost; returns how many there were."""
+        with self._lock:
+            count = self._lost[message.call.id] = self._lost.get(message.call.id, 0) + 1
+            return count
+
+    def survived(self, message: Message) -> None:
+        """Forget what a message has cost."""
+        if self._lost:
+            self._lost.pop(message.call.id, None)
+
+
+class ProcessExecutor:
+    """Runs the tasks of one slot in a child process.
+
+    Parameters
+    ----------
+    pool
+        What it shares with the other slots.
+    """
+
+    def __init__(self, pool: ProcessPool) -> None:
+        self._pool = pool
+        self._app = pool.app
+        self._lock = threading.Lock()
+        self._message: Message | None = None
+        self._ended = False
+        self._closed = False
+        self._child: Child | None = Child()
+
+    def ready(self) -> None:
+        """Wait until the child can work: a slot takes no message, and no time limit runs, while it starts."""
+        with self._lock:
+            if self._child is None and not self._closed:
+                self._child = Child()
+            child = self._child
+        if child is not None:
+            try:
+                child.await_start()
+            except (EOFError, OSError):
+                self._drop()  # the next message starts another one, and tells what is wrong
+
+    def run(self, task: Task, message: Message, context: Context) -> Outcome:
+        """Run a task to its end; never raises."""
+        try:
+            return self._run(task, message, context)
+        except NotSerializable as error:
+            return failure(error)
+        except Exception as error:  # noqa: BLE001 - the slot goes on with another child
+            self._drop()
+            return failure(error)
+
+    def _run(self, task: Task, message: Message, context: Context) -> Outcome:
+        data = message_to_data(message)
+        values_only = False
+        while True:
+            child = self._ready(message)
+            if child is None:
+                return Rejected("the worker is stopping", requeue=True)
+            try:
+                child.await_start()
+                shipment = self._pool.shipment(task, values_only=values_only)
+                child.prepare(self._app)
+                child.send(("run", task.name, task.version, child.news((task.name, task.version), shipment), data,
+                            context.hostname))
+                kind, *rest = self._converse(child, task, context)
+            except (EOFError, OSError):
+                return self._lost(child, task, message)
+            finally:
+                with self._lock:
+                    self._message = None
+            if kind == "done":
+                self._pool.survived(message)
+                return self._outcome(message, context, *rest)
+            if kind == "spoilt":
+                child.forget((task.name, task.version))
+                return self._outcome(message, context, rest[0], None, worn=False)
+            if kind == "refused":
+                values_only = True
+            else:  # stale
+                self._drop(gently=True)
+
+    def _ready(self, message: Message) -> Child | None:
+        """Return a child that is alive, with `message` as what it works on; None when no more work is wanted."""
+        while True:
+            with self._lock:
+                if self._closed:
+                    return None
+                child = self._child
+                if child is None:
+                    child = self._child = Child()
+                if child.is_alive():
+                    self._message, self._ended = message, False
+                    return child
+            self._drop()
+
+    def _converse(self, child: Child, task: Task, context: Context) -> tuple[Any, ...]:
+        """Answer what the task asks, until it has ended; what it sends is sent in its name."""
+        desk = Desk(self._app, child, context, self._pool.shipment)
+        stack = running.stack
+        stack.append((task, context))
+        try:
+            while True:
+                frame = child.receive()
+                if frame[0] != "ask":
+                    return frame
+                desk.answer(*frame[1:])
+        finally:
+            stack.pop()
+            desk.close()
+
+    def _outcome(self, message: Message, context: Context, answer: Any, children: Any,
+                 worn: bool) -> Outcome:
+        if worn:
+            self._drop(gently=True)
+        if children is not None:
+            context.children.extend(unpack(children))
+        return data_to_outcome(answer, lambda sig: self._app.replacement(message, sig))
+
+    def _lost(self, child: Child, task: Task, message: Message) -> Outcome:
+        """Say what becomes of a message whose child has died."""
+        how = child.bury()
+        with self._lock:
+            ended, self._child = self._ended, None
+            if not self._closed:
+                self._child = Child()
+        if ended:  # on purpose, and whoever did it has said how the task ended
+            return Revoked(TaskRevokedError("terminated"), terminated=True)
+        if self._closed:
+            return self._stopped(task, message)
+        count = self._pool.lost(message)
+        late, again = _redelivers(self._app, task)
+        if late and again and count < _LIVES:
+            return Rejected(f"the process that ran it {how}", requeue=True)
+        self._pool.survived(message)
+        times = f", as {count - 1} before it" if count > 1 else ""
+        return Failed(WorkerLostError(f"the process that ran {task.name}[{message.call.id}] {how}{times}"))
+
+    def _stopped(self, task: Task, message: Message) -> Outcome:
+        if _redelivers(self._app, task)[0]:
+            return Rejected("the worker was stopped", requeue=True)
+        return Failed(WorkerLostError(f"the worker was stopped while {task.name}[{message.call.id}] ran"))
+
+    def _drop(self, *, gently: bool = False) -> None:
+        with self._lock:
+            child, self._child = self._child, None
+        if child is not None:
+            if gently:
+                child.end()
+            else:
+                child.bury()
+
+    # -- from other threads -----------------------------------------------------------------------------------------
+
+    def soft_limit(self, message: Message) -> None:
+        """Raise SoftTimeLimitExceeded in the task, if `message` still runs."""
+        with self._lock:
+            if self._message is message and self._child is not None:
+                self._child.soft_limit()
+
+    def end(self, message: Message, signal: str) -> bool:
+        """Kill the child, if `message` still runs in it; the slot goes on with another one."""
+        with self._lock:
+            if self._message is not message or self._child is None:
+                return True
+            self._ended = True
+            self._child.kill(signal)  # with the lock: the slot must not hand it another message meanwhile
+            return True
+
+    def close(self) -> None:
+        """End the child; a task that still runs in it ends with it."""
+        with self._lock:
+            self._closed = True
+            child = self._child
+            if self._message is None:
+                self._child = None
+            elif child is not None:
+                child.kill()
+                return
+        if child is not None:
+            child.end()
+
+
+def _redelivers(app: App, task: Task) -> tuple[bool, bool]:
+    """Return whether a task acknowledges late, and whether its message goes back when its process dies."""
+    late = app.conf.task_acks_late if task.acks_late is None else task.acks_late
+    again = app.conf.task_reject_on_worker_lost if task.reject_on_worker_lost is None else task.reject_on_worker_lost
+    return bool(late), bool(again)

@@ -1,0 +1,235 @@
+"""What a task sees in a child: an app like its own, whose every question and order goes to the kernel."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Final, Protocol
+
+from nbcanvas.app import App, Plan
+from nbcanvas.app.registry import TaskRegistry
+from nbcanvas.backend.port import Record, Tree
+from nbcanvas.errors import NotSerializable
+from nbcanvas.plan import Message, Node
+from nbcanvas.protocol.payload import pack
+from nbcanvas.request import Context
+from nbcanvas.task import Task
+
+from .shipping import receive
+from .wire import data_to_record
+
+__all__ = ["ChildContext", "KernelMain", "Link", "adopt", "install_main"]
+
+
+class Link(Protocol):
+    """The child's end of the conversation."""
+
+    def ask(self, what: str, *args: Any) -> Any:
+        """Ask the kernel, and wait for its answer."""
+
+    def tell(self, what: str, *args: Any) -> None:
+        """Tell the kernel."""
+
+    def watch(self, task_ids: Sequence[str], on_end: Callable[[str, Record], None]) -> Callable[[], None]:
+        """Hear of the ends of tasks; returns the way to stop."""
+
+
+class ShippedTasks(TaskRegistry):
+    """The tasks that have come here; any other is asked for, so a name means what it means in the kernel now."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__()
+        self._link = link
+
+    def take(self, name: str, version: str, data: bytes) -> Task:
+        """Return the task of a shipment, and keep it."""
+        task = receive(data)
+        self._latest[name] = self._by_version[name, version] = task
+        self.versions[name] = version
+        return task
+
+    def find(self, name: str, version: str = "") -> Task | None:
+        """Return the task of that name and version; the kernel's latest of that name when it is not known."""
+        if version and (task := self.here(name, version)) is not None:
+            return task
+        found = self._link.ask("task", name, version)
+        if found is None:
+            return None
+        version, data = found
+        return self.here(name, version) if data is None else self.take(name, version, data)
+
+    def __getitem__(self, name: str) -> Task:
+        task = self.find(name)
+        if task is None:
+            raise self.missing(name)
+        return task
+
+
+class _FarBackend:
+    """The kernel's backend."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def get(self, task_id: str) -> Record | None:
+        return data_to_record(self._link.ask("record", task_id))
+
+    def watch(self, task_ids: Iterable[str], on_end: Callable[[str, Record], None]) -> Callable[[], None]:
+        return self._link.watch(list(task_ids), on_end)
+
+    def forget(self, task_ids: Iterable[str]) -> None:
+        self._link.ask("forget", list(task_ids))
+
+    def settle(self, task_id: str, record: Record) -> bool:
+        return bool(self._link.ask("settle", task_id, record))
+
+    def update(self, task_id: str, record: Record) -> bool:
+        return bool(self._link.ask("update", task_id, record))
+
+    def save_group(self, group_id: str, tree: Tree) -> None:
+        self._link.ask("save_group", group_id, tree)
+
+    def restore_group(self, group_id: str) -> Tree | None:
+        tree: Tree | None = self._link.ask("restore_group", group_id)
+        return tree
+
+    def delete_group(self, group_id: str) -> None:
+        self._link.ask("delete_group", group_id)
+
+
+class _FarControl:
+    """The kernel's remote control: every method is an order to it."""
+
+    def __init__(self, link: Link, what: str = "control") -> None:
+        self._link = link
+        self._what = what
+
+    def inspect(self, *_args: Any, **_kwargs: Any) -> _FarControl:
+        return _FarControl(self._link, "inspect")
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self._link.ask(self._what, name, args, kwargs)
+
+
+class _InChild(App):
+    """An app in a child: it plans and sends nothing by itself."""
+
+    _link: Link
+
+    def submit(self, sig: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+               options: Mapping[str, Any] | None = None) -> Any:
+        return self._link.ask("submit", sig, tuple(args), dict(kwargs or {}), dict(options or {}))
+
+    def publish(self, plan: Plan) -> None:
+        self._link.ask("publish", plan)
+
+    def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
+        self._link.tell("report", task_id, context is not None, state, meta)
+
+    def replacement(self, _message: Message, sig: Any) -> Node:
+        node: Node = sig  # the kernel freezes it; until then it stands for itself (see `wire.outcome_to_data`)
+        return node
+
+    def ensure_worker(self) -> None:
+        """Nothing to start: the kernel's worker runs this."""
+
+    def start_worker(self, *_args: Any, **_kwargs: Any) -> None:
+        msg = "a task cannot start a worker: it runs in one"
+        raise RuntimeError(msg)
+
+
+def adopt(app: App, link: Link, tasks: ShippedTasks, settings: Mapping[str, Any]) -> None:
+    """Make an app that was created here, by us or by a module of the user, the kernel's."""
+    kind = type(app)
+    app.__class__ = type(kind.__name__, (_InChild,) if kind is App else (_InChild, kind), {"__module__": __name__})
+    app._link = link  # type: ignore[attr-defined]  # noqa: SLF001 - it is one of ours now
+    for task in app.tasks.values():
+        tasks.register(task)
+    app.tasks = tasks
+    app.conf.update(settings)
+    app.backend = _FarBackend(link)  # type: ignore[assignment]
+    app.control = _FarControl(link)  # type: ignore[assignment]
+
+
+class ChildContext(Context):
+    """A task's request whose neighbours stayed in the kernel, and are asked for when somebody looks."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link, message: Message, hostname: str) -> None:
+        super().__init__(message, message.call.task, hostname=hostname)
+        self._link = link
+
+    def _ask(self, name: str) -> Any:
+        return self._link.ask("request", name)
+
+    @property
+    def callbacks(self) -> list[Any] | None:
+        """What is linked to the task, frozen."""
+        found: list[Any] | None = self._ask("callbacks")
+        return found
+
+    @property
+    def errbacks(self) -> list[Any] | None:
+        """The errbacks linked to the task, frozen."""
+        found: list[Any] | None = self._ask("errbacks")
+        return found
+
+    @property
+    def chain(self) -> list[Any] | None:
+        """The steps that follow, last one first as on the wire; None when there are none."""
+        found: list[Any] | None = self._ask("chain")
+        return found
+
+    @property
+    def chord(self) -> Any:
+        """What waits for the group this task counts for; None when nothing does."""
+        return self._ask("chord")
+
+    @property
+    def delivery_info(self) -> dict[str, Any]:
+        """Where the message came from."""
+        found: dict[str, Any] = self._ask("delivery_info")
+        return found
+
+
+class KernelMain(ModuleType):
+    """``__main__`` here: names come from the kernel's ``__main__``, by value, when an argument's class needs them."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__("__main__")
+        self._ask_kernel = link.ask
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        import pickle
+
+        data = self._ask_kernel("main", name)
+        if data is None:
+            msg = f"module '__main__' of the kernel has no attribute {name!r}"
+            raise AttributeError(msg)
+        value = pickle.loads(data)  # noqa: S301 - from the kernel that started us
+        setattr(self, name, value)
+        return value
+
+
+def install_main(link: Link) -> KernelMain:
+    """Put the kernel's names in the place of this process's own ``__main__``."""
+    main = KernelMain(link)
+    sys.modules["__main__"] = main
+    return main
+
+
+_UNSENDABLE: Final = "what the task hands to {what} cannot travel: {error}"
+
+
+def packed(what: str, args: tuple[Any, ...]) -> Any:
+    """Pack the arguments of a question; says which question when that fails."""
+    try:
+        return pack(args)
+    except NotSerializable as error:
+        raise NotSerializable(_UNSENDABLE.format(what=what, error=error)) from error.__cause__

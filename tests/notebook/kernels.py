@@ -1,0 +1,144 @@
+"""A real ipykernel of this Python, and every message it sends."""
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import KernelManager
+
+
+@dataclass
+class Cell:
+    """One executed cell: what it sent, and how it was answered."""
+
+    id: str
+    messages: list = field(default_factory=list)
+    reply: dict | None = None
+
+    def of(self, kind: str) -> list[dict]:
+        return [message["content"] for message in self.messages if message["msg_type"] == kind]
+
+    @property
+    def status(self) -> str | None:
+        return self.reply["content"]["status"] if self.reply else None
+
+    @property
+    def value(self) -> str | None:
+        found = self.of("execute_result")
+        return found[0]["data"]["text/plain"] if found else None
+
+    @property
+    def error(self) -> dict | None:
+        found = self.of("error")
+        return found[0] if found else None
+
+    @property
+    def printed(self) -> str:
+        return "".join(content["text"] for content in self.of("stream"))
+
+
+class Kernel:
+    """A client that keeps everything it hears."""
+
+    def __init__(self, manager) -> None:
+        self.manager = manager
+        self.client = manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+        self.heard: list[tuple[float, dict]] = []
+        self.cells: dict[str, Cell] = {}
+        self._stopping = False
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while not self._stopping:
+            for channel in (self.client.iopub_channel, self.client.shell_channel):
+                try:
+                    message = channel.get_msg(timeout=0.02)
+                except queue.Empty:
+                    continue
+                except Exception:
+                    if self._stopping:
+                        return
+                    raise
+                self._take(message)
+
+    def _take(self, message) -> None:
+        self.heard.append((time.monotonic(), message))
+        cell = self.cells.get(message["parent_header"].get("msg_id"))
+        if cell is not None:
+            if message["msg_type"] == "execute_reply":
+                cell.reply = message
+            else:
+                cell.messages.append(message)
+
+    def start(self, code: str) -> Cell:
+        """Send a cell; does not wait for it."""
+        cell = Cell(self.client.execute(code, store_history=True, stop_on_error=True))
+        self.cells[cell.id] = cell
+        return cell
+
+    def wait(self, cell: Cell, seconds: float = 30) -> Cell:
+        until = time.monotonic() + seconds
+        while cell.reply is None or not any(content["execution_state"] == "idle" for content in cell.of("status")):
+            if cell.status == "aborted":
+                return cell
+            assert time.monotonic() < until, f"the cell does not end: {cell.messages}"
+            time.sleep(0.01)
+        return cell
+
+    def run(self, code: str, seconds: float = 30) -> Cell:
+        """Run a cell that must succeed."""
+        cell = self.wait(self.start(code), seconds)
+        assert cell.status == "ok", cell.error
+        return cell
+
+    def of(self, kind: str, since: float = 0.0) -> list[tuple[float, dict]]:
+        return [(at, message) for at, message in list(self.heard) if message["msg_type"] == kind and at >= since]
+
+    def interrupt(self) -> None:
+        self.manager.interrupt_kernel()
+
+    def close(self) -> None:
+        self._stopping = True
+        self._thread.join(5)
+        self.client.stop_channels()
+
+
+@contextmanager
+def started_kernel(folder, **environment):
+    """Start a kernel of this very Python, with a home of its own."""
+    spec = folder / "kernels" / "under-test"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(
+        json.dumps(
+            {
+                "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                "display_name": "Python under test",
+                "language": "python",
+            }
+        )
+    )
+    manager = KernelManager(
+        kernel_name="under-test",
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(folder / "kernels")], ensure_native_kernel=False),
+    )
+    clean = {
+        name: value for name, value in os.environ.items() if name not in {"PYTEST_CURRENT_TEST", "NBCANVAS_DISPLAY"}
+    }
+    manager.start_kernel(
+        env={**clean, "IPYTHONDIR": str(folder / "ipython"), "HOME": str(folder), **environment}, cwd=str(folder)
+    )
+    kernel = Kernel(manager)
+    try:
+        yield kernel
+    finally:
+        kernel.close()
+        manager.shutdown_kernel(now=True)

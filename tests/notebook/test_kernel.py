@@ -1,0 +1,238 @@
+"""In a real kernel: bars that move while a cell blocks, interrupts, await, restarts."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from nbcanvas.notebook.live import TICK
+
+LIVE = "application/vnd.jupyter.widget-view+json"
+
+
+def bars(kernel, since=0.0):
+    """Return when each snapshot of a live view was sent, and the snapshot."""
+    found = []
+    for at, message in kernel.of("comm_msg", since):
+        state = message["content"]["data"].get("state", {})
+        if "snapshot" in state:
+            found.append((at, state["snapshot"]))
+    return found
+
+
+def test_the_bars_move_while_another_cell_blocks(kernel):
+    cell = kernel.run("%%canvas -o total\ngroup(nap.s(0.05) for i in range(80)) | tsum.s()")
+    [shown] = cell.of("display_data")
+    assert {"text/plain", "text/html", LIVE} <= set(shown["data"])
+    busy = kernel.start("import time; time.sleep(3); 'slept'")
+    kernel.wait(busy)
+    ended = next(at for at, message in kernel.of("execute_reply") if message is busy.reply)
+    moved = [(at, snapshot) for at, snapshot in bars(kernel) if at < ended]
+    assert len(moved) >= 5
+    numbers = [snapshot["seq"] for _, snapshot in moved]
+    assert numbers == sorted(set(numbers))
+    done = [snapshot["done"] for _, snapshot in moved]
+    assert done == sorted(done)
+    # Ten a second at most: over any second, with room for one message that was late.
+    for begin, _ in moved:
+        assert sum(begin <= at < begin + 1 for at, _ in moved) <= 1 / TICK + 1
+    [(at, still)] = kernel.of("update_display_data")
+    assert at < ended
+    assert still["content"]["transient"] == shown["transient"]
+    assert set(still["content"]["data"]) == {"text/plain", "text/html"}
+    assert "✓ nap ×80" in still["content"]["data"]["text/plain"]
+    assert kernel.of("comm_close")
+
+
+def test_nothing_is_sent_when_nothing_changes(kernel, eventually):
+    kernel.run("%canvas worker start -c 1")
+    kernel.run("%%canvas -o total\nnap.s(1.5)")
+    time.sleep(1.0)
+    assert len(bars(kernel)) <= 2
+    eventually(lambda: kernel.of("update_display_data"))
+
+
+def test_a_short_run_shows_its_still_at_once(kernel):
+    cell = kernel.run("%%canvas -o total\nadd.s(1, 1)")
+    [shown] = cell.of("display_data")
+    assert set(shown["data"]) == {"text/plain", "text/html"}
+    assert not kernel.of("comm_open")
+
+
+def test_the_publishers_thread_ends_with_the_last_run(kernel, eventually):
+    code = "import threading; [t.name for t in threading.enumerate() if 'publisher' in t.name]"
+    kernel.run("%%canvas -o total\nnap.s(0.5)")
+    kernel.run("%%canvas -o other\nnap.s(0.5)")
+    assert kernel.run(code).value == "['nbcanvas-publisher']"
+    eventually(lambda: kernel.run(code).value == "[]")
+
+
+def test_an_interrupt_stops_the_waiting_not_the_run(kernel):
+    kernel.run("%%canvas -o total\ngroup(nap.s(0.2) for i in range(40)) | tsum.s()")
+    waiting = kernel.start("total.get()")
+    queued = kernel.start("marker = 'ran'")
+    time.sleep(0.4)
+    begun = time.monotonic()
+    kernel.interrupt()
+    kernel.wait(waiting, 5)
+    assert time.monotonic() - begun < 1.0
+    assert waiting.error["ename"] == "WaitInterrupted"
+    [line] = waiting.error["traceback"]
+    assert "the run goes on" in line
+    assert "total.wait() waits again, total.cancel() stops it" in line
+    kernel.wait(queued, 5)
+    assert queued.status == "aborted"
+    assert kernel.run("'marker' in globals()").value == "False"
+    assert float(kernel.run("total.get(30)").value) == pytest.approx(8.0)
+
+
+def test_an_interrupt_of_the_cell_that_waits(kernel):
+    waiting = kernel.start("%%canvas -w -o total\ngroup(nap.s(0.2) for i in range(20)) | tsum.s()")
+    time.sleep(0.6)
+    kernel.interrupt()
+    kernel.wait(waiting, 5)
+    assert waiting.error["ename"] == "WaitInterrupted"
+    assert float(kernel.run("total.get(30)").value) == pytest.approx(4.0)
+
+
+def test_an_interrupt_of_await(kernel):
+    kernel.run("%%canvas -o total\ngroup(nap.s(0.2) for i in range(40)) | tsum.s()")
+    waiting = kernel.start("await total")
+    queued = kernel.start("1 + 1")
+    time.sleep(0.4)
+    begun = time.monotonic()
+    kernel.interrupt()
+    kernel.wait(waiting, 5)
+    assert time.monotonic() - begun < 1.0
+    assert waiting.error["ename"] == "WaitInterrupted"
+    kernel.wait(queued, 5)
+    assert queued.status == "aborted"
+    assert float(kernel.run("await total").value) == pytest.approx(8.0)
+
+
+def test_await_gives_the_value_and_lets_the_loop_run(kernel):
+    kernel.run("%%canvas -o total\nnap.s(0.5)")
+    assert (
+        kernel.run("""
+import asyncio
+ticks = 0
+async def tick():
+    global ticks
+    while True:
+        ticks += 1
+        await asyncio.sleep(0.02)
+other = asyncio.ensure_future(tick())
+value = await total
+other.cancel()
+value, ticks > 5""").value
+        == "(0.5, True)"
+    )
+
+
+def test_await_can_be_given_up_by_a_timeout_of_asyncio(kernel):
+    kernel.run("%%canvas -o total\nnap.s(1.0)")
+    assert (
+        kernel.run(
+            """
+try:
+    await asyncio.wait_for(total, 0.1)
+except TimeoutError as error:
+    found = type(error).__name__
+found""".replace("\ntry", "\nimport asyncio\ntry", 1)
+        ).value
+        == "'TimeoutError'"
+    )
+
+
+def test_a_second_interrupt_cancels_the_run(kernel, eventually):
+    kernel.run("%%canvas -o total\ngroup(nap.s(0.3) for i in range(200)) | tsum.s()")
+    waiting = kernel.start("total.wait()")
+    time.sleep(0.4)
+    kernel.interrupt()
+    kernel.wait(waiting, 5)
+    time.sleep(0.3)
+    kernel.interrupt()
+    eventually(lambda: kernel.run("total.done").value == "True", 5)
+    assert "REVOKED" in kernel.run("total.counts").value
+
+
+def test_an_interrupt_much_later_cancels_nothing(kernel):
+    kernel.run("%%canvas -o total\ngroup(nap.s(0.3) for i in range(40)) | tsum.s()")
+    waiting = kernel.start("total.wait()")
+    time.sleep(0.4)
+    kernel.interrupt()
+    kernel.wait(waiting, 5)
+    time.sleep(2.5)
+    kernel.interrupt()
+    time.sleep(0.3)
+    assert "REVOKED" not in kernel.run("total.counts").value
+    assert kernel.run("import time; time.sleep(0.01); 1").value == "1"
+
+
+def test_waiting_twice_interrupted_at_once_cancels_the_run(kernel):
+    kernel.run("%%canvas -o total\ngroup(nap.s(0.3) for i in range(200)) | tsum.s()")
+    for expected in ("the run goes on", "total is cancelled"):
+        waiting = kernel.start("total.wait()")
+        time.sleep(0.5)
+        kernel.interrupt()
+        kernel.wait(waiting, 5)
+        assert expected in waiting.error["evalue"]
+
+
+def test_a_failure_is_an_error_on_iopub(kernel):
+    cell = kernel.wait(kernel.start("%%canvas -w\nadd.s(1, 1) | fail.s()"))
+    assert cell.status == "error"
+    assert cell.error["ename"] == "ValueError"
+    shown = "\n".join(cell.error["traceback"])
+    assert "chain[1] → fail(…)" in shown
+    assert "Cell In[1], line" in shown
+    cell = kernel.wait(kernel.start("%%canvas --bogus\nadd.s(1, 1)"))
+    assert cell.error["ename"] == "UnknownOption"
+
+
+def test_prints_of_a_task_do_not_stop_anything(kernel):
+    kernel.run("@task\ndef chatty(i):\n    print('x' * 10_000)\n    return i")
+    assert kernel.run("%%canvas -w\ngroup(chatty.s(i) for i in range(20)) | tsum.s()").value == "190"
+
+
+def test_a_process_pool_leaves_no_orphan_when_the_kernel_is_killed(kernel, eventually):
+    kernel.run("%canvas worker start -c 2 --pool processes")
+    kernel.run("@task\ndef pid():\n    import os, time\n    time.sleep(0.2)\n    return os.getpid()")
+    found = kernel.run("%%canvas -w\ngroup(pid.s() for i in range(8))").value
+    pids = {int(word.strip("[], ")) for word in found.split(",")}
+    kernel.run("%%canvas -o long\ngroup(nap.s(60) for i in range(2))")
+    assert all(alive(pid) for pid in pids)
+    kernel.manager.restart_kernel(now=True)
+    eventually(lambda: not any(alive(pid) for pid in pids), 15)
+
+
+def test_a_kernel_with_work_running_restarts_at_once(kernel):
+    kernel.run("%%canvas -o long\ngroup(nap.s(60) for i in range(8))")
+    begun = time.monotonic()
+    kernel.client.shutdown(restart=True)
+    while kernel.manager.is_alive() and time.monotonic() - begun < 20:
+        time.sleep(0.05)
+    assert time.monotonic() - begun < 5
+
+
+def test_a_reload_of_the_extension_leaves_one_publisher_and_one_magic(kernel, eventually):
+    kernel.run("%%canvas -o total\ngroup(nap.s(0.2) for i in range(20)) | tsum.s()")
+    kernel.run("%reload_ext nbcanvas")
+    eventually(lambda: kernel.of("update_display_data"))
+    kernel.run("%reload_ext nbcanvas\n%load_ext nbcanvas")
+    assert kernel.run("%%canvas -w\nadd.s(1, 1)").value == "2"
+    found = kernel.run("import threading; [t.name for t in threading.enumerate() if 'publisher' in t.name]").value
+    assert found == "[]"
+    assert kernel.run("len(get_ipython().Completer.custom_matchers)").value == "1"
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,186 @@
+"""Notebooks are tests: static display, and what other ways there are to show a run."""
+
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from nbcanvas.notebook import UnknownOption
+
+TASKS = """%load_ext nbcanvas
+import time, random
+from nbcanvas import task, group, chord, chain, StampingVisitor
+@task
+def add(x, y):
+    time.sleep(random.random() / 100)
+    return x + y
+@task
+def tsum(numbers): return sum(numbers)
+@task
+def fail(x): raise ValueError(x)
+@task(bind=True, default_retry_delay=0.01)
+def shaky(self, x):
+    if self.request.retries == 0:
+        raise self.retry()
+    return x"""
+
+VALUES = [
+    TASKS,
+    "%%canvas -o total\ngroup(add.s(i, i) for i in range(100)) | tsum.s()",
+    "total.get()",
+    "total",
+    "%%canvas -w\nchain(add.s(1, 2), shaky.s(), add.s(4))",
+    "add.s(2, 2) | tsum.s()",
+    "total.id, total.result.id",
+    "%%canvas\nchord([add.s(1, 1), fail.s(2)], tsum.s())",
+    "%%canvas --dry-run\ngroup(add.s(i, i) for i in range(10)) | tsum.s()",
+    "%canvas list",
+]
+TABLES = [
+    TASKS,
+    """class Half(StampingVisitor):
+    def on_signature(self, sig, **headers):
+        return {'half': sig.args[0] % 2 if sig.args else None}""",
+    "%%canvas -o total -V Half -s experiment=42 -f df\ngroup(add.s(i, i) for i in range(6)) | tsum.s()",
+    "df[['task_id', 'name', 'path', 'args', 'state', 'result', 'retries', 'experiment']]",
+    "%%canvas --view table\ngroup(add.s(i, i) for i in range(6)) | tsum.s()",
+    "%%canvas --view graph\ngroup(shaky.s(i) for i in range(6)) | tsum.s()",
+    "total.state, dict(total.counts)",
+    "%canvas tasks",
+]
+
+
+def environment(**more):
+    clean = {
+        name: value for name, value in os.environ.items() if name not in {"PYTEST_CURRENT_TEST", "NBCANVAS_DISPLAY"}
+    }
+    return {**clean, "JUPYTER_PLATFORM_DIRS": "1", **more}
+
+
+def executed(cells, monkeypatch, **env):
+    """Execute cells as nbclient does, without a test runner in sight unless `env` says so."""
+    for name in ("PYTEST_CURRENT_TEST", "NBCANVAS_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    client = NotebookClient(notebook, timeout=60, kernel_name="python3", store_widget_state=False)
+    client.execute()
+    return notebook
+
+
+@pytest.mark.parametrize("cells", [VALUES, TABLES], ids=["values", "tables"])
+def test_nbval_compares_a_notebook_without_a_sanitise_file(tmp_path, monkeypatch, cells):
+    notebook = executed(cells, monkeypatch, NBCANVAS_DISPLAY="static")
+    path = tmp_path / "notebook.ipynb"
+    nbformat.write(notebook, path)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--nbval",
+        "--rootdir",
+        str(tmp_path),
+        "-c",
+        os.devnull,
+        str(path),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=110, cwd=tmp_path, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert f"{len(cells)} passed" in done.stdout
+
+
+def test_nbval_notices_another_value(tmp_path, monkeypatch):
+    notebook = executed(VALUES[:3], monkeypatch, NBCANVAS_DISPLAY="static")
+    notebook.cells[1].source = notebook.cells[1].source.replace("100", "99")
+    path = tmp_path / "notebook.ipynb"
+    nbformat.write(notebook, path)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--nbval",
+        "--rootdir",
+        str(tmp_path),
+        "-c",
+        os.devnull,
+        str(path),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=110, cwd=tmp_path, env=environment(), check=False
+    )
+    assert done.returncode == 1
+    assert "2 failed" in done.stdout
+
+
+def test_a_live_notebook_executed_by_nbclient_keeps_the_stills(monkeypatch):
+    cells = [
+        TASKS,
+        "%%canvas -o total\ngroup(add.s(i, i) for i in range(100)) | tsum.s()",
+        "total.get()",
+        "%%canvas -w -o other\ngroup(add.s(i, i) for i in range(200)) | tsum.s()",
+        "time.sleep(0.5)",
+    ]
+    notebook = executed(cells, monkeypatch)
+    for place in (1, 3):
+        first = notebook.cells[place].outputs[0]
+        assert set(first["data"]) == {"text/plain", "text/html"}
+        assert "succeeded" in first["data"]["text/plain"]
+    assert notebook.cells[3].outputs[1]["data"]["text/plain"] == "39800"
+
+
+def test_text_and_none(shell, monkeypatch):
+    monkeypatch.setenv("NBCANVAS_DISPLAY", "text")
+    [bundle] = shell.shows("%%canvas -w\nadd.s(1, 1)")
+    assert set(bundle) == {"text/plain"}
+    assert "1/1" in bundle["text/plain"]
+    monkeypatch.setenv("NBCANVAS_DISPLAY", "none")
+    assert shell.shows("%%canvas -w\nadd.s(1, 1)") == []
+    monkeypatch.setenv("NBCANVAS_DISPLAY", "pretty")
+    told = shell.error("%%canvas\nadd.s(1, 1)")
+    assert isinstance(told.error, UnknownOption)
+    assert "NBCANVAS_DISPLAY" in str(told.error)
+
+
+def test_a_terminal_shows_text(shell, monkeypatch):
+    monkeypatch.setenv("NBCANVAS_DISPLAY", "live")
+    [bundle] = shell.shows("%%canvas -o total\nnap.s(0.3)")
+    assert set(bundle) == {"text/plain"}
+    shell["total"].wait(5)
+
+
+def test_static_pictures_say_no_times_and_no_workers(shell):
+    [bundle] = shell.shows("%%canvas -o total\ngroup(nap.s(0.02) for i in range(3)) | tsum.s()")
+    for text in bundle.values():
+        assert not re.search(r"\d ?m?s\b|embedded|/s\b", re.sub(r'style="[^"]*"', "", text))
+    formats, _ = shell.ip.display_formatter.format(shell["total"])
+    assert not re.search(r"\d m?s\b|/s\b", formats["text/plain"])
+
+
+def test_ids_are_seeded_per_app_not_per_load(shell):
+    shell.run("%%canvas -o first\nadd.s(1, 1)")
+    shell.run("%reload_ext nbcanvas")
+    shell.run("%%canvas -o second\nadd.s(1, 1)")
+    assert shell["first"].id != shell["second"].id
+
+
+def test_without_the_widget_html_is_updated(kernel, eventually):
+    kernel.run("import sys; sys.modules['nbcanvas.notebook.widgets'] = None")
+    cell = kernel.run("%%canvas -o total\ngroup(nap.s(0.1) for i in range(40)) | tsum.s()")
+    [shown] = cell.of("display_data")
+    assert set(shown["data"]) == {"text/plain", "text/html"}
+    kernel.run("total.wait()")
+    eventually(lambda: "succeeded" in str(kernel.of("update_display_data")[-1][1]["content"]["data"]))
+    assert len(kernel.of("update_display_data")) >= 4

@@ -1,0 +1,188 @@
+"""The picture of a canvas."""
+
+import base64
+import re
+import time
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbcanvas.canvas import Signature, chain, chord, group
+from nbcanvas.events.event import Event
+from nbcanvas.events.state import State
+from nbcanvas.ids import seeded_ids
+from nbcanvas.picture.folding import BUDGET
+from nbcanvas.picture.layout import layout
+from nbcanvas.picture.svg import canvas_alt, canvas_html, canvas_svg
+from nbcanvas.plan import Call, Chain, Fan, calls_of, freeze
+
+NS = "{http://www.w3.org/2000/svg}"
+
+
+def call(task_id, task="add", **kwargs):
+    return Call(task_id, task, None, **kwargs)
+
+
+def frozen(sig):
+    return freeze(sig, seeded_ids(1), lambda args, kwargs: (args, kwargs))
+
+
+def texts(svg):
+    return [element.text for element in ET.fromstring(svg).iter(NS + "text")]
+
+
+@st.composite
+def nodes(draw, depth=4):
+    counter = iter(range(10**9))
+
+    def make(depth, *, kinds):
+        kind = draw(st.sampled_from(kinds if depth else ["call"]))
+        if kind == "chain":
+            return Chain([make(depth - 1, kinds=["call", "call", "fan"]) for _ in range(draw(st.integers(2, 5)))])
+        if kind == "fan":
+            size = draw(st.sampled_from([0, 1, 2, 3, 5, 13, 30]))
+            members = [make(depth - 1, kinds=["call", "call", "call", "chain"]) for _ in range(size)]
+            return Fan(f"g{next(counter)}", members)
+        return call(f"c{next(counter)}", draw(st.sampled_from(["add", "mul", "a.very.long_name_of_a_task_indeed"])))
+
+    return make(depth, kinds=["chain", "fan"])
+
+
+@given(nodes())
+def test_nothing_overlaps_and_every_call_is_in_one_box(root):
+    made = layout(root)
+    assert sorted(c.id for box in made.boxes for c in box.calls) == sorted(c.id for c in calls_of(root))
+    assert len(made.boxes) <= BUDGET + 1
+    for box in made.boxes:
+        assert min(box.x, box.y) >= -0.01
+        assert box.x + box.width <= made.width + 0.01
+        assert box.y + box.height <= made.height + 0.01
+    ordered = sorted(made.boxes, key=lambda box: box.y)
+    for i, one in enumerate(ordered):
+        for other in ordered[i + 1:]:
+            if other.y >= one.y + one.height:
+                break
+            assert one.x + one.width <= other.x + 0.01 or other.x + other.width <= one.x + 0.01
+    assert len(made.edges) <= 4 * len(made.boxes) + 4
+
+
+@given(nodes())
+def test_no_line_crosses_a_box(root):
+    made = layout(root)
+    for edge in made.edges:
+        for (x1, y1), (x2, y2) in zip(edge.points, edge.points[1:], strict=False):
+            left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+            for box in made.boxes:
+                inside = (left < box.x + box.width - 0.5 and right > box.x + 0.5
+                          and top < box.y + box.height - 0.5 and bottom > box.y + 0.5)
+                assert not inside
+
+
+@given(nodes(depth=3))
+def test_every_picture_is_well_formed(root):
+    state = State.of(root, 0.0).apply([Event("succeeded", c.id, 1.0) for c in calls_of(root)])
+    for svg in (canvas_svg(root), canvas_svg(root, state)):
+        ET.fromstring(svg)
+        assert len(svg) < 100_000
+
+
+def test_a_chord_draws_its_barrier():
+    root = frozen(chord([Signature("add", args=(i, i)) for i in range(100)], Signature("tsum")))
+    assert texts(canvas_svg(root)) == ["waits for all 100", "add ×100", "tsum"]
+    ids = [c.id for c in calls_of(root)]
+    state = State.of(root, 0.0).apply([Event("succeeded", i, 1.0) for i in ids[:37]])
+    said = texts(canvas_svg(root, state))
+    assert "37 of 100 arrived" in said
+    assert "37/100" in said
+    assert canvas_alt(root, state) == "Canvas of 101 tasks: add ×100 side by side, then tsum. 37 succeeded, 64 waiting."
+
+
+def test_what_was_skipped_arrived_at_its_barrier():
+    root = Chain([Fan("g", [Chain([call("a"), call("b")]), call("c")]), call("z")])
+    error = (ValueError(), None)
+    state = State.of(root, 0.0).apply([Event("failed", "a", 1.0, 0, error), Event("failed", "b", 1.0, 0, error)])
+    assert "1 of 2 arrived" in texts(canvas_svg(root, state))
+
+
+def test_small_groups_are_drawn_out_and_big_ones_fold():
+    def boxes(n):
+        return [box.kind for box in layout(Fan("g", [call(f"m{i}") for i in range(n)])).boxes]
+
+    assert boxes(24) == ["call"] * 24
+    assert boxes(25) == ["fold"]
+    assert boxes(1) == ["call"]
+
+
+def test_a_group_of_equal_chains_folds_into_one_chain():
+    root = Fan("g", [Chain([call(f"a{i}", "load"), call(f"b{i}", "parse")]) for i in range(50_000)])
+    began = time.process_time()
+    svg = canvas_svg(root)
+    assert time.process_time() - began < 10
+    assert len(svg) < 10_000
+    assert texts(svg) == ["group ×50\u202f000", "load ×50\u202f000", "parse ×50\u202f000"]
+
+
+def test_a_group_of_many_shapes_stays_small():
+    root = Fan("g", [call(f"a{i}", f"task{i}") for i in range(20_000)])
+    svg = canvas_svg(root, State.of(root, 0.0))
+    assert len(svg) < 100_000
+    assert "19\u202f989 more" in texts(svg)
+
+
+def test_long_chains_are_cut_and_broken_into_lines():
+    root = Chain([call(f"a{i}", f"step{i}") for i in range(10_000)])
+    made = layout(root)
+    assert made.width < 900
+    assert any("more steps" in box.label for box in made.boxes)
+    assert {box.label for box in made.boxes} >= {"step0", "step9999"}
+
+
+def test_depth_does_not_matter():
+    node = call("bottom")
+    for i in range(2000):
+        node = Chain([Fan(f"g{i}", [node, call(f"m{i}", "m")]), call(f"c{i}", "c")])
+    assert len(canvas_svg(node)) < 100_000
+    assert len(canvas_alt(node)) <= 900
+
+
+def test_links_and_errbacks_are_named():
+    root = call("x", links=(call("l", "pkg.log"),), errbacks=(call("e", "pkg.mail"),))
+    assert "↳ log · on error: mail" in texts(canvas_svg(root))
+
+
+def test_state_is_told_by_glyph_and_text():
+    root = Fan("g", [call("a"), call("b"), call("c")])
+    state = State.of(root, 0.0).apply([Event("failed", "a", 1.0, 0, (ValueError(), None)),
+                                       Event("started", "b", 1.0, 0, "w")])
+    said = texts(canvas_svg(root, state))
+    assert {"✗", "▶", "○", "✗ 1 failed", "▶ 1 running", "○ 1 waiting"} <= set(said)
+
+
+def test_the_html_is_an_image_that_says_what_it_shows():
+    root = frozen(chain(Signature("add", args=(1, 1)), group(Signature("mul", args=(i,)) for i in range(3))))
+    html = canvas_html(root)
+    found = re.fullmatch(r'<img alt="([^"]*)" src="data:image/svg\+xml;base64,([^"]*)" style="[^"]*">', html)
+    assert found[1] == "Canvas of 4 tasks: add, then mul ×3 side by side."
+    ET.fromstring(base64.b64decode(found[2]))
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a\"b'c&d", "\x00\x0b", "\ud800", "x" * 3000])
+def test_names_cannot_break_out(name):
+    root = Chain([call("a", name, links=(call("l", name),)), Fan("g", [call("b", name), call("c", name)])])
+    svg = canvas_svg(root, State.of(root, 0.0))
+    assert {element.tag for element in ET.fromstring(svg.encode()).iter()} <= {
+        NS + tag for tag in ("svg", "g", "title", "text", "rect", "polyline", "path")}
+    assert re.fullmatch(r'<img alt="[^"<>]*" src="[^"<>]*" style="[^"<>]*">', canvas_html(root))
+
+
+def test_an_empty_canvas_has_a_picture():
+    root = Fan("g", [])
+    assert texts(canvas_svg(root)) == ["empty group"]
+    ET.fromstring(canvas_svg(root, State.of(root, 0.0)))
+
+
+def test_equal_canvases_have_equal_pictures():
+    sig = group(Signature("add", args=(i, i)) for i in range(4)) | Signature("tsum")
+    assert canvas_svg(frozen(sig)) == canvas_svg(frozen(sig))

@@ -1,0 +1,403 @@
+"""Starting and stopping workers; what processes alone can do, and what must never be left of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from nbcanvas import App, errors, group
+from tests.worker.conftest import settle, started
+from tests.worker.tasks import define, notes
+
+
+@pytest.fixture
+def fresh(pool):
+    with App() as app:
+        tasks = define(app)
+        tasks.app = app
+        yield tasks
+
+
+def test_messages_wait_for_the_next_worker(fresh, pool, tmp_path):
+    path = str(tmp_path / "hold")
+    fresh.app.start_worker(1, pool)
+    first = fresh.hold.delay(path)
+    started(path)
+    others = [fresh.add.delay(i, i) for i in range(5)]
+    Path(path).touch()
+    fresh.app.stop_worker()
+    assert first.get(timeout=1) == "held"
+    done = [r.ready() for r in others]
+    fresh.app.start_worker(2, pool)
+    assert [r.get(timeout=10) for r in others] == [0, 2, 4, 6, 8]
+    assert not all(done) or len(done) == 5
+
+
+def test_stopping_is_prompt_and_can_be_repeated(fresh, pool):
+    for _ in range(3):
+        fresh.app.start_worker(2, pool)
+        assert fresh.add.delay(1, 1).get(timeout=10) == 2
+        before = time.monotonic()
+        fresh.app.stop_worker()
+        assert time.monotonic() - before < 1.5
+
+
+def test_stopping_an_idle_worker_never_hangs(fresh, pool):
+    if pool == "processes":
+        return
+    for _ in range(200):
+        fresh.app.start_worker(2, pool)
+        fresh.app.stop_worker()
+
+
+def test_stop_with_a_timeout(fresh, pool, tmp_path):
+    path = str(tmp_path / "hold")
+    fresh.app.start_worker(1, pool)
+    running = (fresh.hold.s(path) | fresh.echo.s()).delay()
+    started(path)
+    before = time.monotonic()
+    fresh.app.stop_worker(timeout=0.2)
+    assert time.monotonic() - before < 2
+    if pool == "processes":
+        with pytest.raises(errors.WorkerLostError, match="stopped while hold"):
+            running.get(timeout=5)
+    fresh.app.start_worker(1, pool)
+    assert fresh.add.delay(2, 2).get(timeout=10) == 4
+    Path(path).touch()
+    if pool == "threads":
+        assert running.get(timeout=10) == "held"
+
+
+def test_wrong_settings_are_refused():
+    with App() as app:
+        with pytest.raises(errors.ImproperlyConfigured, match=r"worker_pool.*'procs'.*processes"):
+            app.start_worker(1, "procs")
+        app.conf.worker_pool = "threads"
+        with pytest.raises(errors.ImproperlyConfigured, match="worker_concurrency"):
+            app.start_worker(-1)
+
+
+def test_inspect(fresh, pool, tmp_path):
+    path = str(tmp_path / "hold")
+    fresh.app.start_worker(1, pool)
+    result = fresh.hold.delay(path)
+    started(path)
+    later = fresh.add.apply_async((1, 1), countdown=60)
+    waiting = fresh.add.delay(2, 2)
+    answer = fresh.app.control.inspect()
+    (name,) = answer.ping()
+    assert [t["id"] for t in answer.active()[name]] == [result.id]
+    assert [t["id"] for t in answer.reserved()[name]] == [waiting.id]
+    assert [t["request"]["id"] for t in answer.scheduled()[name]] == [later.id]
+    assert "add" in answer.registered()[name] and answer.stats()[name]["pool"]["implementation"] == pool
+    Path(path).touch()
+    assert waiting.get(timeout=10) == 4
+
+
+# -- processes alone --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def procs():
+    with App() as app:
+        tasks = define(app)
+        tasks.app = app
+        app.start_worker(2, "processes")
+        yield tasks
+
+
+def test_tasks_run_elsewhere_and_side_by_side(procs):
+    pids = set()
+    where = group(procs.where.s() for _ in range(9))
+    settle(lambda: len(pids.update(pid for pid, _ in where.delay().get(10)) or pids) == 2)
+    assert os.getpid() not in pids
+
+
+def test_a_late_acknowledged_task_survives_the_death_of_its_process(procs, tmp_path):
+    assert procs.dies_once.delay(str(tmp_path / "n")).get(timeout=20) == "alive"
+    assert (procs.dies_once.s(str(tmp_path / "m")) | procs.echo.s()).delay().get(timeout=20) == "alive"
+
+
+def test_a_poison_task_kills_three_processes_and_then_fails(procs, tmp_path):
+    result = procs.poison.delay(str(tmp_path / "n"))
+    with pytest.raises(errors.WorkerLostError, match=r"poison.*exited with code 7, as 2 before it"):
+        result.get(timeout=20)
+    assert len(notes(tmp_path / "n")) == 3
+    assert procs.add.delay(2, 2).get(timeout=10) == 4
+
+
+def test_a_child_that_dies_while_idle_costs_nothing(procs):
+    for _ in range(3):
+        pids = {pid for pid, _ in group(procs.where.s() for _ in range(20)).delay().get(timeout=10)}
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+        assert group(procs.add.s(i, 1) for i in range(20)).delay().get(timeout=10) == list(range(1, 21))
+
+
+def test_max_tasks_per_child():
+    with App(worker_max_tasks_per_child=3, worker_concurrency=1, worker_pool="processes") as app:
+        where = define(app).where
+        pids = [where.delay().get(timeout=10)[0] for _ in range(7)]
+        assert pids[0] == pids[2] != pids[3] == pids[5] != pids[6]
+        settle(lambda: not _runs(pids[0]))
+
+
+def test_max_memory_per_child():
+    with App(worker_max_memory_per_child=1000, worker_concurrency=1, worker_pool="processes") as app:
+        where = define(app).where
+        assert where.delay().get(timeout=10)[0] != where.delay().get(timeout=10)[0]
+
+
+def test_settings_and_directory_follow(procs, tmp_path, monkeypatch):
+    def look(self):
+        return self.app.conf.task_default_queue, str(Path.cwd())
+
+    task = procs.app.task(name="look", bind=True)(look)
+    assert task.delay().get(timeout=10) == ("celery", str(Path.cwd()))
+    procs.app.conf.task_default_queue = "other"
+    monkeypatch.chdir(tmp_path)
+    assert task.delay().get(timeout=10) == ("other", str(tmp_path))
+
+
+def test_what_a_task_started_ends_with_its_process(procs, tmp_path):
+    path = str(tmp_path / "n")
+
+    def parent(path):
+        child = subprocess.Popen(["sleep", "60"])
+        Path(path).write_text(str(child.pid))
+        time.sleep(60)
+
+    result = procs.app.task(name="parent")(parent).apply_async((path,), time_limit=1)
+    with pytest.raises(errors.TimeLimitExceeded):
+        result.get(timeout=10)
+    settle(lambda: not _runs(int(Path(path).read_text())))
+
+
+def test_a_task_that_cannot_be_sent_says_why(procs):
+    import threading
+
+    lock = threading.Lock()
+    with pytest.raises(errors.NotSerializable, match=r"task locked cannot be sent to a process.*lock"):
+        procs.app.task(name="locked")(lambda: lock).delay().get(timeout=10)
+    assert procs.add.delay(2, 2).get(timeout=10) == 4
+
+
+def test_every_child_ends_with_the_worker(procs):
+    pids = {pid for pid, _ in group(procs.where.s() for _ in range(50)).delay().get(timeout=10)}
+    procs.app.stop_worker()
+    settle(lambda: not any(_runs(pid) for pid in pids))
+
+
+def _runs(pid):
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+# -- as a program of its own ------------------------------------------------------------------------------------------
+
+
+def program(tmp_path, code, **kwargs):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(code))
+    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "PYTHONPATH": str(Path.cwd())}, **kwargs)
+
+
+WORKING = """
+    import os, time
+    from nbcanvas import App, group
+    app = App(worker_pool="processes", worker_concurrency=2)
+
+    @app.task
+    def work(kind):
+        print("pid", os.getpid(), flush=True)
+        if kind == "python":
+            while True:
+                pass
+        sum(range(10**12))
+
+    result = group(work.s("python"), work.s("c")).delay()
+    {end}
+"""
+
+
+def pids_of(kernel):
+    return [int(kernel.stdout.readline().split()[1]) for _ in range(2)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_orphans_when_the_kernel_is_killed(tmp_path, number):
+    kernel = program(tmp_path, WORKING.format(end="time.sleep(60)"))
+    pids = pids_of(kernel)
+    kernel.send_signal(number)
+    kernel.wait(5)
+    settle(lambda: not any(_runs(pid) for pid in pids), 2)
+    kernel.communicate()
+
+
+def test_no_orphans_when_the_program_just_ends(tmp_path):
+    kernel = program(tmp_path, WORKING.format(end="time.sleep(1)"))
+    pids = pids_of(kernel)
+    before = time.monotonic()
+    _, errs = kernel.communicate(timeout=10)
+    assert time.monotonic() - before < 5 and kernel.returncode == 0, errs
+    settle(lambda: not any(_runs(pid) for pid in pids), 2)
+
+
+def test_no_orphans_when_a_fork_of_the_kernel_lives_on(tmp_path):
+    kernel = program(tmp_path, WORKING.format(end="""
+    if os.fork() == 0:
+        time.sleep(3)
+        os._exit(0)
+    time.sleep(60)
+    """))
+    pids = pids_of(kernel)
+    time.sleep(0.2)
+    kernel.kill()
+    settle(lambda: not any(_runs(pid) for pid in pids), 2)
+    kernel.communicate()
+
+
+def test_a_script_without_a_guard(tmp_path):
+    """``__main__`` is not run again, its classes and functions travel, and what is bound anew is seen."""
+    out, errs = program(tmp_path, """
+        import time
+        from nbcanvas import App, chain, errors, group, task
+        print("main runs")
+        app = App(worker_pool="processes", worker_concurrency=2)
+
+        class Point:
+            def __init__(self, x):
+                self.x = x
+
+        class Bad(Exception):
+            pass
+
+        FACTOR = 2
+
+        def helper(x):
+            return x * FACTOR
+
+        @task
+        def scale(point):
+            return Point(helper(point.x))
+
+        @task
+        def bad():
+            raise Bad("of main")
+
+        @task
+        def both(x):
+            return scale(Point(x)).x, mul(x, 3)
+
+        @task
+        def mul(x, y):
+            return x * y
+
+        def get(sig):
+            return sig.delay().get(timeout=10)
+
+        point = get(scale.s(Point(4)))
+        assert type(point) is Point and point.x == 8, point
+        assert get(both.s(5)) == (10, 15)
+        FACTOR = 3
+        assert get(scale.s(Point(4))).x == 12
+        def helper(x):
+            return -x
+        assert get(scale.s(Point(4))).x == -4
+        @task
+        def mul(x, y):
+            return "new"
+        assert get(both.s(5)) == (-5, "new")
+        class Point:
+            def __init__(self, x):
+                self.x = x
+                self.new = True
+        assert get(scale.s(Point(4))).new
+        assert type(get(scale.s(Point(4)))) is Point
+        try:
+            get(bad.s())
+        except Bad as error:
+            print("caught", error)
+        result = bad.delay()
+        result.get(timeout=10, propagate=False)
+        assert 'raise Bad("of main")' in result.traceback, result.traceback
+        assert get(chain(mul.s(1, 1), mul.s(1))) == "new"
+        print("end")
+    """).communicate(timeout=30)
+    assert out.splitlines() == ["main runs", "caught of main", "end"], (out, errs)
+    assert not errs
+
+
+def test_tasks_of_modules_follow_the_file(tmp_path):
+    """A module's tasks go by reference; a changed file never runs old code, whether the kernel reloaded it or not."""
+    out, errs = program(tmp_path, """
+        import importlib, os, pathlib, sys, threading, time
+        from nbcanvas import App
+        app = App(worker_pool="processes", worker_concurrency=1)
+        here = pathlib.Path(__file__).parent
+        sys.path.insert(0, str(here))
+        sys.dont_write_bytecode = True
+
+        def write(name, text):
+            (here / f"{name}.py").write_text(text)
+            importlib.invalidate_caches()
+            time.sleep(0.3)
+
+        write("helpers", "def help(): return 'help one'")
+        write("mod", "import sys, threading, helpers\\n"
+                     "from nbcanvas import task, App\\n"
+                     "mine = App('mine')\\n"
+                     "LOCK = threading.Lock()\\n"
+                     "@task\\n"
+                     "def one():\\n"
+                     "    with LOCK: return 'one', helpers.help(), 'mod' in sys.modules\\n"
+                     "@mine.task\\n"
+                     "def sends(): return one.delay()\\n")
+        import mod
+        mod.mine.conf.update(worker_pool="processes", worker_concurrency=1)
+        print(mod.one.delay().get(timeout=10))
+        print(mod.sends.delay().get(timeout=10).get(timeout=10)[0])
+        write("helpers", "def help(): return 'help two, longer'")
+        importlib.reload(mod.helpers)
+        print(mod.one.delay().get(timeout=10)[1])
+        write("mod", (here / "mod.py").read_text().replace("return 'one'", "return 'the other'"))
+        importlib.reload(mod)
+        mod.mine.conf.update(worker_pool="processes", worker_concurrency=1)
+        print(mod.one.delay().get(timeout=10)[0])
+    """).communicate(timeout=40)
+    assert out.splitlines() == ["('one', 'help one', True)", "one", "help two, longer", "the other"], (out, errs)
+
+
+def test_what_tasks_print_is_printed(tmp_path):
+    out, errs = program(tmp_path, """
+        import os, sys
+        from nbcanvas import App, task
+        app = App(worker_pool="processes", worker_concurrency=1)
+
+        @task
+        def say(text):
+            print(text)
+            print(text, file=sys.stderr)
+            os.system(f"echo {text} too")
+
+        @task
+        def close():
+            sys.stdout.close()
+            os.close(1)
+
+        for i in range(3):
+            say.delay(f"word{i}").get(timeout=10)
+        close.delay().get(timeout=10)
+        say.delay("unheard").get(timeout=10)
+    """).communicate(timeout=30)
+    assert out.splitlines() == [line for i in range(3) for line in (f"word{i}", f"word{i} too")]
+    assert errs.splitlines()[:3] == ["word0", "word1", "word2"]

@@ -1,0 +1,200 @@
+"""Revoking anything, at any moment: it ends, and so does everything that waits for it."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nbcanvas import chord, errors, group
+from tests.worker.conftest import settle, started
+from tests.worker.tasks import notes
+
+
+@pytest.fixture
+def gate(lab, tmp_path):
+    """Both slots are taken until the gate is opened; returns what opens it."""
+    path = str(tmp_path / "gate")
+    held = group(lab.hold.s(path), lab.hold.s(path)).delay()
+    started(path, 2)
+
+    def open_gate():
+        Path(path).touch()
+        assert held.get(timeout=10) == ["held", "held"]
+
+    yield open_gate
+    open_gate()
+
+
+def revoked(result):
+    with pytest.raises(errors.TaskRevokedError):
+        result.get(timeout=10)
+    assert result.state == "REVOKED"
+
+
+def test_a_waiting_task(lab, gate, tmp_path):
+    result = lab.write.delay(str(tmp_path / "n"), "ran")
+    result.revoke()
+    revoked(result)
+    gate()
+    assert not notes(tmp_path / "n")
+
+
+def test_a_scheduled_task(lab):
+    result = lab.add.apply_async((1, 1), countdown=60)
+    result.revoke()
+    revoked(result)
+
+
+def test_an_id_that_is_sent_later(lab):
+    lab.app.control.revoke("to-come")
+    revoked(lab.add.apply_async((1, 1), task_id="to-come"))
+
+
+def test_a_running_task_goes_on_without_terminate(lab, tmp_path):
+    path = str(tmp_path / "hold")
+    result = lab.hold.delay(path)
+    started(path)
+    result.revoke()
+    assert result.state == "PENDING"
+    Path(path).touch()
+    assert result.get(timeout=10) == "held"
+
+
+def test_a_running_task_is_ended_by_terminate(lab, tmp_path):
+    path = str(tmp_path / "hold")
+    result = (lab.hold.s(path) | lab.write.s("after")).delay()
+    started(path)
+    before = time.monotonic()
+    result.parent.revoke(terminate=True)
+    revoked(result.parent)
+    revoked(result)
+    assert time.monotonic() - before < 2
+    if lab.pool == "processes":
+        pid = int(notes(f"{path}.started")[0])
+        settle(lambda: not _runs(pid))
+
+
+def test_a_task_that_ignores_sigterm_is_killed(lab, tmp_path):
+    if lab.pool != "processes":
+        return
+    path = str(tmp_path / "hold")
+
+    def stubborn(path):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        lab_hold(path)
+
+    lab_hold = lab.hold.run
+    result = lab.app.task(name="stubborn")(stubborn).delay(path)
+    started(path)
+    result.revoke(terminate=True)
+    revoked(result)
+    settle(lambda: not _runs(int(notes(f"{path}.started")[0])))
+
+
+def test_the_middle_of_a_chain(lab, gate, tmp_path):
+    log = str(tmp_path / "n")
+    result = (lab.add.s(1, 1) | lab.echo.s() | lab.write.si(log, "third") | lab.echo.s()).delay()
+    result.parent.parent.revoke()
+    gate()
+    revoked(result)
+    revoked(result.parent)
+    assert result.parent.parent.parent.get(timeout=10) == 2
+    assert not notes(log)
+
+
+def test_a_member_of_a_chords_header(lab, gate, tmp_path):
+    log = str(tmp_path / "n")
+    result = chord([lab.write.si(log, i) for i in range(3)], lab.tsum.s()).delay()
+    result.parent[1].revoke()
+    gate()
+    revoked(result)
+    assert sorted(notes(log)) == ["0", "2"]
+
+
+def test_the_body_of_a_chord(lab, gate, tmp_path):
+    log = str(tmp_path / "n")
+    result = (chord([lab.add.s(1, 1), lab.add.s(2, 2)], lab.write.si(log, "body")) | lab.echo.s()).delay()
+    result.parent.revoke()
+    gate()
+    assert result.parent.parent.get(timeout=10) == [2, 4]
+    revoked(result)
+    assert not notes(log)
+
+
+def test_a_whole_group(lab, gate, tmp_path):
+    log = str(tmp_path / "n")
+    result = group(lab.write.si(log, i) for i in range(20)).delay()
+    result.revoke()
+    for one in result:
+        revoked(one)
+    gate()
+    assert not notes(log)
+
+
+def test_a_group_that_a_nested_chord_waits_for(lab, gate):
+    inner = chord([lab.add.s(1, 1), lab.add.s(2, 2)], lab.tsum.s())
+    result = chord([inner, lab.add.s(3, 3)], lab.tsum.s()).delay()
+    members = [r for one in result.parent for r in (one.parent or ())]
+    members[0].revoke()
+    gate()
+    revoked(result)
+
+
+def test_by_stamp(lab, gate):
+    sig = group(lab.add.s(i, i) for i in range(3))
+    sig.stamp(colour="red")
+    result = sig.delay()
+    other = lab.add.delay(1, 1)
+    lab.app.control.revoke_by_stamped_headers({"colour": "red"})
+    for one in result:
+        revoked(one)
+    gate()
+    assert other.get(timeout=10) == 2
+    lab.app.control.revoked_stamps.clear()
+
+
+def test_terminate_a_whole_group_many_times(lab, tmp_path):
+    """Kills come while tasks begin and end: none may hit the wrong task, and none may be lost."""
+    for turn in range(5):
+        result = group(lab.nap.s(0.02) for _ in range(12)).delay()
+        time.sleep(0.005 * turn)
+        result.revoke(terminate=True)
+        for one in result:
+            assert one.get(timeout=10, propagate=False) is not None
+            assert one.state in ("SUCCESS", "REVOKED")
+
+
+def test_an_interrupt_ends_the_waiting_and_not_the_task(lab, tmp_path):
+    path = str(tmp_path / "hold")
+    result = lab.hold.delay(path)
+    started(path)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        result.get(timeout=10)
+    timer.join()
+    Path(path).touch()
+    assert result.get(timeout=10) == "held"
+
+
+def test_an_interrupt_of_the_process_group(lab, tmp_path):
+    """What Jupyter and a terminal do: every process of the group gets it."""
+    path = str(tmp_path / "hold")
+    result = group(lab.hold.s(path), lab.add.s(1, 1)).delay()
+    started(path)
+    for pid in {int(pid) for pid in notes(f"{path}.started")} - {os.getpid()}:
+        assert os.getpgid(pid) != os.getpgrp()
+        os.kill(pid, signal.SIGINT)
+    Path(path).touch()
+    assert result.get(timeout=10) == ["held", 2]
+
+
+def _runs(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

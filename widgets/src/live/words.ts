@@ -1,0 +1,78 @@
+// How states, numbers and times are said: the same as in the still (nbcanvas/picture/markup.py and bars.py).
+import type { Bar, Snapshot } from "./snapshot";
+
+export interface Look {
+  word: string;
+  glyph: string;
+  /** The class that gives it its colour. */
+  kind: string;
+}
+
+const LOOKS: Record<string, Look> = {
+  SUCCESS: { word: "succeeded", glyph: "✓", kind: "success" },
+  FAILURE: { word: "failed", glyph: "✗", kind: "failure" },
+  REVOKED: { word: "revoked", glyph: "⊘", kind: "revoked" },
+  REJECTED: { word: "rejected", glyph: "⊗", kind: "revoked" },
+  IGNORED: { word: "ignored", glyph: "∅", kind: "waiting" },
+  PROGRESS: { word: "running", glyph: "▶", kind: "running" },
+  STARTED: { word: "running", glyph: "▶", kind: "running" },
+  RETRY: { word: "waiting to retry", glyph: "↻", kind: "retry" },
+  RECEIVED: { word: "received", glyph: "●", kind: "sent" },
+  SENT: { word: "sent", glyph: "→", kind: "sent" },
+};
+const WAITING: Look = { word: "waiting", glyph: "○", kind: "waiting" };
+
+export const look = (state: string): Look => LOOKS[state] ?? WAITING;
+
+export const ROLES: Record<string, { glyph: string; word: string }> = {
+  link: { glyph: "↳ ", word: "link" },
+  errback: { glyph: "⚠ ", word: "errback" },
+  replacement: { glyph: "⇢ ", word: "replacement" },
+  child: { glyph: "+ ", word: "started by a task" },
+};
+
+/** A whole number, with its thousands apart from ten thousand on. */
+export function number(count: number): string {
+  const digits = Math.round(count).toString();
+  return Math.abs(count) >= 10_000 ? digits.replace(/\B(?=(\d{3})+$)/g, "\u202f") : digits;
+}
+
+/** Seconds as a person would say them. */
+export function duration(seconds: number): string {
+  if (seconds < 0.9995) return `${Math.round(Math.max(seconds, 0) * 1000)} ms`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  if (seconds < 119.5) return `${Math.round(seconds)} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 120) return `${minutes} min`;
+  return minutes < 2880
+    ? `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+    : `${Math.floor(minutes / 1440)} days`;
+}
+
+/** How far a stage is: `63/100`. */
+export function howFar(bar: Bar): string {
+  if (bar.waiting_for) return bar.waiting_for;
+  return `${number(bar.done)}/${number(bar.total)}${bar.unit === "item" ? " items" : ""}`;
+}
+
+/** What did not go smoothly, each with the class of its colour. */
+export function apart(counts: Bar | Snapshot): { kind: string; text: string }[] {
+  return [
+    { count: counts.failed, kind: "failure", glyph: "✗", word: "failed" },
+    { count: counts.revoked, kind: "revoked", glyph: "⊘", word: "revoked" },
+    { count: counts.retried, kind: "retry", glyph: "↻", word: "retried" },
+  ]
+    .filter(({ count }) => count > 0)
+    .map(({ count, kind, glyph, word }) => ({ kind, text: `${glyph} ${number(count)} ${word}` }));
+}
+
+/** The run in a few words, `since` seconds after the snapshot was made. */
+export function summary(snapshot: Snapshot, since: number): string[] {
+  const tasks = `${number(snapshot.total)} task${snapshot.total === 1 ? "" : "s"}`;
+  const said = [`${number(snapshot.done)} of ${tasks}`, duration(snapshot.elapsed + since)];
+  if (snapshot.rate !== null && snapshot.elapsed >= 0.001) {
+    said.push(`${snapshot.rate >= 10 ? number(snapshot.rate) : snapshot.rate.toFixed(1)}/s`);
+  }
+  if (snapshot.left !== null) said.push(`about ${duration(Math.max(snapshot.left - since, 0))} left`);
+  return said;
+}
