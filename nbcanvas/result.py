@@ -22,8 +22,8 @@ from nbcanvas.protocol.payload import unpack, unpack_args
 from nbcanvas.request import running
 
 __all__ = [
-    "AsyncResult", "DependencyGraph", "EagerResult", "GroupResult", "ResultSet", "allow_join_result", "result_from_tuple",
-    "result_of",
+    "AsyncResult", "DependencyGraph", "EagerResult", "GroupResult", "ResultSet", "allow_join_result",
+    "result_from_tuple", "result_of",
 ]
 
 Callback = Callable[[str, Any], None]
@@ -134,7 +134,7 @@ class AsyncResult:
 
     TimeoutError = TimeoutError
 
-    def __init__(self, id: str, backend: Backend | None = None, task_name: str | None = None,  # noqa: A002
+    def __init__(self, id: str, backend: Backend | None = None, task_name: str | None = None,
                  app: Any = None, parent: AsyncResult | GroupResult | None = None) -> None:
         if id is None:
             msg = f"AsyncResult requires a valid id, not {type(id).__name__}"
@@ -333,8 +333,8 @@ class AsyncResult:
     def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5, no_ack: bool = True,
             follow_parents: bool = True, callback: Callback | None = None,
             on_message: Callable[[Any], Any] | None = None, on_interval: Callable[[], Any] | None = None,
-            disable_sync_subtasks: bool = True, EXCEPTION_STATES: frozenset[str] = states.EXCEPTION_STATES,  # noqa: N803
-            PROPAGATE_STATES: frozenset[str] = states.PROPAGATE_STATES) -> Any:  # noqa: N803
+            disable_sync_subtasks: bool = True, EXCEPTION_STATES: frozenset[str] = states.EXCEPTION_STATES,
+            PROPAGATE_STATES: frozenset[str] = states.PROPAGATE_STATES) -> Any:
         """Wait until the task has ended, and return its value.
 
         Parameters
@@ -409,7 +409,7 @@ class AsyncResult:
         """Forget the result, and those of its parents."""
         node: Any = self
         while node is not None:
-            node._forget()  # noqa: SLF001 - a result like this one
+            node._forget()
             node = node.parent
 
     def _forget(self) -> None:
@@ -490,7 +490,7 @@ def _throw(record: Record, callback: Callback | None, task_id: str) -> None:
     exc = record.exc
     if callback is not None:
         callback(task_id, exc)
-    assert exc is not None  # noqa: S101 - every such state has one
+    assert exc is not None
     raise exc.with_traceback(None)
 
 
@@ -513,7 +513,7 @@ class EagerResult(AsyncResult):
 
     __slots__ = ("_children", "_name", "_state", "_traceback")
 
-    def __init__(self, id: str, ret_value: Any, state: str, traceback: str | None = None,  # noqa: A002
+    def __init__(self, id: str, ret_value: Any, state: str, traceback: str | None = None,
                  name: str | None = None, parent: Any = None,
                  children: Callable[[], Sequence[Any]] = lambda: ()) -> None:
         super().__init__(id, parent=parent)
@@ -528,11 +528,11 @@ class EagerResult(AsyncResult):
 
     def _facts(self) -> tuple[Any, ...]:
         """Return what makes it, but for its parent; what its task started stays behind when it travels."""
-        assert self._value is not None  # noqa: S101 - set by __init__
+        assert self._value is not None
         return self.id, self._value[0], self._state, self._traceback, self._name
 
     def _record(self) -> Record:
-        assert self._value is not None  # noqa: S101 - set by __init__
+        assert self._value is not None
         value = self._value[0]
         exc = value if self._state in states.EXCEPTION_STATES and isinstance(value, BaseException) else None
         return Record(self._state, None if exc is not None else value, exc, self._traceback, done=time.time())
@@ -579,7 +579,7 @@ class ResultSet:
     @property
     def results(self) -> list[Any]:
         """The results, in call order."""
-        assert self._results is not None  # noqa: S101 - GroupResult overrides this
+        assert self._results is not None
         return self._results
 
     @property
@@ -760,7 +760,7 @@ class ResultSet:
                     msg = f"no task ended within {timeout} seconds; they go on"
                     raise TimeoutError(msg)
                 task_id = ends.popleft()
-                yield task_id, leaves[task_id]._get_task_meta()  # noqa: SLF001 - Celery's name for it
+                yield task_id, leaves[task_id]._get_task_meta()
         finally:
             stop()
 
@@ -822,7 +822,7 @@ class GroupResult(ResultSet):
         The app; the current one by default.
     """
 
-    def __init__(self, id: str | None = None, results: Iterable[Any] | None = None, parent: Any = None,  # noqa: A002
+    def __init__(self, id: str | None = None, results: Iterable[Any] | None = None, parent: Any = None,
                  app: Any = None, **kwargs: Any) -> None:
         super().__init__((), app)
         self.id = id
@@ -842,7 +842,7 @@ class GroupResult(ResultSet):
     def results(self) -> list[Any]:
         """The members' results, in call order."""
         if self._results is None:
-            assert self._fan is not None  # noqa: S101 - set together
+            assert self._fan is not None
             self._results = [result_of(member, self._app) for member in self._fan.members]
         return self._results
 
@@ -901,7 +901,7 @@ class GroupResult(ResultSet):
         (backend or self.app.backend).delete_group(str(self.id))
 
     @classmethod
-    def restore(cls, id: str, backend: Backend | None = None, app: Any = None) -> GroupResult | None:  # noqa: A002
+    def restore(cls, id: str, backend: Backend | None = None, app: Any = None) -> GroupResult | None:
         """Return a saved group, or None."""
         app = app if app is not None else current_host()
         tree = (backend or app.backend).restore_group(id)
@@ -1007,7 +1007,7 @@ def _rows(top: Any) -> list[_Row]:
         members = [places[id(member)] for member in node.results] if isinstance(node, ResultSet) else None
         parent = None if node.parent is None else places[id(node.parent)]
         places[id(node)] = len(rows)
-        rows.append((node._facts() if isinstance(node, EagerResult) else node.id, parent, members))  # noqa: SLF001
+        rows.append((node._facts() if isinstance(node, EagerResult) else node.id, parent, members))
     return rows
 
 
@@ -1019,7 +1019,7 @@ def _from_rows(rows: Sequence[_Row]) -> Any:
         if members is not None:
             made.append(GroupResult(what, [made[member] for member in members], above))
         else:
-            made.append(EagerResult(*what, above) if isinstance(what, tuple) else AsyncResult(what, parent=above))
+            made.append(EagerResult(*what, parent=above) if isinstance(what, tuple) else AsyncResult(what, parent=above))
     return made[-1]
 
 
@@ -1049,7 +1049,7 @@ class DependencyGraph:
         """Add a node."""
         self.adjacent.setdefault(obj, [])
 
-    def add_edge(self, A: Any, B: Any) -> None:  # noqa: N803 - Celery's names
+    def add_edge(self, A: Any, B: Any) -> None:
         """Add an edge from `A` to `B`."""
         self.adjacent[A].append(B)
 
@@ -1072,7 +1072,7 @@ class DependencyGraph:
         ValueError
             When the graph has a cycle.
         """
-        from graphlib import CycleError, TopologicalSorter  # noqa: PLC0415 - rarely asked for
+        from graphlib import CycleError, TopologicalSorter
 
         try:
             return list(TopologicalSorter(self.adjacent).static_order())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -99,7 +100,7 @@ class Run:
         self.finished: float | None = None
         self._plan = plan
         self._events = app.hub.open(plan.root_id)
-        self._state = State.of(plan.node, self.started)
+        self._state = State.of(plan.node, self.started, _items)
         self._folding = threading.Lock()
         self._ending = threading.Lock()
         self._callbacks: list[Callable[[Run], Any]] = []
@@ -235,7 +236,7 @@ class Run:
                 # A loop that only waits hears of an interrupt when it wakes up (ipykernel), so it wakes up often.
                 try:
                     await asyncio.wait_for(ended.wait(), _TICK)
-                except asyncio.TimeoutError:
+                except builtins.TimeoutError:
                     continue
         return self.get(timeout=0)
 
@@ -271,7 +272,7 @@ class Run:
         stamps
             ``"columns"`` for a column a stamp, ``"explode"`` for a row a value of list-valued stamps.
         """
-        from nbcanvas.tables import frame  # noqa: PLC0415 - loads pandas
+        from nbcanvas.tables import frame
 
         return frame(self.snapshot(), value_of=self._value_of, describe=self._describe, stamps=stamps)
 
@@ -283,6 +284,14 @@ class Run:
         args, kwargs = unpack_args(call.payload)
         record = self.app.backend.get(call.id)
         return args, kwargs, self.app.queue_of(call), record.parent_id if record is not None else None
+
+
+def _items(call: Call) -> int:
+    """Return how many items a ``celery.map`` or ``celery.starmap`` goes over."""
+    try:
+        return len(unpack_args(call.payload)[1]["it"])
+    except (KeyError, TypeError):
+        return 1  # called by hand, in a way of its own
 
 
 def submit(sig: Signature, *, app: App | None = None, options: Mapping[str, Any] | None = None,
@@ -324,4 +333,4 @@ def submit(sig: Signature, *, app: App | None = None, options: Mapping[str, Any]
     if options:
         for call in calls_of(plan.node):
             call.options = {**options, **call.options}
-    return Run(app, shown, plan, name)._start()  # noqa: SLF001 - made here
+    return Run(app, shown, plan, name)._start()

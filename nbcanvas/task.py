@@ -46,7 +46,7 @@ class TaskApp(Protocol):
     def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
         """Store a custom state."""
 
-    def AsyncResult(self, task_id: str) -> Any:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str) -> Any:
         """Return the result handle of a task id."""
 
 
@@ -230,7 +230,7 @@ class Task:
             raise InvalidTaskError(msg) from None
 
     @functools.cached_property
-    def __signature__(self) -> inspect.Signature:  # type: ignore[override]
+    def __signature__(self) -> inspect.Signature:
         return _signature_of(self.run)
 
     @functools.cached_property
@@ -300,10 +300,11 @@ class Task:
         stack = running.stack
         for task, context in reversed(stack):
             if task is self or task.name == self.name:
-                return context
+                found: Context = context
+                return found
         return _NOT_RUNNING
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:
         """Return the result handle of a task id."""
         return self._hosted().AsyncResult(task_id, **kwargs)
 
@@ -398,7 +399,7 @@ class Task:
         again.options = options  # type: ignore[attr-defined]
         if throw:
             raise again
-        context.retry = again
+        context.__dict__["retry"] = again
         return again
 
     def _retry_arguments(self, context: Context, args: Sequence[Any] | None,
@@ -479,7 +480,7 @@ _NOT_RUNNING = Context()
 
 def _by_name(name: str) -> Any:
     """Unpickle a task: by name, in the default app."""
-    from nbcanvas.canvas.host import current_host  # noqa: PLC0415 - the host is known only at run time
+    from nbcanvas.canvas.host import current_host
 
     task = current_host().lookup(name)
     if task is None:
@@ -517,7 +518,7 @@ def from_function(fun: Callable[..., Any], name: str, base: type[Task], *, bind:
     """
     for option in options:
         if not hasattr(base, option):
-            import difflib  # noqa: PLC0415 - only for the error
+            import difflib
 
             near = difflib.get_close_matches(option, [n for n in dir(Task) if not n.startswith("_")], 1)
             msg = f"unknown task option {option!r}" + (f"; did you mean {near[0]!r}?" if near else "")
@@ -527,14 +528,14 @@ def from_function(fun: Callable[..., Any], name: str, base: type[Task], *, bind:
     task: Task = cls()
     work = fun
     if pydantic:
-        from nbcanvas.validation import validated  # noqa: PLC0415 - pydantic is optional
+        from nbcanvas.validation import validated
 
         work = validated(fun, strict=pydantic_strict, context=pydantic_context,
                          dump_kwargs=pydantic_dump_kwargs or {})
     task.run = MethodType(work, task) if bind else work  # type: ignore[method-assign]
-    task._unbound = not bind  # noqa: SLF001 - made here
+    task._unbound = not bind
     task.__wrapped__ = MethodType(fun, task) if bind else fun  # type: ignore[attr-defined]
-    cls.__signature__ = _signature_of(task.run)  # type: ignore[assignment] # on the class, where help() looks
+    cls.__signature__ = _signature_of(task.run)  # type: ignore[attr-defined] # on the class, where help() looks
     task.__name__ = fun.__name__  # type: ignore[attr-defined]
     task.__defaults__ = getattr(fun, "__defaults__", None)  # type: ignore[attr-defined]
     task.__annotations__ = getattr(fun, "__annotations__", {})
@@ -577,7 +578,7 @@ def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
         return _ANYTHING
 
 
-_ANYTHING = inspect.signature(lambda *args, **kwargs: None)
+_ANYTHING = inspect.signature(lambda *args, **kwargs: (args, kwargs))
 
 
 def version_of(source: Any) -> str:
@@ -616,4 +617,4 @@ def exponential_backoff(factor: int, retries: int, maximum: int, *, full_jitter:
     With `full_jitter` a random number of seconds up to that (the guide, ``Task.retry_jitter``).
     """
     countdown = min(maximum, factor * 2 ** min(retries, 32))
-    return random.randrange(countdown + 1) if full_jitter else max(0, countdown)  # noqa: S311 - not a secret
+    return random.randrange(countdown + 1) if full_jitter else max(0, countdown)

@@ -30,7 +30,7 @@ def validated(fun: Callable[..., Any], *, strict: bool = False, context: Any = N
     ImportError
         When pydantic is not installed.
     """
-    from pydantic import BaseModel  # noqa: PLC0415 - optional
+    from pydantic import BaseModel
 
     hints = typing.get_type_hints(fun)
     signature = inspect.signature(fun)

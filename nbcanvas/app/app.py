@@ -271,21 +271,21 @@ class App:
 
     def signature(self, *args: Any, **kwargs: Any) -> Any:
         """Return a signature that belongs to this app (see `nbcanvas.signature`)."""
-        from nbcanvas.canvas import signature  # noqa: PLC0415 - the method bears its name
+        from nbcanvas.canvas import signature
 
         kwargs.setdefault("app", self)
         return signature(*args, **kwargs)
 
-    def AsyncResult(self, id: str, **kwargs: Any) -> AsyncResult:  # noqa: A002, N802 - Celery's names
+    def AsyncResult(self, id: str, **kwargs: Any) -> AsyncResult:
         """Return the handle of a task id."""
         return AsyncResult(id, app=self, **kwargs)
 
-    def GroupResult(self, id: str | None = None, results: Iterable[Any] | None = None,  # noqa: A002, N802
+    def GroupResult(self, id: str | None = None, results: Iterable[Any] | None = None,
                     **kwargs: Any) -> GroupResult:
         """Return the handle of a group."""
         return GroupResult(id, results or (), app=self, **kwargs)
 
-    def ResultSet(self, results: Iterable[Any] = (), **kwargs: Any) -> ResultSet:  # noqa: N802 - Celery's name
+    def ResultSet(self, results: Iterable[Any] = (), **kwargs: Any) -> ResultSet:
         """Return some results, taken together."""
         return ResultSet(results, app=self, **kwargs)
 
@@ -414,7 +414,7 @@ class App:
 
     def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
         """Store a custom state of a running task, and tell its run (``update_state``)."""
-        from nbcanvas.backend.port import Record  # noqa: PLC0415 - a name of its own here
+        from nbcanvas.backend.port import Record
 
         exc = None
         if state in EXCEPTION_STATES:
@@ -520,7 +520,7 @@ def current_app() -> App:
         with _Current.making:
             if _Current.app is None:
                 App()
-    assert _Current.app is not None  # noqa: S101 - made just now
+    assert _Current.app is not None
     return _Current.app
 
 

@@ -91,7 +91,7 @@ class Performer:
         if feed is not None:
             feed(_event(message, outcome, now))
         if transition.send or transition.arrivals or transition.skips or transition.errbacks:
-            self.perform(transition, message.root_id, call.id, now)
+            self.perform(transition, message.root_id, call.id, now, deliver=self._send_or_fail)
         return True
 
     def _record(self, message: Message, outcome: Outcome, worker: str, children: Sequence[Any], now: float) -> Record:
@@ -112,8 +112,20 @@ class Performer:
             return Record(own.state, own.payload, own.exc, own.traceback, *rest)
         return Record(states.IGNORED, own.payload if own is not None else None, None, None, *rest)
 
-    def perform(self, transition: Transition, root_id: str, parent_id: str | None, now: float) -> None:
-        """Perform a transition, and everything that filled barriers cause in turn."""
+    def perform(self, transition: Transition, root_id: str, parent_id: str | None, now: float, *,
+                deliver: Callable[[Sequence[Message], str], None] | None = None) -> None:
+        """Perform a transition, and everything that filled barriers cause in turn.
+
+        Parameters
+        ----------
+        transition
+            What to perform.
+        root_id, parent_id, now
+            For the messages' headers.
+        deliver
+            Sends messages; by default `send`, which raises when they cannot be sent.
+        """
+        deliver = deliver or self.send
         todo = [transition]
         while todo:
             step = todo.pop()
@@ -123,11 +135,19 @@ class Performer:
                 if not self.tell(errback, root_id):
                     todo.append(start(errback.node, (errback.call.id,), None, root_id, errback.call.id, now))
             if step.send:
-                self.send(step.send, root_id)
+                deliver(step.send, root_id)
             for arrival in step.arrivals:
                 exits = self.backend.arrive(arrival)
                 if exits is not None:
                     todo.append(release(arrival.slot.join, exits, root_id, parent_id, now))
+
+    def _send_or_fail(self, messages: Sequence[Message], root_id: str) -> None:
+        """Publish messages; when that cannot be done, they end as failed, so that nothing waits for them."""
+        try:
+            self.send(messages, root_id)
+        except Exception as error:
+            for message in messages:
+                self.finish(message, Failed(error), "")
 
     def send(self, messages: Sequence[Message], root_id: str) -> None:
         """Publish messages, and say so."""

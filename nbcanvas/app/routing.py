@@ -74,7 +74,8 @@ def _ask(router: Any, name: str, options: Mapping[str, Any], args: Any, kwargs: 
     if hasattr(router, "route_for_task"):  # the form of Celery 3
         return router.route_for_task(name, args, kwargs)
     if not callable(router):
-        msg = f"task_routes: {router!r:.80} is no router; use a mapping, a list of pairs, a function, or a function's name"
+        msg = (f"task_routes: {router!r:.80} is no router; use a mapping, a list of pairs, a function, or the name of "
+               f"one")
         raise ImproperlyConfigured(msg)
     route: Callable[..., Any] = router
     return route(name, args, kwargs, options, task=task)

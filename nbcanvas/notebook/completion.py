@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
@@ -13,6 +12,7 @@ from nbcanvas.app import App, current_app
 from nbcanvas.canvas import StampingVisitor
 from nbcanvas.run import Run
 
+from .names import variables
 from .options import ARGUMENTS, VIEWS
 from .panel import COMMANDS, INSPECTIONS, POOLS
 
@@ -76,7 +76,7 @@ def _in_line(session: Session, words: list[str], fragment: str) -> Iterable[str]
     behind: dict[str, tuple[Iterable[str], Iterable[str]]] = {  # what stands first, and what later or as an option
         "worker": (("start", "stop"), ("-c", "--concurrency", "--pool")),
         "inspect": (INSPECTIONS, ()),
-        "cancel": (_variables(session, Run), ("--terminate",)),
+        "cancel": (variables(session.namespace, Run), ("--terminate",)),
         "revoke": ((), ("--stamp", "--terminate")),
     }
     first, later = behind.get(command, ((), ()))
@@ -87,7 +87,7 @@ def _values(session: Session) -> dict[str, Callable[[], Iterable[str]]]:
     """Return what can stand behind an option."""
 
     def of(kind: type) -> Callable[[], Iterable[str]]:
-        return lambda: _variables(session, kind)
+        return lambda: variables(session.namespace, kind)
 
     def nothing() -> Iterable[str]:
         return ()
@@ -111,10 +111,3 @@ def _queues() -> Iterable[str]:
     app = current_app()
     named = {task.queue for task in app.tasks.values() if task.queue}
     return sorted({app.conf.task_default_queue, *named, *app.broker.depth()})
-
-
-def _variables(session: Session, kind: type) -> list[str]:
-    def fits(value: Any) -> bool:
-        return isinstance(value, kind) or (inspect.isclass(value) and issubclass(value, kind) and value is not kind)
-
-    return sorted(name for name, value in session.namespace.items() if not name.startswith("_") and fits(value))

@@ -131,6 +131,10 @@ def brief(enabled: bool = True) -> Iterator[None]:
         if enabled:
             shorten(error)
         raise
+    except KeyboardInterrupt as error:
+        if not hasattr(error, "_render_traceback_"):
+            render_as(error, [f"{GREEN}interrupted{OFF} while the canvas was started; %canvas says what runs of it"])
+        raise
 
 
 def shorten(error: BaseException) -> None:

@@ -21,7 +21,7 @@ from nbcanvas.run import Run
 
 from .testing import Display
 
-__all__ = ["GRACE", "TICK", "LiveView", "Publisher", "settled", "still"]
+__all__ = ["GRACE", "TICK", "LiveView", "Publisher", "settled", "still", "text_of", "wait_settled"]
 
 log = logging.getLogger("nbcanvas.notebook")
 
@@ -44,7 +44,8 @@ def settled(run: Run) -> State | None:
     if not run.done:
         return None
     state = run.snapshot()
-    return state if state.done or time() - (run.finished or 0.0) > LATE else None
+    late = run.finished is not None and time() - run.finished > LATE
+    return state if state.done or late else None
 
 
 def wait_settled(run: Run) -> State:
@@ -75,6 +76,11 @@ def still(run: Run, state: State, view: str = "bars", *, durations: bool = True)
     return {"text/plain": text, "text/html": bars_html(model, durations=durations)}
 
 
+def text_of(bundle: Mapping[str, Any]) -> Bundle:
+    """Return the text of a bundle alone."""
+    return {"text/plain": bundle["text/plain"]}
+
+
 #: The columns of ``--view table``, and those of them that differ from run to run.
 _COLUMNS: Final = ("name", "path", "args", "state", "result", "error", "worker", "retries", "runtime")
 _VOLATILE: Final = frozenset({"worker", "runtime"})
@@ -99,10 +105,15 @@ class LiveView:
         ``"live"`` or ``"text"``.
     view
         What stays when the run has ended.
+    replaces
+        Whether the front end can replace what it has shown (a terminal cannot).
     """
 
-    def __init__(self, run: Run, publish: Publish, display: Display = "live", view: str = "bars") -> None:
+    def __init__(
+        self, run: Run, publish: Publish, display: Display = "live", view: str = "bars", *, replaces: bool = True
+    ) -> None:
         self.run = run
+        self._replaces = replaces
         self._publish = publish
         self._display = display
         self._view = view
@@ -118,15 +129,17 @@ class LiveView:
         """Show the view (in the thread of the cell)."""
         state = self.run.snapshot()
         model = bars_model(state, time())
-        bundle: Bundle = {"text/plain": bars_text(model), "text/html": bars_html(model)}
-        if self._display == "text":
-            bundle.pop("text/html")
-        else:
+        bundle = self._drawn(model)
+        if self._display == "live":
             self._widget = self._made(model)
             if self._widget is not None:
                 bundle["application/vnd.jupyter.widget-view+json"] = self._widget.view_spec()
         self._shown = state.version
         self._publish(bundle, self._id, False)
+
+    def _drawn(self, model: BarsModel) -> Bundle:
+        bundle: Bundle = {"text/plain": bars_text(model), "text/html": bars_html(model)}
+        return bundle if self._display == "live" else text_of(bundle)
 
     def _made(self, model: BarsModel) -> Any:
         """Return the widget, or None where widgets cannot be had: html is updated instead."""
@@ -164,14 +177,14 @@ class LiveView:
 
     def _update(self) -> None:
         state = self.run.snapshot()
-        if state.version == self._shown or self._display == "text":
+        if state.version == self._shown or not self._replaces:
             return
         self._shown = state.version
         model = bars_model(state, time())
         if self._widget is not None:
             self._widget.snapshot = self._snapshot(model)
         else:
-            self._publish({"text/plain": bars_text(model), "text/html": bars_html(model)}, self._id, True)
+            self._publish(self._drawn(model), self._id, True)
 
     def finish(self) -> None:
         """Put the still in place now; the run is done."""
@@ -188,8 +201,9 @@ class LiveView:
 
     def _close(self, state: State) -> None:
         self._closed = True
-        if self._display != "text":
-            self._publish(still(self.run, state, self._view), self._id, True)
+        if self._replaces:
+            bundle = still(self.run, state, self._view)
+            self._publish(bundle if self._display == "live" else text_of(bundle), self._id, True)
         if self._widget is not None:
             self._widget.close()
 

@@ -170,7 +170,7 @@ ARGUMENTS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
     (("--timeout",), {"metavar": "SECONDS", "type": seconds, "help": "Hard time limit of each task."}),
     (("--app",), {"metavar": "NAME", "help": "Use the app in this variable instead of the current one."}),
     (("--view",), {"metavar": "|".join(VIEWS), "help": "What to show."}),
-    (("--save",), {"metavar": "NAME", "help": "Keep the canvas under this name (%%canvas list)."}),
+    (("--save",), {"metavar": "NAME", "help": "Keep the canvas under this name: a variable, and in %%canvas list."}),
 )
 
 

@@ -12,6 +12,7 @@ from nbcanvas.picture.markup import duration, plural
 from nbcanvas.run import Run
 
 from .errors import CellError, UnknownOption
+from .names import run_named
 from .options import key_value
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def cancel(session: Session, words: list[str]) -> Status:
     parser.add_argument("name")
     parser.add_argument("--terminate", action="store_true")
     given = parser.parse_args(words)
-    run = session.run_named(given.name)
+    run = run_named(session.namespace, session.runs, given.name)
     run.cancel(terminate=given.terminate)
     return Status([f"{given.name} is cancelled: {_progress(run)}"])
 

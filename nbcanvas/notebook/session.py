@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -15,9 +14,10 @@ from nbcanvas.run import Run, set_audience, submit
 from .cell import show_frames
 from .checks import refuse_unknown_or_wrong
 from .dry import dry_run
-from .errors import CellError, UnknownOption
+from .errors import CellError
 from .failures import innermost
-from .live import GRACE, Bundle, LiveView, Publisher, still, wait_settled
+from .live import GRACE, Bundle, LiveView, Publisher, still, text_of, wait_settled
+from .names import app_named, visitor_named
 from .options import CellOptions
 from .settings import NBCanvas
 from .testing import Display, display_of, seed_once
@@ -102,14 +102,14 @@ class Session:
         NBCanvasError
             For what is known to be wrong before anything is sent.
         """
-        app = self.app_named(options.app) if options.app else _own_app(sig)
+        app = app_named(self.namespace, options.app) if options.app else _own_app(sig)
         if options.save:
-            self.saved[options.save] = sig
+            self.saved[options.save] = self.namespace[options.save] = sig.clone()
         if options.dry_run:
             self.show_bundle(dry_run(sig, app))
             return NOTHING
         refuse_unknown_or_wrong(sig, app)
-        visitor = self.visitor_named(options.visitor) if options.visitor else None
+        visitor = visitor_named(self.namespace, options.visitor) if options.visitor else None
         settings = self.settings
         if settings.eager if options.eager is None else options.eager:
             return self._eagerly(sig, app, options, visitor)
@@ -133,7 +133,7 @@ class Session:
         timeout = None if wait is None or wait is True else float(wait)
         self.show(run, display, view, waits=bool(wait is not None or options.frame), timeout=timeout)
         if options.frame:
-            run.wait()
+            run.wait(timeout)
             self.publisher.finish(run)
             self.namespace[options.frame] = run.frame()
         return NOTHING if wait is None else self._value(run, timeout, display, view)
@@ -159,21 +159,16 @@ class Session:
 
     def _value(self, run: Run, timeout: float | None, display: Display, view: str) -> Any:
         try:
-            value = run.get(timeout)
-        except (TimeoutError, KeyboardInterrupt):
-            raise
-        except BaseException:
-            self._end(run, display, view)
-            raise
-        self._end(run, display, view)
-        return value
+            return run.get(timeout)
+        finally:
+            if run.done:
+                self._end(run, display, view)
 
     def _end(self, run: Run, display: Display, view: str) -> None:
         """Let the cell that waited end with the still."""
-        run.wait()
         self.publisher.finish(run)
-        if display == "text":
-            self.show_bundle(_text(still(run, wait_settled(run), view)))
+        if display == "text" and not hasattr(self.shell, "kernel"):
+            self.show_bundle(text_of(still(run, wait_settled(run), view)))
 
     def _execution(self, options: CellOptions) -> dict[str, Any]:
         settings = self.settings
@@ -226,17 +221,18 @@ class Session:
             if view != "none":
                 self.show_bundle(still(run, state, view, durations=False))
             return
-        if "none" in {display, view} or (display == "text" and waits):
+        terminal = not hasattr(self.shell, "kernel")
+        if "none" in {display, view} or (terminal and waits):
             return
         try:
             run.wait(GRACE)
         except TimeoutError:
-            opened = LiveView(run, self._publish, display, view)
+            opened = LiveView(run, self._publish, display, view, replaces=not terminal)
             opened.open()
             self.publisher.add(opened)
         else:
             bundle = still(run, wait_settled(run), view)
-            self.show_bundle(_text(bundle) if display == "text" else bundle)
+            self.show_bundle(text_of(bundle) if display == "text" else bundle)
 
     def show_bundle(self, bundle: Bundle) -> None:
         """Show a bundle as an output of the present cell."""
@@ -246,77 +242,7 @@ class Session:
         transient = {} if display_id is None else {"display_id": display_id}
         self.shell.display_pub.publish(bundle, metadata={}, transient=transient, update=update)
 
-    # -- names ------------------------------------------------------------------------------------------------------
-
-    def app_named(self, name: str) -> App:
-        """Return the app in a variable.
-
-        Raises
-        ------
-        UnknownOption
-            When there is no such variable.
-        CellError
-            When it holds something else.
-        """
-        app = self._variable("app", name, App)
-        if not isinstance(app, App):
-            raise CellError(f"--app {name}: it is {_article(app)}, not an App")
-        return app
-
-    def visitor_named(self, name: str) -> StampingVisitor:
-        """Return the visitor in a variable: an object, or a class to make one of.
-
-        Raises
-        ------
-        UnknownOption
-            When there is no such variable.
-        CellError
-            When it holds something else, or a class that needs arguments.
-        """
-        found = self._variable("visitor", name, StampingVisitor)
-        if inspect.isclass(found) and issubclass(found, StampingVisitor):
-            try:
-                return found()
-            except TypeError as error:
-                raise CellError(f"-V {name}: {error}; pass the name of an object instead") from None
-        if not isinstance(found, StampingVisitor):
-            raise CellError(f"-V {name}: it is {_article(found)}, not a StampingVisitor")
-        return found
-
-    def run_named(self, name: str) -> Run:
-        """Return a run by the name of its variable, or by the beginning of its id."""
-        found = self.namespace.get(name)
-        if isinstance(found, Run):
-            return found
-        by_id = [run for run in self.runs if run.id.startswith(name)]
-        if len(by_id) == 1:
-            return by_id[0]
-        if by_id:
-            raise CellError(f"{len(by_id)} runs have an id that begins with {name}")
-        names = [n for n, value in self.namespace.items() if isinstance(value, Run)]
-        raise UnknownOption.of("run", name, names, "%canvas runs lists them")
-
-    def _variable(self, what: str, name: str, kind: type) -> Any:
-        if name not in self.namespace:
-            fits = [n for n, value in self.namespace.items() if not n.startswith("_") and is_kind(value, kind)]
-            raise UnknownOption.of(what, name, fits, "no variable of that name")
-        return self.namespace[name]
-
 
 def _own_app(sig: Signature) -> App:
     app = sig.app
     return app if isinstance(app, App) else current_app()
-
-
-def is_kind(value: Any, kind: type) -> bool:
-    """Whether a value is of a kind, or a class of that kind."""
-    return isinstance(value, kind) or (inspect.isclass(value) and issubclass(value, kind))
-
-
-def _text(bundle: Mapping[str, Any]) -> Bundle:
-    return {"text/plain": bundle["text/plain"]}
-
-
-def _article(value: Any) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

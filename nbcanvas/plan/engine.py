@@ -408,7 +408,7 @@ def _barrier_failed(then: Next | Slot, exit_: Any, by: str) -> Transition:
 
 
 def _short(exc: BaseException) -> str:
-    """Return an exception's repr, cut: in chords in chords each one's is quoted by the next, and would double in size."""
+    """Return an exception's repr, cut: of chords in chords each quotes the one inside, and would double in size."""
     try:
         text = repr(exc)
     except Exception:  # noqa: BLE001 - a broken repr must not keep a chord from ending

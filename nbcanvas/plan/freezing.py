@@ -86,15 +86,18 @@ class Freezer:
         Celery's setting ``task_allow_error_cb_on_chord_header``: errbacks of a chord go to its header, too.
     nesting
         How often the task being replaced was replaced before, plus one; 0 for a canvas that replaces nothing.
+    body_only
+        Errbacks that go to no header in any case: those a chord is called with (the guide, "Chords", since 5.7).
     """
 
     def __init__(self, new_id: IdSource, pack: Packer, versions: Mapping[str, str] = NO_OPTIONS, *,
-                 header_errbacks: bool = False, nesting: int = 0) -> None:
+                 header_errbacks: bool = False, nesting: int = 0, body_only: Sequence[Any] = ()) -> None:
         self._new_id = new_id
         self._pack = pack
         self._versions = versions
         self._header_errbacks = header_errbacks
         self._nesting = nesting
+        self._body_only = body_only
         self._pinned: set[str] = set()
         #: Whether composites hold no task, by identity (and the composite, so that its identity stays its own).
         self._void: dict[int, tuple[Signature, bool]] = {}
@@ -231,7 +234,9 @@ class Freezer:
 
     def _header(self, around: Around) -> tuple[Any, ...]:
         """Return the errbacks that the header of a chord gets from around it."""
-        return around.errbacks if self._header_errbacks else ()
+        if not self._header_errbacks:
+            return ()
+        return tuple(errback for errback in around.errbacks if not any(errback is one for one in self._body_only))
 
     def _group(self, sig: group, around: Around) -> _Work:
         gid = around.last_id or raw(sig, "options").get("task_id")
@@ -239,8 +244,15 @@ class Freezer:
         return [(yield self._fan(_signatures(raw(sig, "kwargs")["tasks"]), gid, inside))]
 
     def _fan(self, sigs: Sequence[Any], gid: str | None, around: Around) -> Generator[Any, Any, Fan]:
-        fan = Fan(gid or self._new_id(), ())
+        gid = gid or self._new_id()
         members: list[Call | Chain] = []
+        yield self._gather(sigs, around, members)
+        fan = Fan(gid, members)
+        _number(fan)
+        return fan
+
+    def _gather(self, sigs: Sequence[Any], around: Around, members: list[Call | Chain]) -> Generator[Any, Any, None]:
+        """Add what `sigs` come down to to the `members` of a fan; groups among them unroll into it."""
         # A group's callback is its first member's, which cannot give it the other members' values (the guide,
         # "Group Callbacks and Error Handling").
         links = tuple(_signature(link).clone().set(immutable=True) for link in around.links)
@@ -250,12 +262,15 @@ class Freezer:
             if plain and not links and type(sig) is Signature and not raw(sig, "options"):
                 members.append(self._call(sig, around))
                 continue
-            found = _members((yield self._steps(sig, around._replace(links=links) if links else around)))
-            members += found
-            links = () if found else links
-        fan.members = tuple(members)
-        _number(fan)
-        return fan
+            before, inside = len(members), around._replace(links=links)
+            whole = _starmaps(sig) if isinstance(sig, chunks) else sig
+            if isinstance(whole, group):
+                yield self._gather(_signatures(raw(whole, "kwargs")["tasks"]), _into(whole, inside), members)
+            else:
+                steps = yield self._steps(whole, inside)
+                members += [Chain(steps)] if len(steps) > 1 else _members(steps)
+            if len(members) > before:
+                links = ()
 
     def _filled(self, members: Sequence[Signature]) -> Generator[Any, Any, Sequence[Signature]]:
         """Return a chain's steps without those that hold no task; one of them, when there are no others."""
@@ -307,9 +322,7 @@ def _into(sig: Signature, around: Around) -> Around:
 
 
 def _members(steps: _Steps) -> Sequence[Call | Chain]:
-    """Return `steps` as members of a fan: a group's members become members themselves (the guide: groups unroll)."""
-    if len(steps) > 1:
-        return (Chain(steps),)
+    """Return what a step (or none) adds to a fan: itself, or the members of a fan."""
     return [member for step in steps for member in ((step,) if isinstance(step, Call) else step.members)]
 
 
@@ -377,7 +390,8 @@ def freeze(sig: Signature, new_id: IdSource, pack: Packer, args: Sequence[Any] =
     rest = {k: v for k, v in options.items() if k not in _STRUCTURAL and v is not None}
     around = Around(tuple(args), kwargs or NO_OPTIONS, rest or NO_OPTIONS, options.get("task_id"), link, link_error,
                     link_error)
-    return Freezer(new_id, pack, versions, header_errbacks=header_errbacks, nesting=nesting).freeze(sig, around)
+    return Freezer(new_id, pack, versions, header_errbacks=header_errbacks, nesting=nesting,
+                   body_only=link_error if isinstance(sig, chord) else ()).freeze(sig, around)
 
 
 def inherit(node: Node, call: Call) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from nbcanvas import states
 from nbcanvas.app import App, Performer, Plan
 from nbcanvas.backend.local import LocalBackend
-from nbcanvas.plan import Call, Chain, Fan, Failed, Message, Node, start
+from nbcanvas.plan import Call, Chain, Failed, Fan, Message, Node, start
 from nbcanvas.protocol.payload import unpack
 from nbcanvas.request import Context
 from nbcanvas.result import EagerResult, GroupResult

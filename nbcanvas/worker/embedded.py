@@ -27,7 +27,7 @@ from nbcanvas.app import App
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import ImproperlyConfigured, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from nbcanvas.events.event import STARTED
-from nbcanvas.plan import Failed, Message, Outcome, Revoked, advance
+from nbcanvas.plan import Failed, Message, Outcome, Revoked
 from nbcanvas.request import Context
 from nbcanvas.task import Task
 
@@ -75,6 +75,7 @@ class ThreadExecutor:
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
         self._message: Message | None = None
+        self._raised = False
 
     def ready(self) -> None:
         """Nothing to wait for."""
@@ -90,12 +91,15 @@ class ThreadExecutor:
         finally:
             with self._lock:
                 self._message = None
-                interrupt(self._thread, None)
+                if self._raised:
+                    self._raised = False
+                    interrupt(self._thread, None)
 
     def _raise(self, message: Message, exc: type[BaseException]) -> bool:
         with self._lock:
             if self._message is not message:
                 return False
+            self._raised = True
             interrupt(self._thread, exc)
             return True
 
@@ -234,17 +238,8 @@ class EmbeddedWorker:
                 continue
             except Exception as error:  # never lose a message without a word
                 log.exception("message %r could not be worked on", message)
-                self._give_up(slot, message, error)
+                self._finish(slot, message, failure(error), None)
         executor.close()
-
-    def _give_up(self, slot: Slot, message: Message, error: Exception) -> None:
-        """End a message that could not be worked on, or not be finished, and whatever is behind it."""
-        outcome, performer, now = failure(error), self.app.performer, time()
-        try:
-            if not performer.finish(message, outcome, slot.name):
-                performer.perform(advance(message, outcome, now), message.root_id, message.call.id, now)
-        except Exception:
-            log.exception("what waits for %r could not be told", message)
 
     def _work(self, slot: Slot, message: Message) -> None:
         call = message.call

@@ -1,4 +1,4 @@
-"""Calls errbacks that want the exception itself (the canvas guide, "Chains": ``log_error(request, exc, traceback)``)."""
+"""Calls errbacks that want the exception itself (the canvas guide: ``log_error(request, exc, traceback)``)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ErrbackTeller:
         now = time()
         try:
             value = task(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - an errback that fails changes nothing else
+        except BaseException as error:
             ended = failure(error)
             log.warning("errback %s raised %r", node.task, ended.exc)
             record = Record(states.FAILURE, None, ended.exc, ended.traceback, (), now, 0, node, errback.call.id)

@@ -47,8 +47,10 @@ def test_signatures_called_inline(tasks, app):
 
 
 def test_signatures_apply_async_as_the_tasks(tasks):
-    for result in (tasks.add.apply_async((2, 2), {"debug": True}), tasks.add.signature((2, 2), {"debug": True}).apply_async(),
-                   tasks.add.apply_async((2, 2), countdown=0.05), tasks.add.signature((2, 2), countdown=0.05).apply_async()):
+    for result in (
+        tasks.add.apply_async((2, 2), {"debug": True}), tasks.add.signature((2, 2), {"debug": True}).apply_async(),
+        tasks.add.apply_async((2, 2), countdown=0.05), tasks.add.signature((2, 2), countdown=0.05).apply_async(),
+    ):
         assert result.get(timeout=5) == 4
 
 

@@ -257,6 +257,21 @@ def test_a_dry_run_runs_nothing_and_says_what_is_wrong(shell):
     assert "chord" in bundle["text/plain"]
 
 
+def test_an_interrupt_of_the_cells_own_code_shows_that_code(shell):
+    told = shell.error(
+        "%%canvas\ndef numbers():\n    raise KeyboardInterrupt\n    yield 1\ngroup(add.s(i, i) for i in numbers())"
+    )
+    assert type(told.error) is KeyboardInterrupt
+    assert "in numbers" in told.text
+
+
+def test_an_interrupt_while_it_is_started_is_one_line(shell):
+    shell.run("class Stop:\n    def __reduce__(self):\n        raise KeyboardInterrupt")
+    told = shell.error("%%canvas\nadd.s(1, Stop())")
+    assert isinstance(told.error, KeyboardInterrupt)
+    assert len(told.shown) == 1
+
+
 def test_a_failed_run_tells_node_frames_and_what_to_do(shell):
     told = shell.error("%%canvas -w -o total\ngroup(fail.s(i) if i > 2 else add.s(i, i) for i in range(10)) | tsum.s()")
     assert isinstance(told.error, errors.ChordError)
@@ -298,7 +313,8 @@ def test_help_shows_the_users_signature_and_docstring(shell):
     info = shell.ip.object_inspect("add")
     assert info["definition"].strip() == "add(x, y)"
     assert info["docstring"] == "Add two numbers."
-    assert str(inspect.signature(shell["add"])) == "(x, y)"
+    for callable_ in (shell["add"], shell["add"].s, shell["add"].si, shell["add"].delay):
+        assert str(inspect.signature(callable_)) == "(x, y)"
 
 
 def test_help_of_the_magic(shell, capsys):
@@ -341,3 +357,11 @@ def test_views(shell, view):
 def test_a_canvas_is_kept_under_a_name(shell):
     shell.run("%%canvas --save nightly -n\nadd.s(1, 1) | mul.s(2)")
     assert repr(shell.run("%canvas list")) == "nightly  add(1, 1) | mul(2)"
+    assert shell.run("%%canvas -w\nnightly") == 4
+
+
+def test_a_timeout_that_a_task_raises_is_the_tasks_failure(shell):
+    shell.run("@task\ndef late():\n    raise TimeoutError('the other side')")
+    told = shell.error("%%canvas -w\nlate.s()")
+    assert type(told.error) is TimeoutError
+    assert "late()" in told.text

@@ -53,6 +53,38 @@ def test_nothing_is_sent_when_nothing_changes(kernel, eventually):
     eventually(lambda: kernel.of("update_display_data"))
 
 
+def test_a_task_that_says_how_far_it_is_moves_its_bar(kernel):
+    kernel.run("""@task(bind=True)
+def train(self, epochs):
+    for epoch in self.track(range(epochs)):
+        time.sleep(0.02)
+    return epochs""")
+    kernel.run("%%canvas -o trained\ntrain.s(60)")
+    kernel.run("trained.wait()")
+    shares = [snapshot["bars"][0]["fraction"] for _, snapshot in bars(kernel)]
+    assert shares == sorted(shares)
+    assert len({share for share in shares if 0 < share < 1}) >= 4
+
+
+def test_chunks_count_items(kernel):
+    kernel.run("%%canvas -o lots\nnap.chunks([(0.05,)] * 60, 20) | tsum.si([1])")
+    kernel.run("lots.wait()")
+    first = [snapshot["bars"][0] for _, snapshot in bars(kernel)]
+    assert {bar["unit"] for bar in first} == {"item"}
+    assert {bar["total"] for bar in first} == {60}
+    assert len({bar["done"] for bar in first}) >= 4
+
+
+def test_text_is_updated_in_place(kernel, eventually):
+    kernel.run("%config NBCanvas.display = 'text'")
+    cell = kernel.run("%%canvas -o total\ngroup(nap.s(0.1) for i in range(20)) | tsum.s()")
+    [shown] = cell.of("display_data")
+    assert set(shown["data"]) == {"text/plain"}
+    kernel.run("total.wait()")
+    eventually(lambda: "succeeded" in str(kernel.of("update_display_data")[-1][1]["content"]["data"]))
+    assert not kernel.of("comm_open")
+
+
 def test_a_short_run_shows_its_still_at_once(kernel):
     cell = kernel.run("%%canvas -o total\nadd.s(1, 1)")
     [shown] = cell.of("display_data")

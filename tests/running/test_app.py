@@ -175,7 +175,8 @@ def test_the_settings_mask_what_may_be_secret(app):
 
 @pytest.mark.parametrize("name", ["broker_url", "broker_write_url", "result_backend"])
 def test_a_cluster_is_refused_whenever_it_is_set(app, name):
-    for use in (lambda: setattr(app.conf, name, f"redis://:{SECRET}@h"), lambda: app.config_from_object({name: SECRET})):
+    for use in (lambda: setattr(app.conf, name, f"redis://:{SECRET}@h"),
+                lambda: app.config_from_object({name: SECRET})):
         with pytest.raises(ImproperlyConfigured, match=name) as caught:
             use()
         assert SECRET not in str(caught.value)
@@ -191,7 +192,7 @@ def test_settings_do_not_travel(app):
 # -- tasks ----------------------------------------------------------------------------------------------------------
 
 def test_an_unknown_option_is_refused_with_a_suggestion(app):
-    with pytest.raises(TypeError, match="max_retrys.*did you mean 'max_retries'"):
+    with pytest.raises(TypeError, match=r"max_retrys.*did you mean 'max_retries'"):
         @app.task(max_retrys=3)
         def work():
             pass
@@ -302,7 +303,8 @@ def test_the_registry(app, tasks):
         app.tasks["addd"]
     with pytest.raises(KeyError):
         app.tasks["addd"]
-    assert {"celery.accumulate", "celery.map", "celery.starmap", "celery.chunks", "celery.backend_cleanup"} <= set(app.tasks)
+    built_in = {"celery.accumulate", "celery.map", "celery.starmap", "celery.chunks", "celery.backend_cleanup"}
+    assert built_in <= set(app.tasks)
     app.tasks.unregister("add")
     assert "add" not in app.tasks
     with pytest.raises(NotRegistered):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from nbcanvas import App, AsyncResult, GroupResult, Run, StampingVisitor, chain, chord, group, submit
-from nbcanvas.errors import CanvasError, ChordError, NotASignature, NotSerializable, TaskRevokedError, TimeoutError
+from nbcanvas.errors import CanvasError, ChordError, NotASignature, NotSerializable, TaskRevokedError, TimeoutError  # noqa: A004
 
 
 def wait_until(condition, timeout=5):

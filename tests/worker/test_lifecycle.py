@@ -82,6 +82,18 @@ def test_wrong_settings_are_refused():
             app.start_worker(-1)
 
 
+def test_priority(fresh, pool, tmp_path):
+    gate, log = str(tmp_path / "gate"), str(tmp_path / "log")
+    fresh.app.start_worker(1, pool)
+    held = fresh.hold.delay(gate)
+    started(gate)
+    results = [fresh.write.apply_async((log, priority), priority=priority) for priority in (9, 5, 0, 9, 5, 0)]
+    Path(gate).touch()
+    for result in (held, *results):
+        result.get(timeout=10)
+    assert notes(log) == ["0", "0", "5", "5", "9", "9"]
+
+
 def test_inspect(fresh, pool, tmp_path):
     path = str(tmp_path / "hold")
     fresh.app.start_worker(1, pool)
@@ -129,6 +141,25 @@ def test_a_poison_task_kills_three_processes_and_then_fails(procs, tmp_path):
         result.get(timeout=20)
     assert len(notes(tmp_path / "n")) == 3
     assert procs.add.delay(2, 2).get(timeout=10) == 4
+
+
+def test_children_that_die_at_random_lose_nothing_silently(procs, tmp_path):
+    def step(x):
+        time.sleep(0.005)
+        return os.getpid(), x
+
+    early = procs.app.task(name="early")(step)
+    late = procs.app.task(name="late", acks_late=True, reject_on_worker_lost=True)(step)
+    results = [(early if i % 2 else late).delay(i) for i in range(120)]
+    for _ in range(4):
+        time.sleep(0.1)
+        for task in procs.app.control.inspect().active().popitem()[1][:1]:
+            (slot,) = [s for s in procs.app.worker.slots if s.name == task["hostname"]]
+            os.kill(slot.executor._child.pid, signal.SIGKILL)
+    ends = [result.get(timeout=20, propagate=False) for result in results]
+    lost = [i for i, end in enumerate(ends) if isinstance(end, errors.WorkerLostError)]
+    assert all(i % 2 for i in lost) and len(lost) <= 4
+    assert all(end[1] == i for i, end in enumerate(ends) if i not in lost)
 
 
 def test_a_child_that_dies_while_idle_costs_nothing(procs):

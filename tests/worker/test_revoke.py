@@ -180,6 +180,33 @@ def test_an_interrupt_ends_the_waiting_and_not_the_task(lab, tmp_path):
     assert result.get(timeout=10) == "held"
 
 
+def test_a_storm_of_interrupts(lab):
+    """An interrupt may come at any moment of sending and waiting; it ends that, and nothing else."""
+    stop = threading.Event()
+
+    def interrupts():
+        while not stop.wait(0.003):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    caught = got = 0
+    storm = threading.Thread(target=interrupts)
+    until = time.monotonic() + 1
+    try:
+        storm.start()
+        while time.monotonic() < until:
+            try:
+                got += (lab.add.s(1, 1) | lab.add.s(2)).delay().get(timeout=5) == 4
+            except KeyboardInterrupt:
+                caught += 1
+        stop.set()
+        storm.join()
+    except KeyboardInterrupt:
+        stop.set()
+        storm.join()
+    assert caught > 20
+    assert group(lab.add.s(i, i) for i in range(50)).delay().get(timeout=10) == [2 * i for i in range(50)]
+
+
 def test_an_interrupt_of_the_process_group(lab, tmp_path):
     """What Jupyter and a terminal do: every process of the group gets it."""
     path = str(tmp_path / "hold")

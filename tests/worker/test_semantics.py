@@ -67,10 +67,11 @@ def test_countdown_and_eta(lab):
 
 
 def test_rate_limit(lab, tmp_path):
+    lab.stamp.delay(str(tmp_path / "first")).get(timeout=10)
     lab.app.control.rate_limit("stamp", "20/s")
     group(lab.stamp.si(str(tmp_path / "n")) for _ in range(6)).delay().get(timeout=10)
     times = [float(t) for t in notes(tmp_path / "n")]
-    assert len(times) == 6 and times[-1] - times[0] >= 0.24
+    assert len(times) == 6 and times[-1] - times[0] >= 0.2
     lab.app.control.rate_limit("stamp", None)
     group(lab.stamp.si(str(tmp_path / "m")) for _ in range(6)).delay().get(timeout=10)
     times = [float(t) for t in notes(tmp_path / "m")]
@@ -94,18 +95,6 @@ def test_a_rate_limit_does_not_hold_up_other_tasks(lab, tmp_path):
     limited.revoke()
     lab.app.control.rate_limit("stamp", None)
     settle(limited.ready, 10)
-
-
-def test_priority(lab, tmp_path):
-    gate, log = str(tmp_path / "gate"), str(tmp_path / "log")
-    held = group(lab.hold.s(gate), lab.hold.s(gate)).delay()
-    started(gate, 2)
-    low = [lab.write.apply_async((log, f"low{i}"), priority=9) for i in range(2)]
-    high = [lab.write.apply_async((log, f"high{i}"), priority=0) for i in range(2)]
-    (tmp_path / "gate").touch()
-    for result in (*low, *high, *held):
-        result.get(timeout=10)
-    assert {n[:4] for n in notes(log)[:2]} == {"high"}
 
 
 # -- retries ----------------------------------------------------------------------------------------------------------
@@ -204,7 +193,7 @@ def test_errbacks_are_told(lab, tmp_path):
     for sig in ends:
         result = sig.set(link_error=errbacks).delay()
         error = result.get(timeout=10, propagate=False)
-        settle(lambda: len(notes(log)) == 2)  # noqa: B023 - called at once
+        settle(lambda: len(notes(log)) == 2)
         assert set(notes(log)) == {f"{result.id} {error!r} {'str' if result.traceback else 'NoneType'}", result.id}
         (tmp_path / "n").unlink()
 
@@ -220,6 +209,8 @@ def test_a_router_that_raises_ends_what_is_behind(lab):
             (lab.add.s(1, 1) | lab.tsum.s() | lab.echo.s()).delay().get(timeout=5)
         with pytest.raises(LookupError):
             chord([lab.add.s(1, 1), lab.add.s(1, 1)], lab.tsum.s() | lab.echo.s()).delay().get(timeout=5)
+        with pytest.raises(LookupError):
+            lab.tsum.delay([1])
     finally:
         lab.app.conf.task_routes = None
 

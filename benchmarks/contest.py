@@ -1,0 +1,107 @@
+"""Run ours and the peers, taking turns, each measurement in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .cases import Case
+
+__all__ = ["Entry", "Row", "hold", "measure"]
+
+ROOT = Path(__file__).resolve().parent.parent
+_LONGEST_REASON = 160
+
+
+@dataclass
+class Entry:
+    """What one contender came to in one case."""
+
+    contender: str
+    figures: dict[str, list[float]] = field(default_factory=dict)
+    version: str = ""
+    settings: str = ""
+    failure: str | None = None
+
+    def median(self, figure: str) -> float | None:
+        """The median over the repetitions; None when there is none."""
+        values = self.figures.get(figure)
+        return statistics.median(values) if values else None
+
+
+@dataclass
+class Row:
+    """A case and how each contender did, ours first."""
+
+    case: Case
+    entries: Sequence[Entry]
+
+
+class Failure(Exception):
+    """A measurement that came to nothing, and why."""
+
+
+def measure(contender: str, case: Case, limit: float) -> dict[str, Any]:
+    """Return what a contender's process printed.
+
+    Raises
+    ------
+    Failure
+        When it fails, or takes longer than `limit` seconds.
+    """
+    command = [sys.executable, "-m", f"benchmarks.peers.{contender}", case.name, str(case.size)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          start_new_session=True) as process:
+        try:
+            out, err = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            msg = f"gave up after {limit:.0f} s"
+            raise Failure(msg) from None
+        finally:
+            _end(process.pid)
+    if process.returncode:
+        raise Failure(_reason(err) or f"exit status {process.returncode}")
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def _end(group: int) -> None:
+    """End a contender and whatever it started: it leads a process group of its own."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # nobody is left
+
+
+def _reason(err: str) -> str:
+    """Return the last line of a traceback that says something."""
+    lines = [line.strip() for line in err.splitlines() if line.strip()]
+    named = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception", "Timeout"))]
+    return (named or lines or [""])[-1][:_LONGEST_REASON]
+
+
+def hold(case: Case, contenders: Iterable[str], repeats: int, limit: float, say: Callable[[str], None]) -> Row:
+    """Measure a case: one process a contender in turn, `repeats` times over."""
+    entries = [Entry(contender) for contender in contenders]
+    for turn in range(min(repeats, case.repeats or repeats)):
+        for entry in entries:
+            if entry.failure is not None:
+                continue  # it would fail again, perhaps slowly
+            say(f"{case.label}: {entry.contender} {turn + 1}")
+            try:
+                found = measure(entry.contender, case, limit)
+            except Failure as error:
+                entry.failure = str(error)
+                continue
+            entry.version, entry.settings = found["version"], found["settings"]
+            for name, value in found["figures"].items():
+                entry.figures.setdefault(name, []).append(value)
+    return Row(case, entries)

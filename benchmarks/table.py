@@ -1,0 +1,109 @@
+"""The results as Markdown."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from .cases import OURS, SCALINGS, Figure, Scaling
+from .contest import Entry, Row
+
+__all__ = ["markdown"]
+
+_HEADING = ("work", "contender", "median", "min", "max", "unit", "nbcanvas is", "target")
+
+
+def markdown(rows: Sequence[Row], *, repeats: int, load: tuple[float, float]) -> str:
+    """Return the report.
+
+    Parameters
+    ----------
+    rows
+        What was measured.
+    repeats
+        Processes a contender.
+    load
+        Load average of the machine before and after.
+    """
+    lines = [*_table(_lines(rows)), "", *_scalings(rows), *_contenders(rows), *_conditions(repeats, load)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(cells: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    body = [_HEADING, *cells]
+    widths = [max(len(line[column]) for line in body) for column in range(len(_HEADING))]
+    for place, line in enumerate(body):
+        yield "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        if not place:
+            yield "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    for row in rows:
+        ours = next((entry for entry in row.entries if entry.contender == OURS), None)
+        for figure in row.case.figures:
+            title = row.case.label if len(row.case.figures) == 1 else f"{row.case.label}: {figure.name}"
+            for entry in row.entries:
+                if entry.failure is not None and not entry.figures:
+                    yield title, entry.contender, "–", "–", "–", entry.failure.replace("|", "/"), "", ""
+                elif figure.name in entry.figures:
+                    yield title, entry.contender, *_cells(figure, entry, ours)
+
+
+def _cells(figure: Figure, entry: Entry, ours: Entry | None) -> tuple[str, ...]:
+    values = entry.figures[figure.name]
+    median, own = entry.median(figure.name), ours.median(figure.name) if ours else None
+    assert median is not None
+    ratio = target = ""
+    if entry is ours:
+        met = figure.meets(median)
+        if figure.target is not None:
+            target = f"{'≥' if figure.more_is_better else '≤'} {_number(figure.target)}: {'met' if met else 'MISSED'}"
+    elif own:
+        ratio = _times(figure.advantage(own, median))
+    unit = figure.unit if entry.failure is None else f"{figure.unit}; then {entry.failure}"
+    return _number(median), _number(min(values)), _number(max(values)), unit, ratio, target
+
+
+def _times(advantage: float) -> str:
+    return f"{_number(advantage)} × better" if advantage >= 1 else f"{_number(1 / advantage)} × worse"
+
+
+def _number(value: float) -> str:
+    if value >= 1000:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.3g}"
+
+
+def _scalings(rows: Sequence[Row]) -> Iterator[str]:
+    for scaling in SCALINGS:
+        costs = list(_costs(rows, scaling))
+        if len(costs) > 1:
+            spread = max(costs) / min(costs)
+            yield (f"- {scaling.title}: worst / best = {spread:.2f}, target ≤ {scaling.within}: "
+                   f"{'met' if spread <= scaling.within else 'MISSED'}")
+
+
+def _costs(rows: Sequence[Row], scaling: Scaling) -> Iterator[float]:
+    for row in rows:
+        median = row.entries[0].median(scaling.figure)
+        if row.case.name == scaling.case and median is not None:
+            yield median / row.case.size if scaling.per_task else median
+
+
+def _contenders(rows: Sequence[Row]) -> Iterator[str]:
+    seen = {entry.contender: entry for row in rows for entry in row.entries if entry.version}
+    for name, entry in seen.items():
+        yield f"- {name} {entry.version}: {entry.settings}"
+
+
+def _conditions(repeats: int, load: tuple[float, float]) -> Iterator[str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    busy = " (busy with other things: absolute figures are too low)" if load[0] > 1 else ""
+    yield (f"- {platform.python_implementation()} {platform.python_version()}, {platform.system()} "
+           f"{platform.machine()}, {cores} cores; load average {load[0]:.1f} before{busy}, {load[1]:.1f} after; "
+           f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    yield (f"- median, min and max of {repeats} processes a contender, taking turns; each process warms up, then repeats "
+           f"what is short and counts the median")

@@ -1,0 +1,177 @@
+"""Random canvases, run by real Celery on a real Redis and by the embedded worker, from the same JSON.
+
+Compared: the value, how the whole ended and whether that was a ChordError, the state of every task of the result tree
+by its position, which task ran how often with which arguments, and how often each errback was told.
+
+Where nbcanvas differs from Celery 5.7 on purpose (these shapes are drawn around, and `Meaning` has our rule):
+
+* A chain that ends in a group, as a member of a chord's header, gives one list; Celery puts the group's values into
+  the header's list one by one, or waits for ever.
+* A chord's failure names the first failed member in call order; Celery's the first in time.
+* What stands behind something revoked, ignored or rejected ends as REVOKED; in Celery it stays PENDING for ever.
+* What stands behind a failed chord, more than one step away, ends as FAILURE with the same ChordError; in Celery it
+  stays PENDING, and asking for it by id hangs.
+* Everything in a chord that is the body of a failed chord ends; in Celery only what is its first task.
+* Errbacks are told once each; in Celery those of nested chords are missing or told twice in many shapes
+  (celery #3709, #8211, #8786).
+* Empty headers and bodies, and what holds no task, mean something; in Celery they are refused, or lose the chain.
+* Chunks in a chain or a header are their group of starmaps; in Celery they are one task that starts others.
+* Callbacks linked to a group or a chain by an option reach the same task wherever it stands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, assume, event, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("celery")
+redis = pytest.importorskip("redis")
+
+from tests.plan.recipes import build, canvases  # noqa: E402 - after what may skip
+from tests.plan.reference import Group, Meaning, steps_of  # noqa: E402
+from tests.plan.test_embedded import World  # noqa: E402
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = settings(max_examples=60 if settings().max_examples >= 500 else 15,
+                    suppress_health_check=[HealthCheck.filter_too_much],
+                    phases=[Phase.explicit, Phase.reuse, Phase.generate])  # each example takes real time: no shrinking
+ENDS = st.sampled_from([("ok",)] * 6 + [("fail",), ("retry", 1, "ok"), ("retry", 1, "fail")])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+               "--dir", str(tmp_path_factory.mktemp("redis"))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        client = redis.Redis(port=port)
+        _until(lambda: _answers(client), 10)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _answers(client):
+    try:
+        return client.ping()
+    except redis.ConnectionError:
+        return False
+
+
+def _until(holds, seconds):
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            pytest.fail(f"not within {seconds} seconds")
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def celery_world(server):
+    """Return the module of tasks, with a worker in another process that runs them."""
+    os.environ["DIFFERENTIAL_REDIS"] = server
+    from tests.differential import celery_world
+
+    log = subprocess.DEVNULL if not os.environ.get("DIFFERENTIAL_LOG") else sys.stderr
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "tests.differential.celery_world", "worker", "--pool", "threads",
+         "--concurrency", "4", "--without-gossip", "--without-mingle", "--without-heartbeat"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log)
+    try:
+        work = celery_world.app.signature("work", kwargs={"tag": "hello", "do": ["ok"]})
+        assert work.apply_async().get(timeout=30)
+        yield celery_world
+    finally:
+        worker.terminate()
+        worker.wait(20)
+
+
+@pytest.fixture(scope="module")
+def world():
+    world = World()
+    yield world
+    world.app.close()
+
+
+def tree(result):
+    """Return the ids of a result tree, parents included, as nested lists."""
+    if result is None:
+        return None
+    here = [tree(member) for member in result.results] if hasattr(result, "results") else result.id
+    return [tree(result.parent), here] if result.parent is not None else here
+
+
+def states(found, state_of):
+    return [states(part, state_of) for part in found] if isinstance(found, list) else found and state_of(found)
+
+
+def ends_in_a_group(steps):
+    return not steps or isinstance(steps[-1], Group)
+
+
+def plain_enough(steps, waited=False):
+    """Say whether Celery is known to run a shape as its guide says: see the module's docstring."""
+    for place, step in enumerate(steps):
+        if isinstance(step, Group):
+            followed = waited or place < len(steps) - 1
+            if not step.members:
+                return False
+            if followed and any(ends_in_a_group(member) for member in step.members):
+                return False
+            if not all(plain_enough(member, followed) for member in step.members):
+                return False
+    return bool(steps)
+
+
+@EXAMPLES
+@given(recipe=st.one_of(canvases(1, ENDS, extras=False), canvases(2, ENDS, extras=False),
+                        canvases(3, ENDS, extras=False)))
+def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
+    canvas = json.loads(json.dumps(build(recipe)))
+    assume("chunks" not in json.dumps(canvas) and plain_enough(steps_of(canvas)))
+    meaning = Meaning(canvas)
+    event(f"{sum(meaning.ends.values())} tasks")
+    theirs = celery_world.app.signature(canvas)
+    world.clear()
+    celery_world.store.delete("notes")
+    ours = world.app.submit(build(recipe))
+    world.await_rest(meaning)
+    result = theirs.apply_async()
+    expected = sum(n for key, n in meaning.runs.items() if not key[0].startswith("celery."))
+    _until(lambda: celery_world.store.llen("notes") >= expected, 5)
+
+    if meaning.end.kind == "value":
+        assert result.get(timeout=5) == ours.get(timeout=5) == meaning.end.what
+    elif not ends_in_a_group(steps_of(canvas)):
+        failure = result.get(timeout=5, propagate=False)
+        mine = ours.get(timeout=5, propagate=False)
+        assert type(failure).__name__ == type(mine).__name__
+    notes = [json.loads(note) for note in celery_world.store.lrange("notes", 0, -1)]
+    runs = Counter((tag, value) for kind, tag, value in notes if kind == "run")
+    assert runs == world.runs
+
+    one, two = tree(result), tree(ours)
+    assert states(one, lambda _: True) == states(two, lambda _: True), "the result trees have other shapes"
+    known = states(two, lambda task_id: world.backend.get(task_id).state)
+    if "FAILURE" not in json.dumps(known):
+        assert states(one, lambda task_id: celery_world.app.AsyncResult(task_id).state) == known
