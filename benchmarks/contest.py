@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
+from time import monotonic, sleep
 from typing import Any
 
 from .cases import Case
@@ -19,6 +21,8 @@ __all__ = ["Entry", "Row", "hold", "measure"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _LONGEST_REASON = 160
+#: Seconds for the helpers of an ended contender to end by themselves.
+_GRACE = 1.0
 
 
 @dataclass
@@ -58,27 +62,35 @@ def measure(contender: str, case: Case, limit: float) -> dict[str, Any]:
         When it fails, or takes longer than `limit` seconds.
     """
     command = [sys.executable, "-m", f"benchmarks.peers.{contender}", case.name, str(case.size)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          start_new_session=True) as process:
+    # Files, not pipes: a pool's child processes may outlive their parent, and would hold a pipe open.
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
         try:
-            out, err = process.communicate(timeout=limit)
+            status = process.wait(limit)
         except subprocess.TimeoutExpired:
             msg = f"gave up after {limit:.0f} s"
             raise Failure(msg) from None
         finally:
-            _end(process.pid)
-    if process.returncode:
-        raise Failure(_reason(err) or f"exit status {process.returncode}")
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return found
+            _end(process)
+        out.seek(0)
+        err.seek(0)
+        if status:
+            raise Failure(_reason(err.read()) or f"exit status {status}")
+        found: dict[str, Any] = json.loads(out.read().splitlines()[-1])
+        return found
 
 
-def _end(group: int) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """End a contender and whatever it started: it leads a process group of its own."""
+    until = monotonic() + (_GRACE if process.poll() is not None else 0)
     try:
-        os.killpg(group, signal.SIGKILL)
+        while monotonic() < until:  # its helpers clean up after it
+            os.killpg(process.pid, 0)
+            sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass  # nobody is left
+    process.wait()
 
 
 def _reason(err: str) -> str:

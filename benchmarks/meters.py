@@ -151,7 +151,8 @@ def cold_start(code: str) -> Callable[[int], Figures]:
     return lambda runs: {"process": _process_ms(code, runs)}
 
 
-def serve(package: str | None, settings: str, cases: Mapping[str, Callable[[int], Any]]) -> None:
+def serve(package: str | None, settings: str, cases: Mapping[str, Callable[[int], Any]],
+          close: Callable[[], object] = lambda: None) -> None:
     """Measure the case that the command line asks for, print figures, and end the process.
 
     Parameters
@@ -162,12 +163,15 @@ def serve(package: str | None, settings: str, cases: Mapping[str, Callable[[int]
         How it is set up, for the reader.
     cases
         Case -> entry (see `METERS`).
+    close
+        Ends what the entries started and would outlive the process.
     """
     name, size = sys.argv[1], int(sys.argv[2])
     try:
         figures = METERS[name](cases[name], size)
         print(json.dumps({"version": version(package) if package else sys.version.split()[0], "settings": settings,
                           "figures": figures}), flush=True)
+        close()
     except BaseException:
         print_exc()
         sys.stderr.flush()

@@ -16,7 +16,7 @@ from typing import IO, Any
 from nbcanvas import states
 from nbcanvas.backend.port import Backend, Record, Tree
 from nbcanvas.canvas.host import current_host
-from nbcanvas.errors import IncompleteStream, TimeoutError
+from nbcanvas.errors import IncompleteStream, TimeoutError  # noqa: A004 - Celery's name
 from nbcanvas.plan.model import Call, Chain, Fan, Node
 from nbcanvas.protocol.payload import unpack, unpack_args
 from nbcanvas.request import running
@@ -333,8 +333,8 @@ class AsyncResult:
     def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5, no_ack: bool = True,
             follow_parents: bool = True, callback: Callback | None = None,
             on_message: Callable[[Any], Any] | None = None, on_interval: Callable[[], Any] | None = None,
-            disable_sync_subtasks: bool = True, EXCEPTION_STATES: frozenset[str] = states.EXCEPTION_STATES,
-            PROPAGATE_STATES: frozenset[str] = states.PROPAGATE_STATES) -> Any:
+            disable_sync_subtasks: bool = True, EXCEPTION_STATES: frozenset[str] = states.EXCEPTION_STATES,  # noqa: N803
+            PROPAGATE_STATES: frozenset[str] = states.PROPAGATE_STATES) -> Any:  # noqa: N803
         """Wait until the task has ended, and return its value.
 
         Parameters
@@ -409,7 +409,7 @@ class AsyncResult:
         """Forget the result, and those of its parents."""
         node: Any = self
         while node is not None:
-            node._forget()
+            node._forget()  # noqa: SLF001 - a result like this one
             node = node.parent
 
     def _forget(self) -> None:
@@ -490,7 +490,7 @@ def _throw(record: Record, callback: Callback | None, task_id: str) -> None:
     exc = record.exc
     if callback is not None:
         callback(task_id, exc)
-    assert exc is not None
+    assert exc is not None  # noqa: S101 - every such state has one
     raise exc.with_traceback(None)
 
 
@@ -528,11 +528,11 @@ class EagerResult(AsyncResult):
 
     def _facts(self) -> tuple[Any, ...]:
         """Return what makes it, but for its parent; what its task started stays behind when it travels."""
-        assert self._value is not None
+        assert self._value is not None  # noqa: S101 - set by __init__
         return self.id, self._value[0], self._state, self._traceback, self._name
 
     def _record(self) -> Record:
-        assert self._value is not None
+        assert self._value is not None  # noqa: S101 - set by __init__
         value = self._value[0]
         exc = value if self._state in states.EXCEPTION_STATES and isinstance(value, BaseException) else None
         return Record(self._state, None if exc is not None else value, exc, self._traceback, done=time.time())
@@ -579,7 +579,7 @@ class ResultSet:
     @property
     def results(self) -> list[Any]:
         """The results, in call order."""
-        assert self._results is not None
+        assert self._results is not None  # noqa: S101 - GroupResult overrides this
         return self._results
 
     @property
@@ -760,7 +760,7 @@ class ResultSet:
                     msg = f"no task ended within {timeout} seconds; they go on"
                     raise TimeoutError(msg)
                 task_id = ends.popleft()
-                yield task_id, leaves[task_id]._get_task_meta()
+                yield task_id, leaves[task_id]._get_task_meta()  # noqa: SLF001 - Celery's name for it
         finally:
             stop()
 
@@ -842,7 +842,7 @@ class GroupResult(ResultSet):
     def results(self) -> list[Any]:
         """The members' results, in call order."""
         if self._results is None:
-            assert self._fan is not None
+            assert self._fan is not None  # noqa: S101 - set together
             self._results = [result_of(member, self._app) for member in self._fan.members]
         return self._results
 
@@ -915,7 +915,7 @@ class GroupResult(ResultSet):
         """Forget every member's result, and those of the parents."""
         node: Any = self
         while node is not None:
-            node._forget()
+            node._forget()  # noqa: SLF001 - a result like this one
             node = node.parent
 
     def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
@@ -1007,7 +1007,7 @@ def _rows(top: Any) -> list[_Row]:
         members = [places[id(member)] for member in node.results] if isinstance(node, ResultSet) else None
         parent = None if node.parent is None else places[id(node.parent)]
         places[id(node)] = len(rows)
-        rows.append((node._facts() if isinstance(node, EagerResult) else node.id, parent, members))
+        rows.append((node._facts() if isinstance(node, EagerResult) else node.id, parent, members))  # noqa: SLF001 - of this module
     return rows
 
 
@@ -1019,7 +1019,9 @@ def _from_rows(rows: Sequence[_Row]) -> Any:
         if members is not None:
             made.append(GroupResult(what, [made[member] for member in members], above))
         else:
-            made.append(EagerResult(*what, parent=above) if isinstance(what, tuple) else AsyncResult(what, parent=above))
+            found = EagerResult(*what) if isinstance(what, tuple) else AsyncResult(what)
+            found.parent = above
+            made.append(found)
     return made[-1]
 
 
@@ -1049,7 +1051,7 @@ class DependencyGraph:
         """Add a node."""
         self.adjacent.setdefault(obj, [])
 
-    def add_edge(self, A: Any, B: Any) -> None:
+    def add_edge(self, A: Any, B: Any) -> None:  # noqa: N803 - Celery's names
         """Add an edge from `A` to `B`."""
         self.adjacent[A].append(B)
 

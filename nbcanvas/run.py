@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from time import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nbcanvas import states
 from nbcanvas.app import App, Plan
 from nbcanvas.canvas import Signature, StampingVisitor
-from nbcanvas.errors import NotASignature, TimeoutError
+from nbcanvas.errors import NotASignature, TimeoutError  # noqa: A004 - Celery's name
 from nbcanvas.events.state import State
 from nbcanvas.plan import Call, calls_of
 from nbcanvas.protocol.payload import unpack, unpack_args
@@ -322,7 +322,7 @@ def submit(sig: Signature, *, app: App | None = None, options: Mapping[str, Any]
         hint = "; call .s(...) on the task to make a signature" if hasattr(sig, "apply_async") else ""
         msg = f"a canvas is a signature, but this is {type(sig).__name__}: {sig!r:.80}{hint}"
         raise NotASignature(msg)
-    app = app or sig.app
+    app = app if app is not None else cast("App", sig.app)
     shown = sig
     if stamps or visitor is not None:
         sig = sig.clone()
@@ -333,4 +333,4 @@ def submit(sig: Signature, *, app: App | None = None, options: Mapping[str, Any]
     if options:
         for call in calls_of(plan.node):
             call.options = {**options, **call.options}
-    return Run(app, shown, plan, name)._start()
+    return Run(app, shown, plan, name)._start()  # noqa: SLF001 - made here

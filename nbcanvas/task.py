@@ -46,7 +46,7 @@ class TaskApp(Protocol):
     def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
         """Store a custom state."""
 
-    def AsyncResult(self, task_id: str) -> Any:
+    def AsyncResult(self, task_id: str) -> Any:  # noqa: N802 - Celery's name
         """Return the result handle of a task id."""
 
 
@@ -304,7 +304,7 @@ class Task:
                 return found
         return _NOT_RUNNING
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:  # noqa: N802 - Celery's name
         """Return the result handle of a task id."""
         return self._hosted().AsyncResult(task_id, **kwargs)
 
@@ -524,7 +524,8 @@ def from_function(fun: Callable[..., Any], name: str, base: type[Task], *, bind:
             msg = f"unknown task option {option!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             raise TypeError(msg)
     cls = type(fun.__name__, (base,), {
-        "__module__": fun.__module__, "__doc__": fun.__doc__, "__qualname__": fun.__qualname__, "name": name, **options})
+        "__module__": fun.__module__, "__doc__": fun.__doc__, "__qualname__": fun.__qualname__, "name": name,
+        **options})
     task: Task = cls()
     work = fun
     if pydantic:
@@ -533,7 +534,7 @@ def from_function(fun: Callable[..., Any], name: str, base: type[Task], *, bind:
         work = validated(fun, strict=pydantic_strict, context=pydantic_context,
                          dump_kwargs=pydantic_dump_kwargs or {})
     task.run = MethodType(work, task) if bind else work  # type: ignore[method-assign]
-    task._unbound = not bind
+    task._unbound = not bind  # noqa: SLF001 - made here
     task.__wrapped__ = MethodType(fun, task) if bind else fun  # type: ignore[attr-defined]
     cls.__signature__ = _signature_of(task.run)  # type: ignore[attr-defined] # on the class, where help() looks
     task.__name__ = fun.__name__  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 
 from benchmarks.meters import Once, serve
 from benchmarks.peers import PROCESSES, THREADS
@@ -28,4 +29,4 @@ def cpu(size: int) -> Once:
 
 if __name__ == "__main__":
     serve("joblib", f"Parallel(n_jobs={THREADS}, backend='threading'), nothing isolated; Parallel(n_jobs={PROCESSES}) "
-                    "for CPU tasks", {"group": group, "cpu": cpu})
+                    "for CPU tasks", {"group": group, "cpu": cpu}, close=lambda: get_reusable_executor(PROCESSES).shutdown())

@@ -20,4 +20,5 @@ def cpu(size: int) -> Once:
 
 
 if __name__ == "__main__":
-    serve("loky", f"get_reusable_executor({PROCESSES}), one future a task", {"cpu": cpu})
+    serve("loky", f"get_reusable_executor({PROCESSES}), one future a task", {"cpu": cpu},
+          close=lambda: get_reusable_executor(PROCESSES).shutdown())

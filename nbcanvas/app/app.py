@@ -276,16 +276,16 @@ class App:
         kwargs.setdefault("app", self)
         return signature(*args, **kwargs)
 
-    def AsyncResult(self, id: str, **kwargs: Any) -> AsyncResult:
+    def AsyncResult(self, id: str, **kwargs: Any) -> AsyncResult:  # noqa: N802 - Celery's names
         """Return the handle of a task id."""
         return AsyncResult(id, app=self, **kwargs)
 
-    def GroupResult(self, id: str | None = None, results: Iterable[Any] | None = None,
+    def GroupResult(self, id: str | None = None, results: Iterable[Any] | None = None,  # noqa: N802
                     **kwargs: Any) -> GroupResult:
         """Return the handle of a group."""
         return GroupResult(id, results or (), app=self, **kwargs)
 
-    def ResultSet(self, results: Iterable[Any] = (), **kwargs: Any) -> ResultSet:
+    def ResultSet(self, results: Iterable[Any] = (), **kwargs: Any) -> ResultSet:  # noqa: N802 - Celery's name
         """Return some results, taken together."""
         return ResultSet(results, app=self, **kwargs)
 
@@ -520,7 +520,7 @@ def current_app() -> App:
         with _Current.making:
             if _Current.app is None:
                 App()
-    assert _Current.app is not None
+    assert _Current.app is not None  # noqa: S101 - made just now
     return _Current.app
 
 

@@ -90,6 +90,8 @@ class Performer:
         feed = self.hub.feed(message.root_id)
         if feed is not None:
             feed(_event(message, outcome, now))
+        if record.state in states.READY_STATES:
+            self.backend.announce(call.id, record)
         if transition.send or transition.arrivals or transition.skips or transition.errbacks:
             self.perform(transition, message.root_id, call.id, now, deliver=self._send_or_fail)
         return True
@@ -145,7 +147,7 @@ class Performer:
         """Publish messages; when that cannot be done, they end as failed, so that nothing waits for them."""
         try:
             self.send(messages, root_id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it raises
             for message in messages:
                 self.finish(message, Failed(error), "")
 
@@ -161,11 +163,13 @@ class Performer:
     def _skip(self, call: Call, exit_: Failed | Revoked, root_id: str, now: float) -> None:
         state, kind = (states.FAILURE, kinds.FAILED) if isinstance(exit_, Failed) else (states.REVOKED, kinds.REVOKED)
         attempt = call.nesting << 20
-        if self.backend.settle(call.id, Record(state, None, exit_.exc, exit_.traceback, (), now, attempt, call)):
+        record = Record(state, None, exit_.exc, exit_.traceback, (), now, attempt, call)
+        if self.backend.settle(call.id, record):
             feed = self.hub.feed(root_id)
             if feed is not None:
                 data = (exit_.exc, exit_.traceback) if isinstance(exit_, Failed) else str(exit_.exc)
                 feed((kind, call.id, now, attempt, data))
+            self.backend.announce(call.id, record)
 
 
 def _with_bodies(message: Message, children: Sequence[Node]) -> Sequence[Node]:

@@ -58,12 +58,15 @@ class LocalBackend:
                 if old is not None and old.settled >= record.settled:
                     return False
                 self._records[task_id] = record
-        if record.state in READY_STATES and self._watchers:
-            self._tell(task_id, record)
         self._stored += 1
         if not self._stored % _SWEEP_EVERY:
             self._sweep()
         return True
+
+    def announce(self, task_id: str, record: Record) -> None:
+        """Tell those who watch a task that it has ended."""
+        if self._watchers:
+            self._tell(task_id, record)
 
     def update(self, task_id: str, record: Record) -> bool:
         """Store a state on the way; False (and nothing stored) when the task has ended."""

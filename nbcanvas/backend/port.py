@@ -66,6 +66,9 @@ class Backend(Protocol):
     def settle(self, task_id: str, record: Record) -> bool:
         """Store how an attempt ended; False (and nothing stored) when that attempt, or a later one, was settled."""
 
+    def announce(self, task_id: str, record: Record) -> None:
+        """Tell those who watch a settled task that it has ended; once everything else that belongs to its end is said."""
+
     def update(self, task_id: str, record: Record) -> bool:
         """Store a state on the way; False (and nothing stored) when the task has ended."""
 

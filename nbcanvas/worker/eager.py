@@ -85,7 +85,8 @@ def run_eagerly(app: App, plan: Plan, *, throw: bool) -> Any:
 
 def _keep(app: App, backend: LocalBackend) -> None:
     for task_id, record in backend.records().items():
-        app.backend.settle(task_id, record)
+        if app.backend.settle(task_id, record):
+            app.backend.announce(task_id, record)
 
 
 def _result(node: Node, backend: LocalBackend, parent: Any = None) -> Any:

@@ -53,7 +53,7 @@ class ErrbackTeller:
         now = time()
         try:
             value = task(*args, **kwargs)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - an errback that fails changes nothing else
             ended = failure(error)
             log.warning("errback %s raised %r", node.task, ended.exc)
             record = Record(states.FAILURE, None, ended.exc, ended.traceback, (), now, 0, node, errback.call.id)
@@ -65,6 +65,7 @@ class ErrbackTeller:
         feed = self._app.hub.feed(root_id)
         if feed is not None:
             feed(event)
+        self._app.backend.announce(node.id, record)
         return True
 
 

@@ -28,6 +28,11 @@ RUN = """([index]) => {
   window.jupyterapp.commands.execute("notebook:run-cell").catch((error) => { window.__failed = String(error); });
   return null;
 }"""
+COUNT = """(index) => window.jupyterapp.shell.currentWidget.content.model.cells.get(index).executionCount"""
+RAN = """([index, before]) => {
+  const count = window.jupyterapp.shell.currentWidget.content.model.cells.get(index).executionCount;
+  return count !== null && count !== before;
+}"""
 THEME = """(name) => { window.jupyterapp.commands.execute("apputils:change-theme", { theme: name }); return null; }"""
 
 
@@ -159,8 +164,9 @@ class Notebook:
         self.page.wait_for_function(READY, timeout=timeout * 1000)
 
     def run_and_wait(self, index: int) -> None:
+        before = self.page.evaluate(COUNT, index)
         self.run(index)
-        self.page.wait_for_timeout(150)
+        self.page.wait_for_function(RAN, arg=[index, before], timeout=30_000)
         self.idle()
 
     def outputs(self, index: int) -> list[dict]:

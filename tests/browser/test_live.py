@@ -46,7 +46,7 @@ def test_the_bars_move_while_another_cell_blocks_and_a_still_takes_their_place(o
     notebook = open_notebook(
         SETUP,
         "%%canvas -o total\ngroup(add.s(i, i) | work.s(0.05) for i in range(0, 1600, 10)) | tsum.s()",
-        "time.sleep(6); 'slept'",
+        "time.sleep(12); 'slept'",
     )
     notebook.run_and_wait(0)
     notebook.run_and_wait(1)
@@ -73,7 +73,7 @@ def test_cancel_works_while_another_cell_blocks(open_notebook):
     notebook = open_notebook(
         SETUP,
         "%%canvas -o total\ngroup(work.s(0, 0.1) for i in range(400)) | tsum.s()",
-        "time.sleep(5); 'slept'",
+        "time.sleep(8); 'slept'",
         "total.counts",
     )
     notebook.run_and_wait(0)

@@ -45,4 +45,6 @@ def heard(request, exc, traceback, tag):
 
 @app.task(name="item")
 def item(*parts):
+    if any("boom" in str(part) for part in parts):
+        raise Boom("item")
     return item_value(*parts)

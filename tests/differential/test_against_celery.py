@@ -1,7 +1,7 @@
 """Random canvases, run by real Celery on a real Redis and by the embedded worker, from the same JSON.
 
 Compared: the value, how the whole ended and whether that was a ChordError, the state of every task of the result tree
-by its position, which task ran how often with which arguments, and how often each errback was told.
+by its position, and which task ran how often with which arguments.
 
 Where nbcanvas differs from Celery 5.7 on purpose (these shapes are drawn around, and `Meaning` has our rule):
 
@@ -12,10 +12,14 @@ Where nbcanvas differs from Celery 5.7 on purpose (these shapes are drawn around
 * What stands behind a failed chord, more than one step away, ends as FAILURE with the same ChordError; in Celery it
   stays PENDING, and asking for it by id hangs.
 * Everything in a chord that is the body of a failed chord ends; in Celery only what is its first task.
+* The parent of what follows a chord's body is the body; Celery's result tree goes from there to the header at once
+  (so that trees are compared of canvases without chords, and of those with chords the whole's state).
 * Errbacks are told once each; in Celery those of nested chords are missing or told twice in many shapes
   (celery #3709, #8211, #8786).
 * Empty headers and bodies, and what holds no task, mean something; in Celery they are refused, or lose the chain.
 * Chunks in a chain or a header are their group of starmaps; in Celery they are one task that starts others.
+* A retry is recorded before it is sent. Celery sends it first, so that with a pool of threads RETRY can overwrite the
+  next attempt's SUCCESS, and whoever asks waits for ever; the worker here runs one task at a time, not to meet that.
 * Callbacks linked to a group or a chain by an option reach the same task wherever it stands.
 """
 
@@ -94,8 +98,8 @@ def celery_world(server):
 
     log = subprocess.DEVNULL if not os.environ.get("DIFFERENTIAL_LOG") else sys.stderr
     worker = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "tests.differential.celery_world", "worker", "--pool", "threads",
-         "--concurrency", "4", "--without-gossip", "--without-mingle", "--without-heartbeat"],
+        [sys.executable, "-m", "celery", "-A", "tests.differential.celery_world", "worker", "--pool", "solo",
+         "--without-gossip", "--without-mingle", "--without-heartbeat"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log)
     try:
         work = celery_world.app.signature("work", kwargs={"tag": "hello", "do": ["ok"]})
@@ -148,7 +152,8 @@ def plain_enough(steps, waited=False):
                         canvases(3, ENDS, extras=False)))
 def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
     canvas = json.loads(json.dumps(build(recipe)))
-    assume("chunks" not in json.dumps(canvas) and plain_enough(steps_of(canvas)))
+    text = json.dumps(canvas)
+    assume("chunks" not in text and plain_enough(steps_of(canvas)))
     meaning = Meaning(canvas)
     event(f"{sum(meaning.ends.values())} tasks")
     theirs = celery_world.app.signature(canvas)
@@ -160,9 +165,13 @@ def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
     expected = sum(n for key, n in meaning.runs.items() if not key[0].startswith("celery."))
     _until(lambda: celery_world.store.llen("notes") >= expected, 5)
 
+    # Of a chord that failed Celery can be asked when one task is behind the header, and hangs in many other shapes.
+    steps = steps_of(canvas)
+    answers = meaning.end.kind == "value" or text.count('"header"') == 0 or (
+        text.count('"header"') == 1 and len(steps) == 2 and isinstance(steps[0], Group))
     if meaning.end.kind == "value":
         assert result.get(timeout=5) == ours.get(timeout=5) == meaning.end.what
-    elif not ends_in_a_group(steps_of(canvas)):
+    elif not ends_in_a_group(steps) and answers:
         failure = result.get(timeout=5, propagate=False)
         mine = ours.get(timeout=5, propagate=False)
         assert type(failure).__name__ == type(mine).__name__
@@ -170,8 +179,9 @@ def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
     runs = Counter((tag, value) for kind, tag, value in notes if kind == "run")
     assert runs == world.runs
 
+    if "header" in text:
+        assert not answers or ends_in_a_group(steps) or celery_world.app.AsyncResult(result.id).state == world.app.AsyncResult(ours.id).state
+        return
     one, two = tree(result), tree(ours)
-    assert states(one, lambda _: True) == states(two, lambda _: True), "the result trees have other shapes"
-    known = states(two, lambda task_id: world.backend.get(task_id).state)
-    if "FAILURE" not in json.dumps(known):
-        assert states(one, lambda task_id: celery_world.app.AsyncResult(task_id).state) == known
+    known = states(two, lambda task_id: world.app.AsyncResult(task_id).state)
+    assert states(one, lambda task_id: celery_world.app.AsyncResult(task_id).state) == known

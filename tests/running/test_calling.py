@@ -157,12 +157,12 @@ def test_send_task_by_name(app, tasks):
 
 def test_send_task_that_nobody_knows(app, tasks):
     result = app.send_task("ad", (2, 2))
-    with pytest.raises(NotRegistered, match="did you mean 'add'"):
+    with pytest.raises(NotRegistered, match=r"did you mean 'add'"):
         result.get(timeout=5)
 
 
 def test_an_unknown_task_by_signature(app, tasks):
-    with pytest.raises(NotRegistered, match="nobody.knows"):
+    with pytest.raises(NotRegistered, match=r"nobody\.knows"):
         app.signature("nobody.knows", (1,)).delay().get(timeout=5)
 
 

@@ -215,7 +215,7 @@ def test_a_frozen_canvas_is_run(tasks):
 
 def test_names_and_values_of_any_script(app):
     @app.task(name="größe.税")
-    def größe(x, *, ключ):
+    def größe(x, *, ключ):  # noqa: PLC2401 - the point
         return f"{x}→{ключ}"
 
     run = submit(group(größe.s("é🙂", ключ="ß") for _ in range(2)), name="läuft")
@@ -403,7 +403,8 @@ def test_stamps_and_a_visitor(tasks):
 # -- tables ---------------------------------------------------------------------------------------------------------
 
 def test_a_frame(app, tasks):
-    run = submit(tasks.add.s(1, 1) | group(tasks.add.s(i) for i in range(2)) | tasks.tsum.s(), stamps={"kind": ["a", "b"]})
+    sig = tasks.add.s(1, 1) | group(tasks.add.s(i) for i in range(2)) | tasks.tsum.s()
+    run = submit(sig, stamps={"kind": ["a", "b"]})
     run.wait(timeout=5)
     frame = run.frame()
     assert list(frame["name"]) == ["add", "add", "add", "tsum"]
@@ -411,7 +412,7 @@ def test_a_frame(app, tasks):
     assert list(frame["state"]) == ["SUCCESS"] * 4
     assert list(frame["args"]) == [(1, 1), (0,), (1,), ()]
     assert list(frame["kind"]) == [["a", "b"]] * 4
-    assert frame["root_id"].nunique() == 1 and frame["root_id"][0] == run.id
+    assert (frame["root_id"] == run.id).all()
     assert frame["parent_id"][1] == frame["parent_id"][2] == frame["task_id"][0] and frame["parent_id"][0] is None
     assert list(frame["index"].astype(object).where(frame["index"].notna(), None)) == [None, 0, 1, None]
     assert list(frame["retries"]) == [0, 0, 0, 0]

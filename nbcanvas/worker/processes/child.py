@@ -112,8 +112,9 @@ class Child:
     # -- ending ---------------------------------------------------------------------------------------------------
 
     def soft_limit(self) -> None:
-        """Have SoftTimeLimitExceeded raised in its task."""
-        self._process.send_signal(signal.SIGUSR1)
+        """Have SoftTimeLimitExceeded raised in its task; a child that still starts has none (the signal would end it)."""
+        if self._started:
+            self._process.send_signal(signal.SIGUSR1)
 
     def kill(self, name: str = "SIGKILL", grace: float = 1.0) -> None:
         """Signal it and what it started, and wait for its end; what takes no notice for `grace` seconds is killed."""
