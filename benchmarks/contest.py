@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 _LONGEST_REASON = 160
 #: Seconds for the helpers of an ended contender to end by themselves.
 _GRACE = 1.0
+#: Nobody is measured compiling its own source: bytecode is kept, whatever the environment says.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass
@@ -64,7 +66,7 @@ def measure(contender: str, case: Case, limit: float) -> dict[str, Any]:
     command = [sys.executable, "-m", f"benchmarks.peers.{contender}", case.name, str(case.size)]
     # Files, not pipes: a pool's child processes may outlive their parent, and would hold a pipe open.
     with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
+        process = subprocess.Popen(command, cwd=ROOT, env=_ENVIRONMENT, stdout=out, stderr=err, start_new_session=True)
         try:
             status = process.wait(limit)
         except subprocess.TimeoutExpired:

@@ -105,5 +105,5 @@ def _conditions(repeats: int, load: tuple[float, float]) -> Iterator[str]:
     yield (f"- {platform.python_implementation()} {platform.python_version()}, {platform.system()} "
            f"{platform.machine()}, {cores} cores; load average {load[0]:.1f} before{busy}, {load[1]:.1f} after; "
            f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-    yield (f"- median, min and max of {repeats} processes a contender, taking turns; each process warms up, then repeats "
-           f"what is short and counts the median")
+    yield (f"- median, min and max of {repeats} process{'es' * (repeats > 1)} a contender, taking turns; "
+           "each process warms up, then repeats what is short and counts the median")

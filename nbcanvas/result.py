@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import IO, Any
 
@@ -134,12 +134,12 @@ class AsyncResult:
 
     TimeoutError = TimeoutError
 
-    def __init__(self, id: str, backend: Backend | None = None, task_name: str | None = None,
+    def __init__(self, id: Any, backend: Backend | None = None, task_name: str | None = None,
                  app: Any = None, parent: AsyncResult | GroupResult | None = None) -> None:
         if id is None:
             msg = f"AsyncResult requires a valid id, not {type(id).__name__}"
             raise ValueError(msg)
-        self.id = id
+        self.id: str = id
         self._app = app
         self._backend = backend
         self.parent = parent
@@ -461,8 +461,8 @@ class AsyncResult:
     def get_leaf(self) -> Any:
         """Return the value of the last task that `collect` finds."""
         value = None
-        for _, value in self.collect():
-            pass
+        for _, found in self.collect():
+            value = found
         return value
 
     def build_graph(self, intermediate: bool = False, formatter: Any = None) -> DependencyGraph:
@@ -609,10 +609,8 @@ class ResultSet:
 
     def discard(self, result: Any) -> None:
         """Remove a result if it is there."""
-        try:
+        with suppress(KeyError):
             self.remove(result)
-        except KeyError:
-            pass
 
     def update(self, results: Iterable[Any]) -> None:
         """Add several results."""
@@ -651,19 +649,19 @@ class ResultSet:
 
     def successful(self) -> bool:
         """Say whether every task has ended with a value."""
-        return all(result.successful() for result in self.results)
+        return all(leaf.successful() for leaf in _leaves(self))
 
     def failed(self) -> bool:
         """Say whether any task has failed."""
-        return any(result.failed() for result in self.results)
+        return any(leaf.failed() for leaf in _leaves(self))
 
     def waiting(self) -> bool:
         """Say whether any task has not ended."""
-        return any(not result.ready() for result in self.results)
+        return any(not leaf.ready() for leaf in _leaves(self))
 
     def ready(self) -> bool:
         """Say whether every task has ended."""
-        return all(result.ready() for result in self.results)
+        return all(leaf.ready() for leaf in _leaves(self))
 
     def completed_count(self) -> int:
         """Return how many tasks ended with a value."""
@@ -711,6 +709,9 @@ class ResultSet:
         if disable_sync_subtasks:
             _refuse_to_block()
         self._await_all(timeout, propagate, interval, on_interval)
+        return self._values(propagate, callback)
+
+    def _values(self, propagate: bool, callback: Callback | None) -> list[Any]:
         values: list[Any] = []
         for result in self.results:
             value = result.get(timeout=0.0, propagate=propagate, disable_sync_subtasks=False)
@@ -723,24 +724,28 @@ class ResultSet:
 
     def _await_all(self, timeout: float | None, propagate: bool, interval: float,
                    on_interval: Callable[[], Any] | None) -> None:
-        leaves = [leaf for leaf in _leaves(self) if not isinstance(leaf, EagerResult)]
-        if not leaves:
+        backend, ids = self._waited_for()
+        if not ids:
             return
-        latch = Latch(len(leaves), _is_failure if propagate else None)
-        backend = leaves[0].backend
-        stop = backend.watch((leaf.id for leaf in leaves), latch)
+        latch = Latch(len(ids), _is_failure if propagate else None)
+        stop = backend.watch(ids, latch)
         try:
             if not latch.wait(timeout, interval, on_interval):
-                waiting = sum(not leaf.ready() for leaf in leaves)
-                msg = f"{waiting} of {len(leaves)} tasks have not ended within {timeout} seconds; they go on"
+                waiting = sum((r := backend.get(i)) is None or r.state not in states.READY_STATES for i in ids)
+                msg = f"{waiting} of {len(ids)} tasks have not ended within {timeout} seconds; they go on"
                 raise TimeoutError(msg)
         finally:
             stop()
         if propagate:
-            for leaf in leaves:
-                record = backend.get(leaf.id)
+            for task_id in ids:
+                record = backend.get(task_id)
                 if record is not None and record.state in states.PROPAGATE_STATES:
-                    _throw(record, None, leaf.id)
+                    _throw(record, None, task_id)
+
+    def _waited_for(self) -> tuple[Backend, list[str]]:
+        """Return the ids of the tasks that have to end, and where to ask for them."""
+        leaves = [leaf for leaf in _leaves(self) if not isinstance(leaf, EagerResult)]
+        return (leaves[0].backend if leaves else self.backend), [leaf.id for leaf in leaves]
 
     def iter_native(self, timeout: float | None = None, interval: float = 0.5, no_ack: bool = True,
                     on_message: Any = None, on_interval: Any = None) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -849,6 +854,25 @@ class GroupResult(ResultSet):
     @results.setter
     def results(self, results: Iterable[Any]) -> None:
         self._results = list(results)
+
+    def _plain(self) -> list[str] | None:
+        """Return the members' ids while nobody has asked for their handles, if every member is one call."""
+        if self._results is not None or self._fan is None:
+            return None
+        ids = [member.id for member in self._fan.members if type(member) is Call]
+        return ids if len(ids) == len(self._fan.members) else None
+
+    def _waited_for(self) -> tuple[Backend, list[str]]:
+        ids = self._plain()
+        return super()._waited_for() if ids is None else (self.app.backend, ids)
+
+    def _values(self, propagate: bool, callback: Callback | None) -> list[Any]:
+        ids = self._plain() if callback is None else None
+        if ids is None:
+            return super()._values(propagate, callback)
+        # Ten thousand values need no ten thousand handles.
+        records = map(self.app.backend.get, ids)
+        return [None if r is None else r.exc if r.exc is not None else unpack(r.payload) for r in records]
 
     def __len__(self) -> int:
         return len(self._fan.members) if self._results is None and self._fan is not None else len(self.results)

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from contextlib import suppress
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -225,10 +226,8 @@ class Run:
         ended = asyncio.Event()
 
         def told(_: Run) -> None:
-            try:
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(ended.set)
-            except RuntimeError:
-                pass  # the loop was closed: nobody waits any more
 
         self.add_done_callback(told)
         with _waiting(self):
@@ -294,7 +293,7 @@ def _items(call: Call) -> int:
         return 1  # called by hand, in a way of its own
 
 
-def submit(sig: Signature, *, app: App | None = None, options: Mapping[str, Any] | None = None,
+def submit(sig: Any, *, app: App | None = None, options: Mapping[str, Any] | None = None,
            stamps: Mapping[str, Any] | None = None, visitor: StampingVisitor | None = None,
            name: str | None = None) -> Run:
     """Start a canvas and return its Run.

@@ -35,7 +35,7 @@ class TaskApp(Protocol):
     """What a task asks of its app."""
 
     conf: Any
-    tasks: Mapping[str, Any]
+    tasks: Any
 
     def submit(self, sig: Any, args: Any, kwargs: Any, options: Any) -> Any:
         """Run a signature on workers."""
@@ -46,7 +46,7 @@ class TaskApp(Protocol):
     def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
         """Store a custom state."""
 
-    def AsyncResult(self, task_id: str) -> Any:  # noqa: N802 - Celery's name
+    def AsyncResult(self, id: str, **kwargs: Any) -> Any:  # noqa: N802 - Celery's name
         """Return the result handle of a task id."""
 
 
@@ -152,7 +152,7 @@ class Task:
         """Send the task to be run, with these arguments; returns its AsyncResult."""
         return self.apply_async(args, kwargs)
 
-    def apply_async(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+    def apply_async(self, args: Any = None, kwargs: Any = None,
                     task_id: str | None = None, producer: Any = None, link: Any = None, link_error: Any = None,
                     shadow: str | None = None, **options: Any) -> Any:
         """Send the task to be run (the guide, "Calling Tasks").
@@ -183,7 +183,7 @@ class Task:
             When the arguments do not fit the task's parameters (also a TypeError).
         """
         args = () if args is None else args
-        if not isinstance(args, list | tuple):
+        if not isinstance(args, (list, tuple)):
             msg = f"task args must be a list or tuple, not {type(args).__name__}"
             raise TypeError(msg)
         if kwargs is not None and not isinstance(kwargs, Mapping):
@@ -276,7 +276,8 @@ class Task:
     def signature(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
                   *starargs: Any, **starkwargs: Any) -> Signature:
         """Return a signature; takes what `apply_async` takes, and ``immutable``."""
-        return Signature(self, args, dict(kwargs or {}), *starargs, app=self._app, **starkwargs)
+        starkwargs.setdefault("app", self._app)
+        return Signature(self, args, dict(kwargs or {}), *starargs, **starkwargs)
 
     subtask = signature
 

@@ -73,5 +73,6 @@ def chord(size: int) -> Once:
 
 
 if __name__ == "__main__":
-    serve("huey", f"MemoryHuey(immediate=False), {THREADS} consumer threads here, pickled, polled every {POLL * 1e3} ms",
+    serve("huey", f"MemoryHuey(immediate=False), {THREADS} consumer threads here, pickled, "
+                  f"polled every {POLL * 1e3} ms",
           {"group": group, "roundtrip": roundtrip, "chain": chain, "chord": chord})

@@ -110,8 +110,8 @@ assert add.delay(1, 1).get() == 2
 """
 
 if __name__ == "__main__":
-    serve("nbcanvas", f"embedded worker, {THREADS} threads ({PROCESSES} processes for CPU tasks), arguments and results "
-                      "isolated, State on", {
+    serve("nbcanvas", f"embedded worker, {THREADS} threads ({PROCESSES} processes for CPU tasks), "
+                      "arguments and results isolated, State on", {
         "group": group, "roundtrip": roundtrip, "chain": chain, "chord": chord, "build": build, "plan": plan,
         "memory": memory, "memory-run": memory_run, "cpu": cpu,
         "import": import_times("import nbcanvas", "nbcanvas"), "cold": cold_start(_COLD)})

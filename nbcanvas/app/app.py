@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from nbcanvas.backend.local import LocalBackend
 from nbcanvas.backend.port import Backend
@@ -28,7 +28,8 @@ from nbcanvas.protocol.payload import pack, pack_args, unpack_args
 from nbcanvas.request import Context, current
 from nbcanvas.result import AsyncResult, GroupResult, ResultSet, result_of
 from nbcanvas.states import EXCEPTION_STATES
-from nbcanvas.task import Task, from_function, prepare
+from nbcanvas.task import Task as BaseTask
+from nbcanvas.task import from_function, prepare
 
 from .builtins import add_builtins
 from .perform import Performer
@@ -109,17 +110,18 @@ class App:
         For a setting that does not exist.
     """
 
-    Task = Task
+    #: The class of tasks made with `task`.
+    Task: type[BaseTask]
 
     def __init__(self, main: str | None = None, *, broker: str | None = None, backend: str | None = None,
-                 include: Sequence[str] = (), task_cls: type[Task] | None = None, set_as_current: bool = True,
+                 include: Sequence[str] = (), task_cls: type[BaseTask] | None = None, set_as_current: bool = True,
                  **settings: Any) -> None:
         self.main = main
         self._profiles: dict[tuple[str, str], tuple[str, int]] = {}
         urls = {name: url for name, url in (("broker_url", broker), ("result_backend", backend)) if url}
         self.conf = Settings({**settings, **({"include": include} if include else {}), **urls})
         self.conf.on_change(self._reconsider)
-        self.Task = task_cls or Task
+        self.Task = task_cls or BaseTask
         self.tasks = TaskRegistry()
         self.hub = Hub()
         self.broker: Broker = LocalBroker(self.route)
@@ -207,7 +209,12 @@ class App:
                      if name.lower().startswith(prefix)}
         self.conf.update(found)
 
-    def task(self, *args: Any, **options: Any) -> Any:
+    @overload
+    def task(self, fun: Callable[..., Any], /, **options: Any) -> BaseTask: ...
+    @overload
+    def task(self, /, **options: Any) -> Callable[[Callable[..., Any]], BaseTask]: ...
+
+    def task(self, /, *args: Any, **options: Any) -> Any:
         """Make a task of a function (a decorator, with or without options).
 
         Parameters
@@ -235,8 +242,8 @@ class App:
             raise TypeError(msg)
         return functools.partial(self._task_from, **options)
 
-    def _task_from(self, fun: Callable[..., Any], name: str | None = None, base: type[Task] | None = None,
-                   **options: Any) -> Task:
+    def _task_from(self, fun: Callable[..., Any], name: str | None = None, base: type[BaseTask] | None = None,
+                   **options: Any) -> BaseTask:
         task = from_function(fun, name or self.gen_task_name(fun.__name__, fun.__module__), base or self.Task,
                              **options)
         self.tasks.register(task)
@@ -250,7 +257,7 @@ class App:
             return f"{self.main}.{name}" if self.main else name
         return f"{module}.{name}"
 
-    def register_task(self, task: Task | type[Task], **options: Any) -> Task:
+    def register_task(self, task: BaseTask | type[BaseTask], **options: Any) -> BaseTask:
         """Register a task of a class; returns the instance."""
         made = task() if isinstance(task, type) else task
         for key, value in options.items():
@@ -263,7 +270,7 @@ class App:
         self._profiles.clear()
         return made
 
-    def lookup(self, name: str) -> Task | None:
+    def lookup(self, name: str) -> BaseTask | None:
         """Return the task of that name, or None."""
         return self.tasks.find(name)
 
@@ -290,7 +297,7 @@ class App:
         return ResultSet(results, app=self, **kwargs)
 
     @property
-    def current_task(self) -> Task | None:
+    def current_task(self) -> BaseTask | None:
         """The task that runs in this thread."""
         found = current()
         return found[0] if found is not None else None
@@ -522,6 +529,12 @@ def current_app() -> App:
                 App()
     assert _Current.app is not None  # noqa: S101 - made just now
     return _Current.app
+
+
+@overload
+def task(fun: Callable[..., Any], /, **options: Any) -> BaseTask: ...
+@overload
+def task(**options: Any) -> Callable[[Callable[..., Any]], BaseTask]: ...
 
 
 def task(*args: Any, **options: Any) -> Any:

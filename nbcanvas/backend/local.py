@@ -137,6 +137,8 @@ class LocalBackend:
 
         def stop() -> None:
             with self._lock:
+                if watchers.keys().isdisjoint(wanted):
+                    return
                 for task_id in wanted:
                     left = tuple(w for w in _several(watchers.get(task_id, ())) if w is not on_end)
                     if left:

@@ -22,6 +22,7 @@ from .event import (
     SUCCEEDED,
     Event,
 )
+from .hub import Heard
 from .known import CODES, WITH_ERROR, End, Known, Progress, better
 from .tree import Graft
 
@@ -64,13 +65,13 @@ class Fold:
         return Known(self.tree, self.columns, tuple(self.names), self.attempts, self.due, self.ends, self.progress,
                      frozenset(self.awake), self.pending)
 
-    def events(self, events: Sequence[Event]) -> None:
+    def events(self, events: Sequence[Heard]) -> None:
         """Fold `events`, and those that waited for what they graft."""
         while events:
             grafts = self.fold(events)
             events = self.graft(grafts) if grafts else ()
 
-    def fold(self, events: Iterable[Event]) -> list[Event]:  # noqa: C901, PLR0912 - see below
+    def fold(self, events: Iterable[Heard]) -> list[Event]:  # noqa: C901, PLR0912 - see below
         """Fold `events`; return the grafts among them."""
         # A few hundred nanoseconds an event: what each task has is handled here, with local names, the rest in methods.
         row_of, attempts = self.tree.index.get, self.attempts

@@ -23,6 +23,7 @@ from nbcanvas.plan import Call, Node, Place
 
 from .event import Event
 from .fold import NESTING, Fold
+from .hub import Heard
 from .known import CODES, NAMES, WITH_ERROR, Columns, End, Known, Progress
 from .tree import Tree, one
 
@@ -66,7 +67,7 @@ class State:
         """
         return cls(Known.nothing(Tree.of(root, items)), now)
 
-    def apply(self, events: Iterable[Event]) -> State:
+    def apply(self, events: Iterable[Event | Heard]) -> State:
         """Return the state with `events` heard as well; this very state when they say nothing new."""
         batch = list(events)
         if not batch:

@@ -17,7 +17,8 @@ Each message has an `attempt`; a transition is performed only if none of the sam
 that id was performed before.  That, and slots instead of counters, make redelivered messages harmless.
 
 The guide this implements is Celery's "Canvas: Designing Workflows"; where it is silent about an end (a revoked
-step, an ignored task), the rule is: *everything that starts also ends, and says why*.
+step, an ignored task), the rule is: *everything that starts also ends, and says why*.  When a barrier fails, the
+first call behind it hears (of a group at the end, each member's): its errbacks, and no others, are told.
 """
 
 from __future__ import annotations

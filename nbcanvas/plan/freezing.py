@@ -7,8 +7,10 @@ Reading never changes the canvas.  What the guide does with shapes happens here,
 * a group with a step behind it becomes a barrier, and so does a chord: ``chord(header, body)`` and
   ``group(header) | body`` freeze to the same nodes;
 * partial arguments go to the first calls, a chain's callbacks to its last call, its errbacks to each of its
-  steps, a chord's to its body;
-* chunks become a group of starmaps.
+  steps, a chord's to its body, a group's to each member; a group that is followed within a chain is the header of a
+  chord, so that chain's errbacks pass its members by;
+* chunks become a group of starmaps, of any number: they give a list even when they are one or none;
+* what replaces a task takes its id; when it ends in a group, a last call hands on the list under that id.
 
 Costs time and memory linear in the signatures, and no recursion: generators run on an explicit stack.
 """

@@ -90,7 +90,8 @@ def unpack(payload: Payload) -> Any:
         gathered, values = todo.pop()
         for item in gathered:
             if type(item) is Gathered:
-                values.append(inner := [])
+                inner: list[Any] = []
+                values.append(inner)
                 todo.append((item, inner))
             else:
                 values.append(pickle.loads(item.data) if type(item) is Packed else item)  # noqa: S301

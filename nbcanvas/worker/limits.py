@@ -17,9 +17,9 @@ log = logging.getLogger("nbcanvas.worker")
 _CANCELLED_MAX = 1000
 
 
-def interrupt(thread: int, exc: type[BaseException] | None) -> None:
-    """Raise `exc` in a thread when it next runs Python code; None takes back what has not arrived yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None if exc is None else ctypes.py_object(exc))
+def interrupt(thread: int, exc: type[BaseException]) -> None:
+    """Raise `exc` in a thread when it next runs Python code."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(exc))
 
 
 class Watchdog:

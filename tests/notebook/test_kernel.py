@@ -108,7 +108,7 @@ def test_an_interrupt_stops_the_waiting_not_the_run(kernel):
     begun = time.monotonic()
     kernel.interrupt()
     kernel.wait(waiting, 5)
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 2.5  # of eight, on a busy machine
     assert waiting.error["ename"] == "WaitInterrupted"
     [line] = waiting.error["traceback"]
     assert "the run goes on" in line
@@ -136,7 +136,7 @@ def test_an_interrupt_of_await(kernel):
     begun = time.monotonic()
     kernel.interrupt()
     kernel.wait(waiting, 5)
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 2.5  # of eight, on a busy machine
     assert waiting.error["ename"] == "WaitInterrupted"
     kernel.wait(queued, 5)
     assert queued.status == "aborted"
@@ -245,7 +245,7 @@ def test_a_kernel_with_work_running_restarts_at_once(kernel):
     kernel.client.shutdown(restart=True)
     while kernel.manager.is_alive() and time.monotonic() - begun < 20:
         time.sleep(0.05)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 10  # of sixty
 
 
 def test_a_reload_of_the_extension_leaves_one_publisher_and_one_magic(kernel, eventually):

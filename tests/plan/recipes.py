@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import operator
@@ -132,10 +133,8 @@ class Kitchen:
 
     def link(self, member: Any, callback: Any) -> Any:
         sig, callback = self.build(member), self.build(callback)
-        try:
+        with contextlib.suppress(CanvasError):  # an empty group has nothing to link to
             sig.link(callback)
-        except CanvasError:
-            pass  # an empty group has nothing to link to
         return sig
 
     def link_error(self, member: Any, errback: Any) -> Any:

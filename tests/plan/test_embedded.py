@@ -18,7 +18,7 @@ from nbcanvas.backend.local import LocalBackend
 from nbcanvas.canvas import chain, group
 from nbcanvas.errors import Ignore, Reject
 from nbcanvas.protocol.payload import unpack
-from tests.plan.recipes import ENDS, build, canvases
+from tests.plan.recipes import build, canvases
 from tests.plan.reference import Meaning, item_value, symbol
 from tests.plan.simulate import Boom, exception_text, name_of
 from tests.plan.test_size import SHAPES, nested, work

@@ -112,7 +112,7 @@ class Child:
     # -- ending ---------------------------------------------------------------------------------------------------
 
     def soft_limit(self) -> None:
-        """Have SoftTimeLimitExceeded raised in its task; a child that still starts has none (the signal would end it)."""
+        """Have SoftTimeLimitExceeded raised in its task; one that still starts has none (the signal would end it)."""
         if self._started:
             self._process.send_signal(signal.SIGUSR1)
 

@@ -1,0 +1,65 @@
+"""`python -m benchmarks` runs and prints its table; how fast things are is not a test."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "benchmarks", *args], cwd=ROOT, capture_output=True, text=True,
+                          timeout=60, check=False)
+
+
+@pytest.mark.slow
+def test_a_quick_group_prints_and_keeps_a_row(tmp_path):
+    table, figures = tmp_path / "bench.md", tmp_path / "bench.json"
+    done = bench("--quick", "group", "--no-peers", "--markdown", str(table), "--json", str(figures))
+    assert done.returncode == 0, done.stderr
+    assert table.read_text() == done.stdout
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| group of 1 000"))
+    assert [cell.strip() for cell in row.split("|")[2:7:4]] == ["nbcanvas", "tasks/s"]
+    [case] = json.loads(figures.read_text())
+    [entry] = case["entries"]
+    assert len(entry["figures"]["rate"]) == 1
+    assert entry["figures"]["rate"][0] > 0
+
+
+def test_an_unknown_name_is_refused_with_the_names_there_are():
+    done = bench("grup")
+    assert done.returncode == 2
+    assert "there is no grup; choose from build, chain" in done.stderr
+
+
+def _contender(tmp_path, monkeypatch, code):
+    from benchmarks import contest
+
+    peers = tmp_path / "benchmarks" / "peers"
+    peers.mkdir(parents=True)
+    for package in (peers.parent, peers):
+        (package / "__init__.py").touch()
+    (peers / "some.py").write_text(code)
+    monkeypatch.setattr(contest, "ROOT", tmp_path)
+    from benchmarks.cases import CASES
+
+    return contest.hold(CASES[0], ["some"], 2, 1.0, lambda _: None).entries[0]
+
+
+def test_a_peer_that_fails_is_a_row_with_the_reason(tmp_path, monkeypatch):
+    entry = _contender(tmp_path, monkeypatch, "import a_peer_that_is_not_there")
+    assert entry.failure == "ModuleNotFoundError: No module named 'a_peer_that_is_not_there'"
+
+
+def test_a_peer_that_hangs_is_given_up_with_all_it_started(tmp_path, monkeypatch):
+    code = ("import pathlib, subprocess, sys, time\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+            "pathlib.Path('pid').write_text(str(child.pid))\n"
+            "time.sleep(60)")
+    entry = _contender(tmp_path, monkeypatch, code)
+    assert entry.failure == "gave up after 1 s"
+    state = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
