@@ -27,7 +27,7 @@ class FrontEndHook(BuildHookInterface[Any]):
 
     PLUGIN_NAME = "custom"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  (the hook's interface)
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Make sure that the bundle is there; hatchling calls this first."""
         self.app.display_info(build_front_end(Path(self.root)))
 

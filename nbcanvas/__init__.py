@@ -10,9 +10,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import nbcanvas.worker  # registers what runs tasks
+import nbcanvas.worker  # noqa: F401 - registers what runs tasks
 from nbcanvas import errors, states
 from nbcanvas.app import App, current_app, task
 from nbcanvas.canvas import (
@@ -44,9 +44,30 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "App", "AsyncResult", "EagerResult", "GroupResult", "ResultSet", "Run", "Signature", "StampingVisitor", "Task",
-    "allow_join_result", "chain", "chord", "chunks", "current_app", "errors", "group", "maybe_signature",
-    "result_from_tuple", "signature", "states", "submit", "task", "xmap", "xstarmap",
+    "App",
+    "AsyncResult",
+    "EagerResult",
+    "GroupResult",
+    "ResultSet",
+    "Run",
+    "Signature",
+    "StampingVisitor",
+    "Task",
+    "allow_join_result",
+    "chain",
+    "chord",
+    "chunks",
+    "current_app",
+    "errors",
+    "group",
+    "maybe_signature",
+    "result_from_tuple",
+    "signature",
+    "states",
+    "submit",
+    "task",
+    "xmap",
+    "xstarmap",
 ]
 
 

@@ -34,8 +34,14 @@ class Control:
         self.revoked_stamps: dict[str, set[Any]] = {}
         self._lock = threading.Lock()
 
-    def revoke(self, task_id: str | Iterable[str], destination: Any = None, terminate: bool = False,
-               signal: str | None = None, **kwargs: Any) -> None:
+    def revoke(
+        self,
+        task_id: str | Iterable[str],
+        destination: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Do not run tasks; whatever waits for one of them ends as REVOKED too.
 
         Parameters
@@ -53,7 +59,7 @@ class Control:
         with self._lock:
             now = time()
             self.revoked.update(dict.fromkeys(ids, now))
-            for old in list(self.revoked)[:max(len(self.revoked) - _REVOKES_MAX, 0)]:
+            for old in list(self.revoked)[: max(len(self.revoked) - _REVOKES_MAX, 0)]:
                 del self.revoked[old]
         self._end_waiting(lambda message: message.call.id in ids)
         running = self._running(lambda message: message.call.id in ids)
@@ -65,13 +71,20 @@ class Control:
         if terminate and running:
             self.app.worker.terminate(running, signal or "SIGTERM")
 
-    def terminate(self, task_id: str | Iterable[str], destination: Any = None, signal: str = "SIGTERM",
-                  **kwargs: Any) -> None:
+    def terminate(
+        self, task_id: str | Iterable[str], destination: Any = None, signal: str = "SIGTERM", **kwargs: Any
+    ) -> None:
         """Revoke tasks, those that run included."""
         self.revoke(task_id, destination, terminate=True, signal=signal)
 
-    def revoke_by_stamped_headers(self, headers: Mapping[str, Any], destination: Any = None, terminate: bool = False,
-                                  signal: str | None = None, **kwargs: Any) -> None:
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any],
+        destination: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Do not run tasks that bear one of these stamps, now and from now on.
 
         Parameters
@@ -93,8 +106,9 @@ class Control:
     def is_stamped_revoked(self, message: Message) -> bool:
         """Say whether a message bears a revoked stamp."""
         stamps = message.call.stamps
-        return bool(stamps) and any(self.revoked_stamps.get(name, set()) & set(_values(value))
-                                    for name, value in (stamps or {}).items())
+        return bool(stamps) and any(
+            self.revoked_stamps.get(name, set()) & set(_values(value)) for name, value in (stamps or {}).items()
+        )
 
     def _end_waiting(self, matches: Any) -> None:
         for message in self.app.broker.withdraw(matches):
@@ -119,8 +133,14 @@ class Control:
         if self.app.worker is not None:
             self.app.worker.rate_changed(task_name)
 
-    def time_limit(self, task_name: str, soft: float | None = None, hard: float | None = None,
-                   destination: Any = None, **kwargs: Any) -> None:
+    def time_limit(
+        self,
+        task_name: str,
+        soft: float | None = None,
+        hard: float | None = None,
+        destination: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Change a task's time limits, for executions that start from now on."""
         task = self.app.tasks[task_name]
         task.soft_time_limit, task.time_limit = soft, hard
@@ -181,8 +201,9 @@ class Inspect:
 
     def active_queues(self) -> dict[str, Any] | None:
         """Ask which queues are consumed: the embedded worker takes from every queue."""
-        return self._answer(lambda _: [{"name": name, "messages": depth}
-                                       for name, depth in self._app.broker.depth().items()])
+        return self._answer(
+            lambda _: [{"name": name, "messages": depth} for name, depth in self._app.broker.depth().items()]
+        )
 
     def conf(self, with_defaults: bool = False) -> dict[str, Any] | None:
         """Ask for the settings."""

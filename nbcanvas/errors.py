@@ -188,15 +188,15 @@ class CorruptResult(NBCanvasError):
     """A stored result that cannot be understood."""
 
 
-class SoftTimeLimitExceeded(Exception):  # noqa: N818 - Celery's name
+class SoftTimeLimitExceeded(Exception):
     """Raised inside a task that runs into its soft time limit; the task may catch it to clean up."""
 
 
-class TimeoutError(NBCanvasError, builtins.TimeoutError):  # noqa: A001 - Celery's name
+class TimeoutError(NBCanvasError, builtins.TimeoutError):
     """Waiting took longer than asked; the task goes on."""
 
 
-class TaskPredicate(Exception):  # noqa: N818 - not an error
+class TaskPredicate(Exception):
     """How a running task says what should happen next."""
 
 
@@ -215,8 +215,14 @@ class Retry(TaskPredicate):
         The signature that will run (same id).
     """
 
-    def __init__(self, message: str | None = None, exc: BaseException | None = None, when: Any = None,
-                 is_eager: bool = False, sig: Any = None) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        exc: BaseException | None = None,
+        when: Any = None,
+        is_eager: bool = False,
+        sig: Any = None,
+    ) -> None:
         super().__init__(message, exc, when)
         self.message = message
         self.exc = exc

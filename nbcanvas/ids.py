@@ -1,6 +1,6 @@
 """Task ids: random ones, in batches, and a seeded sequence for tests and notebooks under a test runner.
 
-An id has the text form of a version 4 UUID (any string is a valid id on the wire, see Celery's protocol 2, header ``id``).
+An id has the text form of a version 4 UUID; any string is a valid one on the wire (Celery's protocol 2, header ``id``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _format(h: str) -> str:
 def random_ids(count: int) -> list[str]:
     """Return `count` fresh random ids (one call to the system for all of them)."""
     h = os.urandom(16 * count).hex()
-    return [_format(h[i:i + 32]) for i in range(0, 32 * count, 32)]
+    return [_format(h[i : i + 32]) for i in range(0, 32 * count, 32)]
 
 
 def new_id() -> str:
@@ -47,5 +47,5 @@ def random_source() -> IdSource:
 
 def seeded_ids(seed: int | str = 0) -> IdSource:
     """Return a source whose ids are the same in every process for the same `seed`."""
-    rng = random.Random(seed)  # noqa: S311 - reproducibility is the point
+    rng = random.Random(seed)
     return lambda: _format(f"{rng.getrandbits(128):032x}")

@@ -31,9 +31,17 @@ class Context:
 
     __slots__ = ("__dict__", "_queue", "args", "children", "hostname", "is_eager", "kwargs", "message", "task")
 
-    def __init__(self, message: Message | None = None, task: str = "", args: tuple[Any, ...] = (),
-                 kwargs: Mapping[str, Any] | None = None, hostname: str | None = None, *, is_eager: bool = False,
-                 queue: Callable[[Call], str] | None = None) -> None:
+    def __init__(
+        self,
+        message: Message | None = None,
+        task: str = "",
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        hostname: str | None = None,
+        *,
+        is_eager: bool = False,
+        queue: Callable[[Call], str] | None = None,
+    ) -> None:
         self.message = message
         self.task = task
         self.args = args
@@ -64,8 +72,15 @@ class Context:
         """The task id."""
         return None if self.message is None else self.message.call.id
 
-    correlation_id = id
-    task_id = id
+    @property
+    def task_id(self) -> str | None:
+        """The task id."""
+        return self.id
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The task id, under the message's own name for it."""
+        return self.id
 
     @property
     def root_id(self) -> str | None:
@@ -101,8 +116,9 @@ class Context:
     def stamps(self) -> Mapping[str, Any]:
         """Its stamps, each a list of values as Celery shows them."""
         stamps = None if self.message is None else self.message.call.stamps
-        return {name: value if isinstance(value, list | tuple | set) else [value]
-                for name, value in (stamps or {}).items()}
+        return {
+            name: value if isinstance(value, list | tuple | set) else [value] for name, value in (stamps or {}).items()
+        }
 
     @property
     def stamped_headers(self) -> list[str]:
@@ -165,8 +181,13 @@ class Context:
     def delivery_info(self) -> dict[str, Any]:
         """Where the message came from."""
         queue = self._queue(self._call) if self._queue is not None and self._call is not None else ""
-        return {"exchange": "", "routing_key": queue, "priority": self.options.get("priority"),
-                "redelivered": False, "is_eager": self.is_eager}
+        return {
+            "exchange": "",
+            "routing_key": queue,
+            "priority": self.options.get("priority"),
+            "redelivered": False,
+            "is_eager": self.is_eager,
+        }
 
     @property
     def reply_to(self) -> str | None:

@@ -22,8 +22,14 @@ from nbcanvas.protocol.payload import unpack, unpack_args
 from nbcanvas.request import running
 
 __all__ = [
-    "AsyncResult", "DependencyGraph", "EagerResult", "GroupResult", "ResultSet", "allow_join_result",
-    "result_from_tuple", "result_of",
+    "AsyncResult",
+    "DependencyGraph",
+    "EagerResult",
+    "GroupResult",
+    "ResultSet",
+    "allow_join_result",
+    "result_from_tuple",
+    "result_of",
 ]
 
 Callback = Callable[[str, Any], None]
@@ -51,8 +57,10 @@ def _refuse_to_block() -> None:
         return
     _, context = running.stack[-1]
     if not context.called_directly and not context.is_eager:
-        msg = ("Never call result.get() within a task! It can wait for ever for a worker slot that this task holds. "
-               "Chain the tasks instead, or use allow_join_result() if you must.")
+        msg = (
+            "Never call result.get() within a task! It can wait for ever for a worker slot that this task holds. "
+            "Chain the tasks instead, or use allow_join_result() if you must."
+        )
         raise RuntimeError(msg)
 
 
@@ -96,8 +104,9 @@ class Latch:
             self._open = True
         self._gate.release()
 
-    def wait(self, timeout: float | None = None, interval: float = 0.5,
-             on_interval: Callable[[], Any] | None = None) -> bool:
+    def wait(
+        self, timeout: float | None = None, interval: float = 0.5, on_interval: Callable[[], Any] | None = None
+    ) -> bool:
         """Return True once set, False after `timeout` seconds; calls `on_interval` each `interval` seconds."""
         until = None if timeout is None else time.monotonic() + timeout
         while not self._open:
@@ -134,8 +143,14 @@ class AsyncResult:
 
     TimeoutError = TimeoutError
 
-    def __init__(self, id: Any, backend: Backend | None = None, task_name: str | None = None,
-                 app: Any = None, parent: AsyncResult | GroupResult | None = None) -> None:
+    def __init__(
+        self,
+        id: Any,
+        backend: Backend | None = None,
+        task_name: str | None = None,
+        app: Any = None,
+        parent: AsyncResult | GroupResult | None = None,
+    ) -> None:
         if id is None:
             msg = f"AsyncResult requires a valid id, not {type(id).__name__}"
             raise ValueError(msg)
@@ -315,26 +330,46 @@ class AsyncResult:
         if record is None:
             return {"status": states.PENDING, "result": None}
         meta: dict[str, Any] = {
-            "task_id": self.id, "status": record.state, "result": self.result, "traceback": record.traceback,
-            "children": self.children or [], "date_done": self.date_done, "parent_id": record.parent_id,
-            "name": self.name, "args": self.args, "kwargs": self.kwargs, "worker": record.worker,
-            "retries": record.retries, "queue": self.queue,
+            "task_id": self.id,
+            "status": record.state,
+            "result": self.result,
+            "traceback": record.traceback,
+            "children": self.children or [],
+            "date_done": self.date_done,
+            "parent_id": record.parent_id,
+            "name": self.name,
+            "args": self.args,
+            "kwargs": self.kwargs,
+            "worker": record.worker,
+            "retries": record.retries,
+            "queue": self.queue,
         }
         if record.call is not None:
             meta["group_id"] = record.call.group_id
             if record.call.stamps:
                 meta["stamped_headers"] = list(record.call.stamps)
-                meta |= {k: list(v) if isinstance(v, list | tuple | set | frozenset) else [v]
-                         for k, v in record.call.stamps.items()}
+                meta |= {
+                    k: list(v) if isinstance(v, list | tuple | set | frozenset) else [v]
+                    for k, v in record.call.stamps.items()
+                }
         return meta
 
     # -- waiting ----------------------------------------------------------------------------------------------
 
-    def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5, no_ack: bool = True,
-            follow_parents: bool = True, callback: Callback | None = None,
-            on_message: Callable[[Any], Any] | None = None, on_interval: Callable[[], Any] | None = None,
-            disable_sync_subtasks: bool = True, EXCEPTION_STATES: frozenset[str] = states.EXCEPTION_STATES,  # noqa: N803
-            PROPAGATE_STATES: frozenset[str] = states.PROPAGATE_STATES) -> Any:  # noqa: N803
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        follow_parents: bool = True,
+        callback: Callback | None = None,
+        on_message: Callable[[Any], Any] | None = None,
+        on_interval: Callable[[], Any] | None = None,
+        disable_sync_subtasks: bool = True,
+        EXCEPTION_STATES: frozenset[str] = states.EXCEPTION_STATES,
+        PROPAGATE_STATES: frozenset[str] = states.PROPAGATE_STATES,
+    ) -> Any:
         """Wait until the task has ended, and return its value.
 
         Parameters
@@ -393,9 +428,14 @@ class AsyncResult:
 
     maybe_reraise = maybe_throw
 
-    def then(self, callback: Callable[[AsyncResult], Any], on_error: Callable[[AsyncResult], Any] | None = None,
-             weak: bool = False) -> AsyncResult:
+    def then(
+        self,
+        callback: Callable[[AsyncResult], Any],
+        on_error: Callable[[AsyncResult], Any] | None = None,
+        weak: bool = False,
+    ) -> AsyncResult:
         """Call `callback` (or `on_error`) with this result when the task has ended; returns self."""
+
         def told(_: str, record: Record) -> None:
             if record.state in states.PROPAGATE_STATES and on_error is not None:
                 on_error(self)
@@ -416,8 +456,14 @@ class AsyncResult:
         self._value = None
         self.backend.forget((self.id,))
 
-    def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
-               timeout: float | None = None) -> None:
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
         """Do not run the task; what waits for it ends as REVOKED too.
 
         Parameters
@@ -429,8 +475,15 @@ class AsyncResult:
         """
         self.app.control.revoke(self.id, terminate=terminate, signal=signal)
 
-    def revoke_by_stamped_headers(self, headers: Mapping[str, Any], connection: Any = None, terminate: bool = False,
-                                  signal: str | None = None, wait: bool = False, timeout: float | None = None) -> None:
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any],
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
         """Do not run tasks that bear one of these stamps (see `Control.revoke_by_stamped_headers`)."""
         self.app.control.revoke_by_stamped_headers(headers, terminate=terminate, signal=signal)
 
@@ -513,9 +566,16 @@ class EagerResult(AsyncResult):
 
     __slots__ = ("_children", "_name", "_state", "_traceback")
 
-    def __init__(self, id: str, ret_value: Any, state: str, traceback: str | None = None,
-                 name: str | None = None, parent: Any = None,
-                 children: Callable[[], Sequence[Any]] = lambda: ()) -> None:
+    def __init__(
+        self,
+        id: str,
+        ret_value: Any,
+        state: str,
+        traceback: str | None = None,
+        name: str | None = None,
+        parent: Any = None,
+        children: Callable[[], Sequence[Any]] = lambda: (),
+    ) -> None:
         super().__init__(id, parent=parent)
         self._value = (ret_value,)
         self._state = state
@@ -676,16 +736,31 @@ class ResultSet:
 
     # -- waiting ----------------------------------------------------------------------------------------------
 
-    def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5,
-            callback: Callback | None = None, no_ack: bool = True, on_message: Callable[[Any], Any] | None = None,
-            disable_sync_subtasks: bool = True, on_interval: Callable[[], Any] | None = None) -> list[Any]:
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        callback: Callback | None = None,
+        no_ack: bool = True,
+        on_message: Callable[[Any], Any] | None = None,
+        disable_sync_subtasks: bool = True,
+        on_interval: Callable[[], Any] | None = None,
+    ) -> list[Any]:
         """Wait for all, and return their values in call order (see `join`)."""
-        return self.join(timeout, propagate, interval, callback, no_ack, on_message, disable_sync_subtasks,
-                         on_interval)
+        return self.join(timeout, propagate, interval, callback, no_ack, on_message, disable_sync_subtasks, on_interval)
 
-    def join(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5,
-             callback: Callback | None = None, no_ack: bool = True, on_message: Callable[[Any], Any] | None = None,
-             disable_sync_subtasks: bool = True, on_interval: Callable[[], Any] | None = None) -> list[Any]:
+    def join(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        callback: Callback | None = None,
+        no_ack: bool = True,
+        on_message: Callable[[Any], Any] | None = None,
+        disable_sync_subtasks: bool = True,
+        on_interval: Callable[[], Any] | None = None,
+    ) -> list[Any]:
         """Wait for all, and return their values in call order.
 
         Parameters
@@ -722,8 +797,9 @@ class ResultSet:
 
     join_native = join
 
-    def _await_all(self, timeout: float | None, propagate: bool, interval: float,
-                   on_interval: Callable[[], Any] | None) -> None:
+    def _await_all(
+        self, timeout: float | None, propagate: bool, interval: float, on_interval: Callable[[], Any] | None
+    ) -> None:
         backend, ids = self._waited_for()
         if not ids:
             return
@@ -747,8 +823,14 @@ class ResultSet:
         leaves = [leaf for leaf in _leaves(self) if not isinstance(leaf, EagerResult)]
         return (leaves[0].backend if leaves else self.backend), [leaf.id for leaf in leaves]
 
-    def iter_native(self, timeout: float | None = None, interval: float = 0.5, no_ack: bool = True,
-                    on_message: Any = None, on_interval: Any = None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def iter_native(
+        self,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        on_message: Any = None,
+        on_interval: Any = None,
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield ``(id, result document)`` of each task as it ends."""
         ends: deque[str] = deque()
         ready = threading.Semaphore(0)
@@ -784,8 +866,14 @@ class ResultSet:
         else:
             callback(self)
 
-    def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
-               timeout: float | None = None) -> None:
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
         """Revoke every task (see `AsyncResult.revoke`)."""
         self.app.control.revoke([leaf.id for leaf in _leaves(self)], terminate=terminate, signal=signal)
 
@@ -827,8 +915,14 @@ class GroupResult(ResultSet):
         The app; the current one by default.
     """
 
-    def __init__(self, id: str | None = None, results: Iterable[Any] | None = None, parent: Any = None,
-                 app: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        id: str | None = None,
+        results: Iterable[Any] | None = None,
+        parent: Any = None,
+        app: Any = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__((), app)
         self.id = id
         self.parent = parent
@@ -960,6 +1054,7 @@ class GroupResult(ResultSet):
 
 # -- from plans and tuples --------------------------------------------------------------------------------------
 
+
 def result_of(node: Node, app: Any, parent: Any = None) -> AsyncResult | GroupResult:
     """Return the handle of a frozen canvas: of its last step, with ``parent`` leading back through the others."""
     if isinstance(node, Call):
@@ -972,8 +1067,11 @@ def result_of(node: Node, app: Any, parent: Any = None) -> AsyncResult | GroupRe
 
 
 def _child(child: Any, app: Any) -> Any:
-    return result_of(child, app) if isinstance(child, Call | Chain | Fan) else (
-        child if isinstance(child, AsyncResult | ResultSet) else result_from_tuple(child, app))
+    return (
+        result_of(child, app)
+        if isinstance(child, Call | Chain | Fan)
+        else (child if isinstance(child, AsyncResult | ResultSet) else result_from_tuple(child, app))
+    )
 
 
 def result_from_tuple(r: Any, app: Any = None) -> Any:
@@ -1003,8 +1101,11 @@ def result_from_tuple(r: Any, app: Any = None) -> Any:
         return made.get(id(tree), tree)
 
     for tree, task_id, above, members in reversed(order):
-        made[id(tree)] = AsyncResult(task_id, app=app, parent=handle(above)) if members is None \
+        made[id(tree)] = (
+            AsyncResult(task_id, app=app, parent=handle(above))
+            if members is None
             else GroupResult(task_id, [handle(member) for member in members], handle(above), app)
+        )
     return handle(r)
 
 
@@ -1053,8 +1154,12 @@ def _tree(top: Any) -> Tree:
     made: list[Tree] = []
     for what, parent, members in _rows(top):
         task_id = what[0] if isinstance(what, tuple) else what
-        made.append(((task_id, None if parent is None else made[parent]),
-                     None if members is None else [made[member] for member in members]))
+        made.append(
+            (
+                (task_id, None if parent is None else made[parent]),
+                None if members is None else [made[member] for member in members],
+            )
+        )
     return made[-1]
 
 
@@ -1075,7 +1180,7 @@ class DependencyGraph:
         """Add a node."""
         self.adjacent.setdefault(obj, [])
 
-    def add_edge(self, A: Any, B: Any) -> None:  # noqa: N803 - Celery's names
+    def add_edge(self, A: Any, B: Any) -> None:
         """Add an edge from `A` to `B`."""
         self.adjacent[A].append(B)
 

@@ -7,14 +7,14 @@ import builtins
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nbcanvas import states
 from nbcanvas.app import App, Plan
 from nbcanvas.canvas import Signature, StampingVisitor
+from nbcanvas.canvas.host import set_explainer
 from nbcanvas.errors import NotASignature, TimeoutError  # noqa: A004 - Celery's name
 from nbcanvas.events.state import State
 from nbcanvas.plan import Call, calls_of
@@ -258,8 +258,10 @@ class Run:
         """
         backend = self.app.backend
         records = ((task_id, backend.get(task_id)) for task_id in self._all)
-        self.app.control.revoke([task_id for task_id, record in records
-                                 if record is None or record.state not in states.READY_STATES], terminate=terminate)
+        self.app.control.revoke(
+            [task_id for task_id, record in records if record is None or record.state not in states.READY_STATES],
+            terminate=terminate,
+        )
 
     # -- tables -----------------------------------------------------------------------------------------------------
 
@@ -293,9 +295,15 @@ def _items(call: Call) -> int:
         return 1  # called by hand, in a way of its own
 
 
-def submit(sig: Any, *, app: App | None = None, options: Mapping[str, Any] | None = None,
-           stamps: Mapping[str, Any] | None = None, visitor: StampingVisitor | None = None,
-           name: str | None = None) -> Run:
+def submit(
+    sig: Any,
+    *,
+    app: App | None = None,
+    options: Mapping[str, Any] | None = None,
+    stamps: Mapping[str, Any] | None = None,
+    visitor: StampingVisitor | None = None,
+    name: str | None = None,
+) -> Run:
     """Start a canvas and return its Run.
 
     Parameters
@@ -333,3 +341,13 @@ def submit(sig: Any, *, app: App | None = None, options: Mapping[str, Any] | Non
         for call in calls_of(plan.node):
             call.options = {**options, **call.options}
     return Run(app, shown, plan, name)._start()  # noqa: SLF001 - made here
+
+
+def _explain(sig: Signature) -> Any:
+    from nbcanvas.picture.explain import in_words
+
+    app = cast("App", sig.app)
+    return in_words(app.look(sig), sig, app)
+
+
+set_explainer(_explain)

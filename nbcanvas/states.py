@@ -30,6 +30,17 @@ EXCEPTION_STATES: Final = frozenset({RETRY, FAILURE, REVOKED})
 
 #: Highest first; a view that hears two states of one attempt keeps the higher.
 PRECEDENCE: Final = (
-    SUCCESS, FAILURE, REVOKED, REJECTED, IGNORED, PROGRESS, STARTED, RETRY, RECEIVED, SENT, WAITING, PENDING,
+    SUCCESS,
+    FAILURE,
+    REVOKED,
+    REJECTED,
+    IGNORED,
+    PROGRESS,
+    STARTED,
+    RETRY,
+    RECEIVED,
+    SENT,
+    WAITING,
+    PENDING,
 )
 RANK: Final = {name: len(PRECEDENCE) - place for place, name in enumerate(PRECEDENCE)}

@@ -16,8 +16,29 @@ __all__ = ["COLUMNS", "Description", "frame"]
 
 #: The columns, in this order; stamps come behind them.
 COLUMNS: Final = (
-    "task_id", "name", "path", "args", "kwargs", "state", "result", "error", "traceback", "worker", "queue", "retries",
-    "sent", "received", "started", "finished", "wait", "runtime", "parent_id", "root_id", "group_id", "index", "depth",
+    "task_id",
+    "name",
+    "path",
+    "args",
+    "kwargs",
+    "state",
+    "result",
+    "error",
+    "traceback",
+    "worker",
+    "queue",
+    "retries",
+    "sent",
+    "received",
+    "started",
+    "finished",
+    "wait",
+    "runtime",
+    "parent_id",
+    "root_id",
+    "group_id",
+    "index",
+    "depth",
     "version",
 )
 
@@ -31,9 +52,14 @@ class Description(NamedTuple):
     parent_id: str | None
 
 
-def frame(state: State, *, value_of: Callable[[Call], Any],
-          describe: Callable[[Call], tuple[Sequence[Any], Mapping[str, Any], str | None, str | None]],
-          stamps: str = "columns", root_id: str | None = None) -> pd.DataFrame:
+def frame(
+    state: State,
+    *,
+    value_of: Callable[[Call], Any],
+    describe: Callable[[Call], tuple[Sequence[Any], Mapping[str, Any], str | None, str | None]],
+    stamps: str = "columns",
+    root_id: str | None = None,
+) -> pd.DataFrame:
     """Return what is known of each task as a row, in canvas order.
 
     Links and errbacks have a row once they started.
@@ -102,8 +128,9 @@ def frame(state: State, *, value_of: Callable[[Call], Any],
         "args": column([one[0] for one in told]),
         "kwargs": column([one[1] for one in told]),
         "state": pd.Categorical.from_codes(codes - 1, categories=pd.Index(NAMES[1:], dtype=object)),
-        "result": column([value_of(call) if code == success else None
-                          for call, code in zip(calls, codes.tolist(), strict=True)]),
+        "result": column(
+            [value_of(call) if code == success else None for call, code in zip(calls, codes.tolist(), strict=True)]
+        ),
         "error": column([state.error(row) for row in rows]),
         "traceback": column([state.traceback(row) for row in rows]),
         "worker": pd.Categorical.from_codes(workers, categories=pd.Index(state.worker_names[1:], dtype=object)),
@@ -129,8 +156,9 @@ def frame(state: State, *, value_of: Callable[[Call], Any],
     if stamps == "explode":
         for name in names.values():
             made = made.explode(name, ignore_index=True)
-            made[name] = column([None if empty else value
-                                 for value, empty in zip(made[name], made[name].isna(), strict=True)])
+            made[name] = column(
+                [None if empty else value for value, empty in zip(made[name], made[name].isna(), strict=True)]
+            )
     return made
 
 

@@ -46,7 +46,7 @@ class TaskApp(Protocol):
     def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
         """Store a custom state."""
 
-    def AsyncResult(self, id: str, **kwargs: Any) -> Any:  # noqa: N802 - Celery's name
+    def AsyncResult(self, id: str, **kwargs: Any) -> Any:
         """Return the result handle of a task id."""
 
 
@@ -152,9 +152,17 @@ class Task:
         """Send the task to be run, with these arguments; returns its AsyncResult."""
         return self.apply_async(args, kwargs)
 
-    def apply_async(self, args: Any = None, kwargs: Any = None,
-                    task_id: str | None = None, producer: Any = None, link: Any = None, link_error: Any = None,
-                    shadow: str | None = None, **options: Any) -> Any:
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: str | None = None,
+        **options: Any,
+    ) -> Any:
         """Send the task to be run (the guide, "Calling Tasks").
 
         Parameters
@@ -193,9 +201,17 @@ class Task:
         options.update((k, v) for k, v in given.items() if v is not None)
         return self._hosted().submit(make(self, tuple(args), dict(kwargs or {})), (), {}, options)
 
-    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
-              link: Any = None, link_error: Any = None, task_id: str | None = None, retries: int = 0,
-              throw: bool | None = None, **options: Any) -> Any:
+    def apply(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        link: Any = None,
+        link_error: Any = None,
+        task_id: str | None = None,
+        retries: int = 0,
+        throw: bool | None = None,
+        **options: Any,
+    ) -> Any:
         """Run the task in the calling thread; returns an EagerResult.
 
         Parameters
@@ -207,8 +223,7 @@ class Task:
         **options
             As for `apply_async`.
         """
-        given = {"task_id": task_id, "link": link, "link_error": link_error, "retries": retries or None,
-                 "throw": throw}
+        given = {"task_id": task_id, "link": link, "link_error": link_error, "retries": retries or None, "throw": throw}
         options.update((k, v) for k, v in given.items() if v is not None)
         return self._hosted().apply(make(self, tuple(args or ()), dict(kwargs or {})), (), {}, options)
 
@@ -273,8 +288,13 @@ class Task:
         """Return an immutable signature with these arguments: results are not put before them."""
         return make(self, args, kwargs, True)
 
-    def signature(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
-                  *starargs: Any, **starkwargs: Any) -> Signature:
+    def signature(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *starargs: Any,
+        **starkwargs: Any,
+    ) -> Signature:
         """Return a signature; takes what `apply_async` takes, and ``immutable``."""
         starkwargs.setdefault("app", self._app)
         return Signature(self, args, dict(kwargs or {}), *starargs, **starkwargs)
@@ -305,7 +325,7 @@ class Task:
                 return found
         return _NOT_RUNNING
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:
         """Return the result handle of a task id."""
         return self._hosted().AsyncResult(task_id, **kwargs)
 
@@ -314,8 +334,9 @@ class Task:
         """The app's result backend."""
         return self.app.backend
 
-    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None,
-                     **kwargs: Any) -> None:
+    def update_state(
+        self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
+    ) -> None:
         """Set the state of the running task, for others to see (the guide, "Custom states")."""
         context = self.request
         target = task_id or context.id
@@ -353,9 +374,17 @@ class Task:
                 self.update_state(state="PROGRESS", meta={"current": count, "total": total})
         self.update_state(state="PROGRESS", meta={"current": count, "total": total if total is not None else count})
 
-    def retry(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
-              exc: BaseException | None = None, throw: bool = True, eta: Any = None, countdown: float | None = None,
-              max_retries: int | None = None, **options: Any) -> Retry:
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: Any = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
         """Run the task again later (the guide, "Retrying").
 
         Parameters
@@ -395,21 +424,26 @@ class Task:
         changed = None
         if args is not None or kwargs is not None:
             changed = self._retry_arguments(context, args, kwargs)
-        again = Retry(exc=exc or sys.exception(), when=eta if eta is not None else countdown,
-                      is_eager=context.is_eager, sig=changed)
+        again = Retry(
+            exc=exc or sys.exception(),
+            when=eta if eta is not None else countdown,
+            is_eager=context.is_eager,
+            sig=changed,
+        )
         again.options = options  # type: ignore[attr-defined]
         if throw:
             raise again
         context.__dict__["retry"] = again
         return again
 
-    def _retry_arguments(self, context: Context, args: Sequence[Any] | None,
-                         kwargs: Mapping[str, Any] | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _retry_arguments(
+        self, context: Context, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Merge explicit arguments with those of the present attempt; an explicit one wins over a kept one."""
         if args is not None and kwargs is not None:
             return tuple(args), dict(kwargs)
         if args is not None:
-            names = list(self.__signature__.parameters)[:len(args)]
+            names = list(self.__signature__.parameters)[: len(args)]
             return tuple(args), {k: v for k, v in context.kwargs.items() if k not in names}
         try:
             bound = self.__signature__.bind_partial(*context.args)
@@ -492,9 +526,19 @@ def _by_name(name: str) -> Any:
 
 # -- from a function to a task --------------------------------------------------------------------------------
 
-def from_function(fun: Callable[..., Any], name: str, base: type[Task], *, bind: bool = False,
-                  pydantic: bool = False, pydantic_strict: bool = False, pydantic_context: Any = None,
-                  pydantic_dump_kwargs: Mapping[str, Any] | None = None, **options: Any) -> Task:
+
+def from_function(
+    fun: Callable[..., Any],
+    name: str,
+    base: type[Task],
+    *,
+    bind: bool = False,
+    pydantic: bool = False,
+    pydantic_strict: bool = False,
+    pydantic_context: Any = None,
+    pydantic_dump_kwargs: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Task:
     """Make a task of a function.
 
     Parameters
@@ -524,16 +568,23 @@ def from_function(fun: Callable[..., Any], name: str, base: type[Task], *, bind:
             near = difflib.get_close_matches(option, [n for n in dir(Task) if not n.startswith("_")], 1)
             msg = f"unknown task option {option!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             raise TypeError(msg)
-    cls = type(fun.__name__, (base,), {
-        "__module__": fun.__module__, "__doc__": fun.__doc__, "__qualname__": fun.__qualname__, "name": name,
-        **options})
+    cls = type(
+        fun.__name__,
+        (base,),
+        {
+            "__module__": fun.__module__,
+            "__doc__": fun.__doc__,
+            "__qualname__": fun.__qualname__,
+            "name": name,
+            **options,
+        },
+    )
     task: Task = cls()
     work = fun
     if pydantic:
         from nbcanvas.validation import validated
 
-        work = validated(fun, strict=pydantic_strict, context=pydantic_context,
-                         dump_kwargs=pydantic_dump_kwargs or {})
+        work = validated(fun, strict=pydantic_strict, context=pydantic_context, dump_kwargs=pydantic_dump_kwargs or {})
     task.run = MethodType(work, task) if bind else work  # type: ignore[method-assign]
     task._unbound = not bind  # noqa: SLF001 - made here
     task.__wrapped__ = MethodType(fun, task) if bind else fun  # type: ignore[attr-defined]
@@ -606,8 +657,11 @@ def _retrying(task: Task, work: Callable[..., Any]) -> Callable[..., Any]:
             settings = dict(task.retry_kwargs or {})
             if task.retry_backoff:
                 settings["countdown"] = exponential_backoff(
-                    int(max(1, task.retry_backoff)), task.request.retries, task.retry_backoff_max,
-                    full_jitter=task.retry_jitter)
+                    int(max(1, task.retry_backoff)),
+                    task.request.retries,
+                    task.retry_backoff_max,
+                    full_jitter=task.retry_jitter,
+                )
             raise task.retry(exc=exc, **settings) from exc
 
     return run

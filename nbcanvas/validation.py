@@ -12,8 +12,9 @@ from typing import Any
 __all__ = ["validated"]
 
 
-def validated(fun: Callable[..., Any], *, strict: bool = False, context: Any = None,
-              dump_kwargs: Mapping[str, Any] | None = None) -> Callable[..., Any]:
+def validated(
+    fun: Callable[..., Any], *, strict: bool = False, context: Any = None, dump_kwargs: Mapping[str, Any] | None = None
+) -> Callable[..., Any]:
     """Return `fun` with arguments validated into the pydantic models they are annotated with.
 
     Parameters
@@ -34,8 +35,7 @@ def validated(fun: Callable[..., Any], *, strict: bool = False, context: Any = N
 
     hints = typing.get_type_hints(fun)
     signature = inspect.signature(fun)
-    models = {name: model for name in signature.parameters
-              if (model := _model(hints.get(name), BaseModel)) is not None}
+    models = {name: model for name in signature.parameters if (model := _model(hints.get(name), BaseModel)) is not None}
     dump = {"mode": "json", **(dump_kwargs or {})}
 
     @functools.wraps(fun)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.results import Results
@@ -14,12 +16,18 @@ from benchmarks.peers import THREADS
 broker = StubBroker()
 broker.add_middleware(Results(backend=StubBackend()))
 dramatiq.set_broker(broker)
-add = dramatiq.actor(work.add, store_results=True)
+add = dramatiq.actor(store_results=True)(work.add)
+
+
+@cache
+def _worker() -> dramatiq.Worker:
+    worker = dramatiq.Worker(broker, worker_threads=THREADS, worker_timeout=10)
+    worker.start()
+    return worker
 
 
 def group(size: int) -> Once:
-    worker = dramatiq.Worker(broker, worker_threads=THREADS, worker_timeout=10)
-    worker.start()
+    worker = _worker()
 
     def once() -> None:
         running = dramatiq.group(add.message(i, i) for i in range(size)).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from time import sleep
 from typing import Any
 
@@ -20,6 +21,7 @@ app = MemoryHuey(immediate=False)
 add, total = (app.task()(function) for function in (work.add, work.total))
 
 
+@cache
 def _consume() -> None:
     app.create_consumer(workers=THREADS, worker_type="thread", initial_delay=POLL, max_delay=POLL, periodic=False,
                         check_worker_health=False).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import repeat
 from time import sleep
 
@@ -19,9 +20,15 @@ def _group(size: int) -> nbcanvas.Signature:
     return nbcanvas.group(add.s(i, i) for i in range(size))
 
 
+@cache
+def _work(concurrency: int, pool: str) -> None:
+    """Start the worker, once: what is measured finds it warm."""
+    app.start_worker(concurrency, pool)
+
+
 def _running(value: Callable[[], object], expected: object) -> Once:
     """Return what computes `value` on a worker of threads, and holds it against what is expected."""
-    app.start_worker(concurrency=THREADS)
+    _work(THREADS, "threads")
 
     def once() -> None:
         found = value()
@@ -70,7 +77,7 @@ def memory(size: int) -> Figures:
 
 def memory_run(size: int) -> Figures:
     """A Run with its State, results and records."""
-    app.start_worker(concurrency=THREADS)
+    _work(THREADS, "threads")
     nbcanvas.submit(_group(10)).wait()
     held = Held(size)
     signature = _group(size)
@@ -90,7 +97,7 @@ def _rest() -> None:
 
 
 def cpu(size: int) -> Once:
-    app.start_worker(concurrency=PROCESSES, pool="processes")
+    _work(PROCESSES, "processes")
 
     def once() -> None:
         values = nbcanvas.submit(nbcanvas.group(burn.s(ms) for ms in repeat(work.BURN_MS, size))).get()

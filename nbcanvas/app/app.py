@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, Self, overload
 
 from nbcanvas.backend.local import LocalBackend
 from nbcanvas.backend.port import Backend
@@ -113,9 +113,17 @@ class App:
     #: The class of tasks made with `task`.
     Task: type[BaseTask]
 
-    def __init__(self, main: str | None = None, *, broker: str | None = None, backend: str | None = None,
-                 include: Sequence[str] = (), task_cls: type[BaseTask] | None = None, set_as_current: bool = True,
-                 **settings: Any) -> None:
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        broker: str | None = None,
+        backend: str | None = None,
+        include: Sequence[str] = (),
+        task_cls: type[BaseTask] | None = None,
+        set_as_current: bool = True,
+        **settings: Any,
+    ) -> None:
         self.main = main
         self._profiles: dict[tuple[str, str], tuple[str, int]] = {}
         urls = {name: url for name, url in (("broker_url", broker), ("result_backend", backend)) if url}
@@ -146,8 +154,10 @@ class App:
                 if url and not str(url).startswith(("local://", "memory://", "cache+memory://")):
                     del self.conf[name]
                     scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(url))  # no more of it: it may hold a password
-                    msg = (f"{name}: {scheme[0] if scheme else 'this'} needs a cluster, and this version runs the "
-                           f"embedded worker only; leave it out to run inside this process")
+                    msg = (
+                        f"{name}: {scheme[0] if scheme else 'this'} needs a cluster, and this version runs the "
+                        f"embedded worker only; leave it out to run inside this process"
+                    )
                     raise ImproperlyConfigured(msg)
 
     def __repr__(self) -> str:
@@ -166,7 +176,7 @@ class App:
         """Stop the embedded worker."""
         self.stop_worker()
 
-    def __enter__(self) -> App:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -174,8 +184,13 @@ class App:
 
     # -- settings and tasks -------------------------------------------------------------------------------------
 
-    def config_from_object(self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None,
-                           ) -> None:
+    def config_from_object(
+        self,
+        obj: Any,
+        silent: bool = False,
+        force: bool = False,
+        namespace: str | None = None,
+    ) -> None:
         """Take settings from a mapping, an object, or a module given by name.
 
         Parameters
@@ -198,15 +213,25 @@ class App:
                     return
                 raise
             obj = getattr(obj, attribute) if attribute else obj
-        found = dict(obj) if isinstance(obj, Mapping) else {
-            name: value for name in dir(obj) if not name.startswith("_")
-            for value in (getattr(obj, name),)
-            # What a module imports or defines beside its settings is none; a route may be a function.
-            if name.lower() in self.conf or not (inspect.ismodule(value) or callable(value))}
+        found = (
+            dict(obj)
+            if isinstance(obj, Mapping)
+            else {
+                name: value
+                for name in dir(obj)
+                if not name.startswith("_")
+                for value in (getattr(obj, name),)
+                # What a module imports or defines beside its settings is none; a route may be a function.
+                if name.lower() in self.conf or not (inspect.ismodule(value) or callable(value))
+            }
+        )
         if namespace:
             prefix = f"{namespace.lower()}_"
-            found = {name.lower().removeprefix(prefix): value for name, value in found.items()
-                     if name.lower().startswith(prefix)}
+            found = {
+                name.lower().removeprefix(prefix): value
+                for name, value in found.items()
+                if name.lower().startswith(prefix)
+            }
         self.conf.update(found)
 
     @overload
@@ -242,10 +267,12 @@ class App:
             raise TypeError(msg)
         return functools.partial(self._task_from, **options)
 
-    def _task_from(self, fun: Callable[..., Any], name: str | None = None, base: type[BaseTask] | None = None,
-                   **options: Any) -> BaseTask:
-        task = from_function(fun, name or self.gen_task_name(fun.__name__, fun.__module__), base or self.Task,
-                             **options)
+    def _task_from(
+        self, fun: Callable[..., Any], name: str | None = None, base: type[BaseTask] | None = None, **options: Any
+    ) -> BaseTask:
+        task = from_function(
+            fun, name or self.gen_task_name(fun.__name__, fun.__module__), base or self.Task, **options
+        )
         self.tasks.register(task)
         task.bind(self)
         self._profiles.clear()
@@ -283,16 +310,20 @@ class App:
         kwargs.setdefault("app", self)
         return signature(*args, **kwargs)
 
-    def AsyncResult(self, id: str, **kwargs: Any) -> AsyncResult:  # noqa: N802 - Celery's names
+    def AsyncResult(self, id: str, **kwargs: Any) -> AsyncResult:
         """Return the handle of a task id."""
         return AsyncResult(id, app=self, **kwargs)
 
-    def GroupResult(self, id: str | None = None, results: Iterable[Any] | None = None,  # noqa: N802
-                    **kwargs: Any) -> GroupResult:
+    def GroupResult(
+        self,
+        id: str | None = None,
+        results: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> GroupResult:
         """Return the handle of a group."""
         return GroupResult(id, results or (), app=self, **kwargs)
 
-    def ResultSet(self, results: Iterable[Any] = (), **kwargs: Any) -> ResultSet:  # noqa: N802 - Celery's name
+    def ResultSet(self, results: Iterable[Any] = (), **kwargs: Any) -> ResultSet:
         """Return some results, taken together."""
         return ResultSet(results, app=self, **kwargs)
 
@@ -312,8 +343,13 @@ class App:
         """Return a source of ids for one plan."""
         return self._ids or random_source()
 
-    def plan(self, sig: Signature, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
-             options: Mapping[str, Any] | None = None) -> Plan:
+    def plan(
+        self,
+        sig: Signature,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Plan:
         """Freeze a canvas; nothing is sent, and `sig` is not changed.
 
         Parameters
@@ -331,13 +367,31 @@ class App:
             When an argument would not travel.
         """
         options = options or {}
-        node = freeze(sig, self.new_ids(), pack_args, tuple(args), kwargs or {}, options, self.tasks.versions,
-                      header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header))
+        node = freeze(
+            sig,
+            self.new_ids(),
+            pack_args,
+            tuple(args),
+            kwargs or {},
+            options,
+            self.tasks.versions,
+            header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header),
+        )
         root_id, parent_id = options.get("root_id"), options.get("parent_id")
         above = current()
         if above is not None and above[1].id is not None:
             root_id, parent_id = root_id or above[1].root_id, parent_id or above[1].id
         return Plan(node, root_id or _first_id(node), parent_id)
+
+    def look(self, sig: Signature) -> Node:
+        """Freeze a canvas only to look at it: its ids are thrown away, and the app's source of ids is left alone."""
+        return freeze(
+            sig,
+            seeded_ids("look"),
+            pack_args,
+            versions=self.tasks.versions,
+            header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header),
+        )
 
     def publish(self, plan: Plan) -> None:
         """Start a plan: check the calls that can start now, and send them.
@@ -367,8 +421,13 @@ class App:
                     args = (*message.given, *args)
                 found.check(args, kwargs)
 
-    def submit(self, sig: Signature, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
-               options: Mapping[str, Any] | None = None) -> Any:
+    def submit(
+        self,
+        sig: Signature,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Send a canvas to be run (``apply_async``); returns its AsyncResult or GroupResult."""
         if self.conf.task_always_eager:
             return self.apply(sig, args, kwargs, options)
@@ -391,16 +450,28 @@ class App:
     def replacement(self, message: Message, sig: Signature) -> Node:
         """Freeze a canvas that stands in for the task of a message from now on, and tell the run."""
         call = message.call
-        node = freeze(sig, self.new_ids(), pack_args, options={"task_id": call.id}, versions=self.tasks.versions,
-                      header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header), nesting=call.nesting + 1)
+        node = freeze(
+            sig,
+            self.new_ids(),
+            pack_args,
+            options={"task_id": call.id},
+            versions=self.tasks.versions,
+            header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header),
+            nesting=call.nesting + 1,
+        )
         inherit(node, call)
         feed = self.hub.feed(message.root_id)
         if feed is not None:
             feed(Event(kinds.GRAFTED, call.id, time(), message.attempt, (node, "replacement")))
         return node
 
-    def apply(self, sig: Signature, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
-              options: Mapping[str, Any] | None = None) -> Any:
+    def apply(
+        self,
+        sig: Signature,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Run a canvas in the calling thread (``apply``); returns its EagerResult, or a GroupResult of those."""
         options = dict(options or {})
         throw = options.pop("throw", None)
@@ -414,8 +485,9 @@ class App:
         node = freeze(sig, self.new_ids(), lambda args, kwargs: None)
         return result_of(node, self)
 
-    def send_task(self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
-                  **options: Any) -> Any:
+    def send_task(
+        self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
         """Send a task by name; it need not be known here."""
         return self.submit(Signature(name, tuple(args or ()), dict(kwargs or {}), app=self), (), {}, options)
 
@@ -452,15 +524,18 @@ class App:
         if not options:
             return default
         queue, priority = options.get("queue") or options.get("routing_key"), options.get("priority")
-        return (str(getattr(queue, "name", queue)) if queue else default[0],
-                default[1] if priority is None else int(priority))
+        return (
+            str(getattr(queue, "name", queue)) if queue else default[0],
+            default[1] if priority is None else int(priority),
+        )
 
     def _default_route(self, call: Call) -> tuple[str, int]:
         conf, task = self.conf, self.tasks.find(call.task, call.version)
         args, kwargs = unpack_args(call.payload) if asks_functions(conf.task_routes) else ((), {})
         routed = route_of(call.task, conf.task_routes, call.options, args, kwargs, task)
-        queue = routed.get("queue") or routed.get("routing_key") or getattr(task, "queue", None) \
-            or conf.task_default_queue
+        queue = (
+            routed.get("queue") or routed.get("routing_key") or getattr(task, "queue", None) or conf.task_default_queue
+        )
         priority = routed.get("priority", getattr(task, "priority", None))
         if priority is None:
             priority = conf.task_default_priority
@@ -504,7 +579,6 @@ class App:
             worker, self.worker = self.worker, None
             if worker is not None:
                 worker.stop(timeout)
-
 
 
 _NO_KWARGS: Mapping[str, Any] = {}

@@ -50,15 +50,21 @@ class Performer:
         Runs errbacks that want the exception itself.
     """
 
-    def __init__(self, broker: Broker, backend: Backend, hub: Hub, tell: TellErrback = lambda _errback, _root: False,
-                 ) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        backend: Backend,
+        hub: Hub,
+        tell: TellErrback = lambda _errback, _root: False,
+    ) -> None:
         self.broker = broker
         self.backend = backend
         self.hub = hub
         self.tell = tell
 
-    def finish(self, message: Message, outcome: Outcome, worker: str, children: Sequence[Any] = (), *,
-               keep: bool = True) -> bool:
+    def finish(
+        self, message: Message, outcome: Outcome, worker: str, children: Sequence[Any] = (), *, keep: bool = True
+    ) -> bool:
         """Perform what a finished task causes; False when the same attempt was performed before.
 
         Parameters
@@ -78,8 +84,20 @@ class Performer:
         if children or transition.children:
             children = [*children, *_with_bodies(message, transition.children)]
         if type(outcome) is Value:
-            record = Record(states.SUCCESS, outcome.payload if keep else None, None, None, children, now, message.attempt, call,
-                            message.parent_id, message.retries, worker)
+            kept = outcome.payload if keep else None
+            record = Record(
+                states.SUCCESS,
+                kept,
+                None,
+                None,
+                children,
+                now,
+                message.attempt,
+                call,
+                message.parent_id,
+                message.retries,
+                worker,
+            )
         elif isinstance(outcome, Rejected) and outcome.requeue:
             self.broker.publish(transition.send)
             return True
@@ -96,7 +114,9 @@ class Performer:
             self.perform(transition, message.root_id, call.id, now, deliver=self._send_or_fail)
         return True
 
-    def _record(self, message: Message, outcome: Outcome, worker: str, children: Sequence[Any], now: float) -> Record:
+    def _record(  # noqa: PLR0911 - one for each kind of outcome
+        self, message: Message, outcome: Outcome, worker: str, children: Sequence[Any], now: float
+    ) -> Record:
         call = message.call
         rest = (children, now, message.attempt, call, message.parent_id, message.retries, worker)
         if isinstance(outcome, Failed):
@@ -114,8 +134,15 @@ class Performer:
             return Record(own.state, own.payload, own.exc, own.traceback, *rest)
         return Record(states.IGNORED, own.payload if own is not None else None, None, None, *rest)
 
-    def perform(self, transition: Transition, root_id: str, parent_id: str | None, now: float, *,
-                deliver: Callable[[Sequence[Message], str], None] | None = None) -> None:
+    def perform(
+        self,
+        transition: Transition,
+        root_id: str,
+        parent_id: str | None,
+        now: float,
+        *,
+        deliver: Callable[[Sequence[Message], str], None] | None = None,
+    ) -> None:
         """Perform a transition, and everything that filled barriers cause in turn.
 
         Parameters
@@ -133,9 +160,11 @@ class Performer:
             step = todo.pop()
             for skip in step.skips:
                 self._skip(skip.call, skip.exit, root_id, now)
-            for errback in step.errbacks:
-                if not self.tell(errback, root_id):
-                    todo.append(start(errback.node, (errback.call.id,), None, root_id, errback.call.id, now))
+            todo += [
+                start(errback.node, (errback.call.id,), None, root_id, errback.call.id, now)
+                for errback in step.errbacks
+                if not self.tell(errback, root_id)
+            ]
             if step.send:
                 deliver(step.send, root_id)
             for arrival in step.arrivals:
@@ -156,8 +185,15 @@ class Performer:
         feed = self.hub.feed(root_id)
         if feed is not None:
             for message in messages:
-                feed((kinds.SENT, message.call.id, message.sent, message.attempt,
-                      None if message.due is None else {"due": message.due}))
+                feed(
+                    (
+                        kinds.SENT,
+                        message.call.id,
+                        message.sent,
+                        message.attempt,
+                        None if message.due is None else {"due": message.due},
+                    )
+                )
         self.broker.publish(messages)
 
     def _skip(self, call: Call, exit_: Failed | Revoked, root_id: str, now: float) -> None:

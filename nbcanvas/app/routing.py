@@ -13,8 +13,14 @@ from nbcanvas.errors import ImproperlyConfigured
 __all__ = ["asks_functions", "route_of"]
 
 
-def route_of(name: str, routes: Any, options: Mapping[str, Any] | None = None, args: Any = (),
-             kwargs: Mapping[str, Any] | None = None, task: Any = None) -> dict[str, Any]:
+def route_of(
+    name: str,
+    routes: Any,
+    options: Mapping[str, Any] | None = None,
+    args: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    task: Any = None,
+) -> dict[str, Any]:
     """Return the routing options that the setting ``task_routes`` gives a task.
 
     Parameters
@@ -61,8 +67,12 @@ def _table(router: Any) -> Mapping[Any, Any] | None:
 
 
 def _is_pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str | re.Pattern) \
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and isinstance(value[0], str | re.Pattern)
         and isinstance(value[1], str | Mapping)
+    )
 
 
 def _ask(router: Any, name: str, options: Mapping[str, Any], args: Any, kwargs: Mapping[str, Any], task: Any) -> Any:
@@ -74,8 +84,9 @@ def _ask(router: Any, name: str, options: Mapping[str, Any], args: Any, kwargs: 
     if hasattr(router, "route_for_task"):  # the form of Celery 3
         return router.route_for_task(name, args, kwargs)
     if not callable(router):
-        msg = (f"task_routes: {router!r:.80} is no router; use a mapping, a list of pairs, a function, or the name of "
-               f"one")
+        msg = (
+            f"task_routes: {router!r:.80} is no router; use a mapping, a list of pairs, a function, or the name of one"
+        )
         raise ImproperlyConfigured(msg)
     route: Callable[..., Any] = router
     return route(name, args, kwargs, options, task=task)

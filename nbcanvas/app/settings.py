@@ -122,13 +122,35 @@ DEFAULTS: Final[dict[str, Any]] = {
     "database_short_lived_sessions": False,
     "database_table_schemas": None,
     "database_table_names": None,
-    **dict.fromkeys((
-        "arangodb_backend_settings", "cache_backend", "cassandra_auth_kwargs", "cassandra_auth_provider",
-        "cassandra_bundle_path", "cassandra_entry_ttl", "cassandra_keyspace", "cassandra_port",
-        "cassandra_read_consistency", "cassandra_servers", "cassandra_table", "cassandra_write_consistency",
-        "couchbase_backend_settings", "elasticsearch_max_retries", "elasticsearch_retry_on_timeout",
-        "elasticsearch_timeout", "gcs_bucket", "gcs_project", "mongodb_backend_settings", "s3_access_key_id",
-        "s3_base_path", "s3_bucket", "s3_endpoint_url", "s3_region", "s3_secret_access_key")),
+    **dict.fromkeys(
+        (
+            "arangodb_backend_settings",
+            "cache_backend",
+            "cassandra_auth_kwargs",
+            "cassandra_auth_provider",
+            "cassandra_bundle_path",
+            "cassandra_entry_ttl",
+            "cassandra_keyspace",
+            "cassandra_port",
+            "cassandra_read_consistency",
+            "cassandra_servers",
+            "cassandra_table",
+            "cassandra_write_consistency",
+            "couchbase_backend_settings",
+            "elasticsearch_max_retries",
+            "elasticsearch_retry_on_timeout",
+            "elasticsearch_timeout",
+            "gcs_bucket",
+            "gcs_project",
+            "mongodb_backend_settings",
+            "s3_access_key_id",
+            "s3_base_path",
+            "s3_bucket",
+            "s3_endpoint_url",
+            "s3_region",
+            "s3_secret_access_key",
+        )
+    ),
     "cache_backend_options": {},
     "cassandra_options": {},
     "elasticsearch_save_meta_as_text": True,
@@ -217,8 +239,17 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 
 #: Settings whose value may hold a password anywhere in it.
-SECRET: Final = frozenset({"broker_url", "broker_read_url", "broker_write_url", "result_backend", "database_url",
-                           "cache_backend", "security_key"})
+SECRET: Final = frozenset(
+    {
+        "broker_url",
+        "broker_read_url",
+        "broker_write_url",
+        "result_backend",
+        "database_url",
+        "cache_backend",
+        "security_key",
+    }
+)
 #: The same said by a name: of a setting, or of a key inside one.
 _SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|auth|access_key|(?<!prefix_)api_?key", re.IGNORECASE)
 _MASK: Final = "********"

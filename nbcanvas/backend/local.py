@@ -166,7 +166,7 @@ class LocalBackend:
             return {join.id: (join, join.size - left[0]) for join, _, left in self._slots.values()}
 
     def _sweep(self) -> None:
-        """Drop records that have expired.  They stand in the order of their storing, so only the first ones are looked at."""
+        """Drop records that have expired; they stand in the order of their storing, so only the first are looked at."""
         expires = self._expires()
         if not expires:
             return

@@ -37,13 +37,34 @@ class Record:
         Of the message that caused the record.
     """
 
-    __slots__ = ("call", "children", "done", "exc", "parent_id", "payload", "retries", "settled", "state", "traceback",
-                 "worker")
+    __slots__ = (
+        "call",
+        "children",
+        "done",
+        "exc",
+        "parent_id",
+        "payload",
+        "retries",
+        "settled",
+        "state",
+        "traceback",
+        "worker",
+    )
 
-    def __init__(self, state: str, payload: Payload = None, exc: BaseException | None = None,
-                 traceback: str | None = None, children: Sequence[Tree] = (), done: float | None = None,
-                 settled: int = -1, call: Call | None = None, parent_id: str | None = None, retries: int = 0,
-                 worker: str | None = None) -> None:
+    def __init__(
+        self,
+        state: str,
+        payload: Payload = None,
+        exc: BaseException | None = None,
+        traceback: str | None = None,
+        children: Sequence[Tree] = (),
+        done: float | None = None,
+        settled: int = -1,
+        call: Call | None = None,
+        parent_id: str | None = None,
+        retries: int = 0,
+        worker: str | None = None,
+    ) -> None:
         self.state = state
         self.payload = payload
         self.exc = exc
@@ -67,7 +88,7 @@ class Backend(Protocol):
         """Store how an attempt ended; False (and nothing stored) when that attempt, or a later one, was settled."""
 
     def announce(self, task_id: str, record: Record) -> None:
-        """Tell those who watch a settled task that it has ended; once everything else that belongs to its end is said."""
+        """Tell those who watch a settled task that it has ended, once everything else about its end is said."""
 
     def update(self, task_id: str, record: Record) -> bool:
         """Store a state on the way; False (and nothing stored) when the task has ended."""

@@ -96,8 +96,11 @@ class LocalBroker:
                         if bucket:
                             return bucket.popleft()
                     now = time()
-                    limits = [moment - now for moment in (until, self._later[0][0] if self._later else None)
-                              if moment is not None]
+                    limits = [
+                        moment - now
+                        for moment in (until, self._later[0][0] if self._later else None)
+                        if moment is not None
+                    ]
                     if until is not None and now >= until:
                         return None
                     self._changed.wait(max(min(limits), 0.0) if limits else None)

@@ -165,9 +165,16 @@ def _upgrade(steps: list[Any]) -> list[Any]:
     group = steps[-1]
     # A group with options or arguments of its own stays whole: they belong to the header, not to the chord.
     header = replica(group)
-    steps[-1] = assemble(TYPES["chord"], "celery.chord", (),
-                         {"kwargs": {}, "header": header if _has_own(group) else raw(header, "kwargs")["tasks"],
-                          "body": None}, {}, "chord", app=group._app, held=SHARED)
+    steps[-1] = assemble(
+        TYPES["chord"],
+        "celery.chord",
+        (),
+        {"kwargs": {}, "header": header if _has_own(group) else raw(header, "kwargs")["tasks"], "body": None},
+        {},
+        "chord",
+        app=group._app,
+        held=SHARED,
+    )
     steps[-1]._small = len(raw(header, "kwargs")["tasks"]) < 2
     return []
 

@@ -26,8 +26,9 @@ def _described(value: Any) -> tuple[str, str]:  # noqa: PLR0911 - one line for e
     if isinstance(value, type):
         return f"the class {value.__qualname__}", "pass a signature: task.s(...)"
     if callable(value) and name:
-        hint = ("a lambda cannot be a task" if short == "<lambda>" else
-                f"decorate it with @task and write {short}.s(...)")
+        hint = (
+            "a lambda cannot be a task" if short == "<lambda>" else f"decorate it with @task and write {short}.s(...)"
+        )
         return f"the function {short}", hint
     if hasattr(value, "get") and hasattr(value, "ready"):
         return f"{_article(value)}, the result of a call", "write task.s(...) where task.delay(...) was written"

@@ -41,8 +41,17 @@ class Composite(Signature):
         self._app, self._type, self._held = app, options.pop("type", None), EXPOSED
         given = options.pop("options", None) or {}
         options.pop("subtask_type", None)
-        dict.update(self, {"task": f"celery.{self.KIND}", "args": args, "kwargs": kwargs,
-                           "options": {**given, **options}, "subtask_type": self.KIND, "immutable": immutable})
+        dict.update(
+            self,
+            {
+                "task": f"celery.{self.KIND}",
+                "args": args,
+                "kwargs": kwargs,
+                "options": {**given, **options},
+                "subtask_type": self.KIND,
+                "immutable": immutable,
+            },
+        )
 
 
 def is_composite(sig: Any) -> bool:
@@ -153,8 +162,13 @@ class group(Composite):
         """Run it on workers, these arguments given to every member."""
         return self.apply_async(partial_args, **options)
 
-    def apply_async(self, args: Iterable[Any] | None = None, kwargs: dict[str, Any] | None = None,
-                    route_name: str | None = None, **options: Any) -> Any:
+    def apply_async(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        route_name: str | None = None,
+        **options: Any,
+    ) -> Any:
         """Run it on workers; parameters as for :meth:`Signature.apply_async`."""
         for key, instead in (("link", "use a chord"), ("link_error", "do that on individual tasks")):
             if options.get(key) is not None:
@@ -214,12 +228,21 @@ class chord(Composite):
     KIND: ClassVar[str] = "chord"
     MEMBERS: ClassVar[tuple[str, ...]] = ("header", "body")
 
-    def __init__(self, header: Any, body: Any = None, task: str = "celery.chord", args: Any = None,
-                 kwargs: dict[str, Any] | None = None, app: Any = None, **options: Any) -> None:
+    def __init__(
+        self,
+        header: Any,
+        body: Any = None,
+        task: str = "celery.chord",
+        args: Any = None,
+        kwargs: dict[str, Any] | None = None,
+        app: Any = None,
+        **options: Any,
+    ) -> None:
         if body is not None:
             body = as_signature(body, "the body of a chord", app)
-        self._place({**(kwargs or {"kwargs": {}}), "header": _header(header, app), "body": body}, app,
-                    {**options, "args": args})
+        self._place(
+            {**(kwargs or {"kwargs": {}}), "header": _header(header, app), "body": body}, app, {**options, "args": args}
+        )
         dict.__setitem__(self, "task", task)
 
     @property
@@ -244,15 +267,26 @@ class chord(Composite):
         """Run it on workers, with `body` as its body if one is given."""
         return self.apply_async((), {"body": body} if body is not None else {}, **options)
 
-    def apply_async(self, args: Iterable[Any] | None = None, kwargs: dict[str, Any] | None = None,
-                    route_name: str | None = None, **options: Any) -> Any:
+    def apply_async(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        route_name: str | None = None,
+        **options: Any,
+    ) -> Any:
         """Run it on workers; a `body` among `kwargs` replaces its own. Other parameters: Signature.apply_async."""
         kwargs = dict(kwargs or {})
         whole = self._with_body(kwargs.pop("body", None))
         return super(chord, whole).apply_async(args, kwargs, route_name, **options)
 
-    def apply(self, args: Iterable[Any] | None = None, kwargs: dict[str, Any] | None = None,
-              propagate: bool = True, body: Any = None, **options: Any) -> Any:
+    def apply(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        propagate: bool = True,
+        body: Any = None,
+        **options: Any,
+    ) -> Any:
         """Run it in this thread; `body` replaces its own, `propagate` lets errors of the header out."""
         whole = self._with_body(body)
         if not propagate:
@@ -303,6 +337,7 @@ def _header(header: Any, app: Any) -> Any:
 
 
 # -- what reaches the members ------------------------------------------------------------------------------------------
+
 
 def _linked(sig: Any, callback: Any) -> Walk:
     """Link `callback` where a result comes out: the body of a chord; of a group, for want of better, its first task."""

@@ -27,8 +27,17 @@ def replica(sig: Signature) -> Any:
     somebody looks.
     """
     if not sig.MEMBERS and not raw(sig, "options"):
-        return assemble(type(sig), raw(sig, "task"), raw(sig, "args"), dict(raw(sig, "kwargs")), {},
-                        raw(sig, "subtask_type"), raw(sig, "immutable"), sig._app, sig._type)
+        return assemble(
+            type(sig),
+            raw(sig, "task"),
+            raw(sig, "args"),
+            dict(raw(sig, "kwargs")),
+            {},
+            raw(sig, "subtask_type"),
+            raw(sig, "immutable"),
+            sig._app,
+            sig._type,
+        )
     return drive(_replicate(sig))
 
 
@@ -43,9 +52,18 @@ def _replicate(sig: Signature) -> Walk:
                     kwargs[key] = yield _copied(kwargs[key])
         else:
             held = sig._held = FLAT if sig._held == FLAT else SHARED
-    copy = assemble(type(sig), raw(sig, "task"), raw(sig, "args"), kwargs,
-                    (yield _copied_options(options)) if options else {},
-                    raw(sig, "subtask_type"), raw(sig, "immutable"), sig._app, sig._type, held)
+    copy = assemble(
+        type(sig),
+        raw(sig, "task"),
+        raw(sig, "args"),
+        kwargs,
+        (yield _copied_options(options)) if options else {},
+        raw(sig, "subtask_type"),
+        raw(sig, "immutable"),
+        sig._app,
+        sig._type,
+        held,
+    )
     if getattr(sig, "_small", False):
         copy._small = True  # a chord made of a group of one: see the algebra
     return copy
@@ -82,6 +100,7 @@ def replicate_members(kwargs: dict[str, Any], keys: tuple[str, ...]) -> None:
 
 # -- a canvas as one flat list -----------------------------------------------------------------------------------------
 
+
 class Ref(int):
     """Stands for the row of that number."""
 
@@ -114,8 +133,17 @@ def flatten(sig: Signature, nodes: list[Signature] | None = None) -> list[tuple[
         options = {}
         for name, value in raw(node, "options").items():
             options[name] = value if isinstance(value, _SCALARS) else (yield replaced(value))
-        rows.append((type(node), raw(node, "task"), raw(node, "args"), kwargs, options,
-                     raw(node, "subtask_type"), raw(node, "immutable")))
+        rows.append(
+            (
+                type(node),
+                raw(node, "task"),
+                raw(node, "args"),
+                kwargs,
+                options,
+                raw(node, "subtask_type"),
+                raw(node, "immutable"),
+            )
+        )
         if nodes is not None:
             nodes.append(node)
         places[id(node)] = Ref(len(rows) - 1)
@@ -149,9 +177,17 @@ def unflatten(rows: list[tuple[Any, ...]], nodes: list[Signature] | None = None)
         return value
 
     for cls, task, args, kwargs, options, subtask_type, immutable in rows:
-        made.append(assemble(cls, task, args,
-                             {k: restored(v) if k in cls.MEMBERS else v for k, v in kwargs.items()},
-                             {k: restored(v) for k, v in options.items()}, subtask_type, immutable))
+        made.append(
+            assemble(
+                cls,
+                task,
+                args,
+                {k: restored(v) if k in cls.MEMBERS else v for k, v in kwargs.items()},
+                {k: restored(v) for k, v in options.items()},
+                subtask_type,
+                immutable,
+            )
+        )
         if nodes is not None:
             made[-1]._app, made[-1]._type = nodes[len(made) - 1]._app, nodes[len(made) - 1]._type
     return made[-1]
@@ -162,7 +198,15 @@ def deep_copy(sig: Signature, memo: dict[int, Any]) -> Any:
     nodes: list[Signature] = []
     copies = []
     for cls, task, args, kwargs, options, subtask_type, immutable in flatten(sig, nodes):
-        copies.append((cls, task, deepcopy(args, memo),
-                       {k: v if k in cls.MEMBERS else deepcopy(v, memo) for k, v in kwargs.items()},
-                       {k: deepcopy(v, memo) for k, v in options.items()}, subtask_type, immutable))
+        copies.append(
+            (
+                cls,
+                task,
+                deepcopy(args, memo),
+                {k: v if k in cls.MEMBERS else deepcopy(v, memo) for k, v in kwargs.items()},
+                {k: deepcopy(v, memo) for k, v in options.items()},
+                subtask_type,
+                immutable,
+            )
+        )
     return unflatten(copies, nodes)

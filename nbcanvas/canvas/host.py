@@ -13,7 +13,7 @@ from nbcanvas.errors import ImproperlyConfigured
 if TYPE_CHECKING:
     from .signature import Signature
 
-__all__ = ["Host", "current_host", "set_default_host"]
+__all__ = ["Host", "current_host", "explainer", "set_default_host", "set_explainer"]
 
 
 class Host(Protocol):
@@ -28,9 +28,17 @@ class Host(Protocol):
     def apply(self, sig: Signature, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Any:
         """Run `sig` in the calling thread; partials as for :meth:`submit`."""
 
-    def freeze(self, sig: Signature, *, task_id: str | None = None, group_id: str | None = None,
-               chord: Signature | None = None, root_id: str | None = None, parent_id: str | None = None,
-               group_index: int | None = None) -> Any:
+    def freeze(
+        self,
+        sig: Signature,
+        *,
+        task_id: str | None = None,
+        group_id: str | None = None,
+        chord: Signature | None = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
         """Pin the ids of `sig` and return its result handle."""
 
     @property
@@ -40,6 +48,25 @@ class Host(Protocol):
 
 class _Default:
     factory: Callable[[], Host] | None = None
+    explainer: Callable[[Signature], Any] | None = None
+
+
+def set_explainer(explain: Callable[[Signature], Any]) -> None:
+    """Say who puts a canvas into words (the room above the pictures does this once)."""
+    _Default.explainer = explain
+
+
+def explainer() -> Callable[[Signature], Any]:
+    """Return who puts a canvas into words.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When nobody does.
+    """
+    if _Default.explainer is None:
+        raise ImproperlyConfigured("nobody here explains canvases: import nbcanvas, not one of its rooms alone")
+    return _Default.explainer
 
 
 def set_default_host(factory: Callable[[], Host] | None) -> None:
@@ -68,6 +95,8 @@ def current_host() -> Host:
     """
     host = default_host()
     if host is None:
-        raise ImproperlyConfigured("no app: this signature carries none and there is no current one; import nbcanvas, "
-                                   "or pass app= where the signature is made")
+        raise ImproperlyConfigured(
+            "no app: this signature carries none and there is no current one; import nbcanvas, "
+            "or pass app= where the signature is made"
+        )
     return host

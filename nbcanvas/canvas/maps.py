@@ -121,8 +121,9 @@ class chunks(_Mapped):
         """Return the group of starmaps it stands for."""
         kwargs = raw(self, "kwargs")
         task, it, n = kwargs["task"], kwargs["it"], kwargs["n"]
-        return group([xstarmap(task.clone(), it[at:at + n], app=self._app) for at in range(0, len(it), n)],
-                     app=self._app)
+        return group(
+            [xstarmap(task.clone(), it[at : at + n], app=self._app) for at in range(0, len(it), n)], app=self._app
+        )
 
     @classmethod
     def apply_chunks(cls, task: Any, it: Iterable[Any], n: int, app: Any = None) -> Any:

@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 __all__ = ["pin"]
 
 
-def pin(sig: Signature, new_id: Callable[[], str], *, task_id: str | None = None, group_id: str | None = None,
-        chord: Signature | None = None, root_id: str | None = None, parent_id: str | None = None,
-        group_index: int | None = None) -> str:
+def pin(
+    sig: Signature,
+    new_id: Callable[[], str],
+    *,
+    task_id: str | None = None,
+    group_id: str | None = None,
+    chord: Signature | None = None,
+    root_id: str | None = None,
+    parent_id: str | None = None,
+    group_index: int | None = None,
+) -> str:
     """Give an id to every task and group of a canvas that has none, in place.
 
     Parameters
@@ -68,8 +76,14 @@ def _apart(sig: Any, seen: set[int]) -> Walk:
 _NOTHING: dict[str, Any] = {}
 
 
-def _pin(sig: Any, new_id: Callable[[], str], task_id: str | None, ending: dict[str, Any],
-         root_id: str | None, parent_id: str | None) -> Walk:
+def _pin(
+    sig: Any,
+    new_id: Callable[[], str],
+    task_id: str | None,
+    ending: dict[str, Any],
+    root_id: str | None,
+    parent_id: str | None,
+) -> Walk:
     kind = kind_of(sig)
     if kind == "chain":
         return (yield _pin_chain(sig, new_id, task_id, ending, root_id, parent_id))
@@ -80,8 +94,12 @@ def _pin(sig: Any, new_id: Callable[[], str], task_id: str | None, ending: dict[
         options["task_id"] = task_id or new_id()
     if ending.get("group_id"):
         options.setdefault("group_id", ending["group_id"])
-    more = {"root_id": root_id or None, "parent_id": parent_id or None, "chord": ending.get("chord") or None,
-            "group_index": ending.get("group_index")}
+    more = {
+        "root_id": root_id or None,
+        "parent_id": parent_id or None,
+        "chord": ending.get("chord") or None,
+        "group_index": ending.get("group_index"),
+    }
     options.update((key, value) for key, value in more.items() if value is not None)
     if kind == "group":
         for member in sig.tasks:
@@ -89,20 +107,38 @@ def _pin(sig: Any, new_id: Callable[[], str], task_id: str | None, ending: dict[
     return options["task_id"]
 
 
-def _pin_chain(sig: Any, new_id: Callable[[], str], task_id: str | None, ending: dict[str, Any],
-               root_id: str | None, parent_id: str | None) -> Walk:
+def _pin_chain(
+    sig: Any,
+    new_id: Callable[[], str],
+    task_id: str | None,
+    ending: dict[str, Any],
+    root_id: str | None,
+    parent_id: str | None,
+) -> Walk:
     options, steps = sig.options, sig.tasks
     pinned = given = task_id or options.get("task_id")
     for place, step in enumerate(steps):
         last = place == len(steps) - 1
-        pinned = yield _pin(step, new_id, given if last else None, ending if last else _NOTHING, root_id,
-                            parent_id if place == 0 else None)
+        pinned = yield _pin(
+            step,
+            new_id,
+            given if last else None,
+            ending if last else _NOTHING,
+            root_id,
+            parent_id if place == 0 else None,
+        )
     options["task_id"] = pinned or new_id()
     return options["task_id"]
 
 
-def _pin_chord(sig: Any, new_id: Callable[[], str], task_id: str | None, ending: dict[str, Any],
-               root_id: str | None, parent_id: str | None) -> Walk:
+def _pin_chord(
+    sig: Any,
+    new_id: Callable[[], str],
+    task_id: str | None,
+    ending: dict[str, Any],
+    root_id: str | None,
+    parent_id: str | None,
+) -> Walk:
     options = sig.options
     if not isinstance(sig.tasks, TYPES["group"]):
         sig.tasks = TYPES["group"](sig.tasks)

@@ -38,13 +38,31 @@ _new = dict.__new__
 _update = dict.update
 
 
-def assemble(cls: type[Any], task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any],
-             subtask_type: str | None = None, immutable: bool = False, app: Any = None, type_: Any = None,
-             held: int = EXPOSED) -> Any:
+def assemble(
+    cls: type[Any],
+    task: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: dict[str, Any],
+    subtask_type: str | None = None,
+    immutable: bool = False,
+    app: Any = None,
+    type_: Any = None,
+    held: int = EXPOSED,
+) -> Any:
     """Put a signature together from its six values, taking the containers as they are."""
     sig = _new(cls)
-    _update(sig, {"task": task, "args": args, "kwargs": kwargs, "options": options,
-                  "subtask_type": subtask_type, "immutable": immutable})
+    _update(
+        sig,
+        {
+            "task": task,
+            "args": args,
+            "kwargs": kwargs,
+            "options": options,
+            "subtask_type": subtask_type,
+            "immutable": immutable,
+        },
+    )
     sig._app = app
     sig._type = type_
     if cls.MEMBERS:

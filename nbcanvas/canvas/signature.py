@@ -12,7 +12,7 @@ from nbcanvas.errors import CanvasError, NotRegistered
 from .algebra import as_list, compose
 from .checks import not_a_signature
 from .copying import deep_copy, flatten, replica, unflatten
-from .host import current_host
+from .host import current_host, explainer
 from .shape import TYPES, assemble, raw
 from .stamping import StampingVisitor
 from .stamping import stamp as stamp_canvas
@@ -77,9 +77,18 @@ class Signature(dict[str, Any]):
     _type: Any
     _held: int
 
-    def __init__(self, task: Any = None, args: Iterable[Any] | None = None, kwargs: dict[str, Any] | None = None,
-                 options: Mapping[str, Any] | None = None, type: Any = None,
-                 subtask_type: str | None = None, immutable: bool = False, app: Any = None, **ex: Any) -> None:
+    def __init__(
+        self,
+        task: Any = None,
+        args: Iterable[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        type: Any = None,
+        subtask_type: str | None = None,
+        immutable: bool = False,
+        app: Any = None,
+        **ex: Any,
+    ) -> None:
         self._app = app
         self._type = type
         if isinstance(task, Mapping):
@@ -90,9 +99,17 @@ class Signature(dict[str, Any]):
         name = getattr(task, "name", task)
         if name is not task:
             self._type = task
-        dict.update(self, {"task": name, "args": tuple(args or ()), "kwargs": kwargs or {},
-                           "options": {**(options or {}), **ex}, "subtask_type": subtask_type,
-                           "immutable": immutable})
+        dict.update(
+            self,
+            {
+                "task": name,
+                "args": tuple(args or ()),
+                "kwargs": kwargs or {},
+                "options": {**(options or {}), **ex},
+                "subtask_type": subtask_type,
+                "immutable": immutable,
+            },
+        )
 
     __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
@@ -132,8 +149,24 @@ class Signature(dict[str, Any]):
         """Run it on a worker: :meth:`apply_async` with star arguments."""
         return self.apply_async(partial_args, partial_kwargs)
 
-    def apply_async(self, args: Iterable[Any] | None = None, kwargs: dict[str, Any] | None = None,
-                    route_name: str | None = None, **options: Any) -> Any:
+    def explain(self) -> Any:
+        """Say in words what will happen when this runs, with nothing sent.
+
+        Returns
+        -------
+        nbcanvas.picture.explain.Explanation
+            Prints as text: which group becomes a chord, what is unrolled, which argument comes from where, how many
+            messages of about what size go to which queue.
+        """
+        return explainer()(self)
+
+    def apply_async(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        route_name: str | None = None,
+        **options: Any,
+    ) -> Any:
         """Run it on a worker.
 
         Parameters
@@ -165,8 +198,15 @@ class Signature(dict[str, Any]):
         """Run it and wait: ``~sig`` is ``sig.apply_async().get()``."""
         return self.apply_async().get()
 
-    def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Signature | None = None,
-               root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Signature | None = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
         """Pin the ids, in place, and return the result handle; running it later uses these ids.
 
         Parameters
@@ -178,16 +218,27 @@ class Signature(dict[str, Any]):
         root_id, parent_id
             Where it comes from.
         """
-        return self.app.freeze(self, task_id=_id, group_id=group_id, chord=chord, root_id=root_id,
-                               parent_id=parent_id, group_index=group_index)
+        return self.app.freeze(
+            self,
+            task_id=_id,
+            group_id=group_id,
+            chord=chord,
+            root_id=root_id,
+            parent_id=parent_id,
+            group_index=group_index,
+        )
 
     _freeze = freeze
 
     # -- partials ------------------------------------------------------------------------------------------------------
 
-    def merged(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
-               options: Mapping[str, Any] | None = None, force: bool = False,
-               ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+    def merged(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        force: bool = False,
+    ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
         """Return the args, kwargs and options of a call with these partials; nothing is changed.
 
         Parameters
@@ -202,15 +253,22 @@ class Signature(dict[str, Any]):
         own_options: dict[str, Any] = raw(self, "options")
         if options:
             stamped = own_options.get("stamped_headers") or ()
-            own_options = {**own_options, **{
-                key: value for key, value in options.items()
-                if key not in own_options or (key not in _FIXED_OPTIONS and key not in stamped)
-            }}
+            own_options = {
+                **own_options,
+                **{
+                    key: value
+                    for key, value in options.items()
+                    if key not in own_options or (key not in _FIXED_OPTIONS and key not in stamped)
+                },
+            }
         own_args, own_kwargs = tuple(raw(self, "args")), raw(self, "kwargs")
         if raw(self, "immutable") and not force:
             return own_args, own_kwargs, own_options
-        return ((*args, *own_args) if args else own_args,
-                {**own_kwargs, **kwargs} if kwargs else own_kwargs, own_options)
+        return (
+            (*args, *own_args) if args else own_args,
+            {**own_kwargs, **kwargs} if kwargs else own_kwargs,
+            own_options,
+        )
 
     def clone(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any) -> Any:
         """Return an independent copy, with these partials merged in (``partial`` is the same).
@@ -233,8 +291,12 @@ class Signature(dict[str, Any]):
 
     partial = clone
 
-    def replace(self, args: Iterable[Any] | None = None, kwargs: dict[str, Any] | None = None,
-                options: dict[str, Any] | None = None) -> Any:
+    def replace(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> Any:
         """Return a copy with other args, kwargs or options in place of its own (None keeps them)."""
         copy = self.clone()
         if args is not None:
@@ -515,9 +577,14 @@ class Signature(dict[str, Any]):
 def _six(d: Mapping[str, Any]) -> dict[str, Any]:
     """Return the six keys of a signature, in containers of its own."""
     get = dict(d).get
-    return {"task": get("task"), "args": tuple(get("args") or ()), "kwargs": dict(get("kwargs") or {}),
-            "options": dict(get("options") or {}), "subtask_type": get("subtask_type"),
-            "immutable": bool(get("immutable"))}
+    return {
+        "task": get("task"),
+        "args": tuple(get("args") or ()),
+        "kwargs": dict(get("kwargs") or {}),
+        "options": dict(get("options") or {}),
+        "subtask_type": get("subtask_type"),
+        "immutable": bool(get("immutable")),
+    }
 
 
 def _class_for(d: Mapping[str, Any]) -> type[Signature]:
@@ -528,8 +595,10 @@ def _class_for(d: Mapping[str, Any]) -> type[Signature]:
         by_name = _BY_NAME.get(str(d["task"]))
         return TYPES[by_name] if by_name and "it" in (d.get("kwargs") or ()) else Signature
     if kind not in TYPES:
-        raise CanvasError(f"unknown subtask_type {kind!r} of the signature of {d.get('task')!r}; known: "
-                          f"{', '.join(sorted(TYPES))}; a class of your own needs @Signature.register_type()")
+        raise CanvasError(
+            f"unknown subtask_type {kind!r} of the signature of {d.get('task')!r}; known: "
+            f"{', '.join(sorted(TYPES))}; a class of your own needs @Signature.register_type()"
+        )
     return TYPES[kind]
 
 
@@ -551,8 +620,9 @@ def _built(d: Any, app: Any, cls: type[Signature] | None = None, where: str = "w
     for key in _LINKED:
         if six["options"].get(key) is not None:
             six["options"][key] = yield _built_members(six["options"][key], app, f"{key!r} of {six['task']}")
-    return assemble(cls, six["task"], six["args"], six["kwargs"], six["options"], six["subtask_type"], six["immutable"],
-                    app)
+    return assemble(
+        cls, six["task"], six["args"], six["kwargs"], six["options"], six["subtask_type"], six["immutable"], app
+    )
 
 
 def _built_members(value: Any, app: Any, where: str) -> Walk:
@@ -631,8 +701,17 @@ def make(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], immutable: bo
         Take no arguments later on.
     """
     sig = _new(Signature)
-    _update(sig, {"task": task.name, "args": args, "kwargs": kwargs, "options": {}, "subtask_type": None,
-                  "immutable": immutable})
+    _update(
+        sig,
+        {
+            "task": task.name,
+            "args": args,
+            "kwargs": kwargs,
+            "options": {},
+            "subtask_type": None,
+            "immutable": immutable,
+        },
+    )
     sig._app = None
     sig._type = task
     return sig

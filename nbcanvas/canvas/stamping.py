@@ -29,14 +29,14 @@ class StampingVisitor(metaclass=ABCMeta):
     If that dict has the key ``stamped_headers`` only the names listed there are stamps; otherwise all keys are.
     """
 
-    def on_group_start(self, group: group, **headers: Any) -> dict[str, Any]:  # noqa: ARG002
+    def on_group_start(self, group: group, **headers: Any) -> dict[str, Any]:
         """Return headers for all members of `group`."""
         return {}
 
     def on_group_end(self, group: group, **headers: Any) -> None:  # noqa: B027
         """Come after the members of `group`."""
 
-    def on_chain_start(self, chain: chain, **headers: Any) -> dict[str, Any]:  # noqa: ARG002
+    def on_chain_start(self, chain: chain, **headers: Any) -> dict[str, Any]:
         """Return headers for all steps of `chain`."""
         return {}
 
@@ -58,15 +58,15 @@ class StampingVisitor(metaclass=ABCMeta):
         """Come after the header of the chord `sig`; unless overridden, as for a group."""
         self.on_group_end(sig.tasks, **header)
 
-    def on_chord_body(self, sig: chord, **header: Any) -> dict[str, Any]:  # noqa: ARG002
+    def on_chord_body(self, sig: chord, **header: Any) -> dict[str, Any]:
         """Return headers for the body of the chord `sig`."""
         return {}
 
-    def on_callback(self, callback: Signature, **header: Any) -> dict[str, Any]:  # noqa: ARG002
+    def on_callback(self, callback: Signature, **header: Any) -> dict[str, Any]:
         """Return headers for a callback (it is visited as a signature too)."""
         return {}
 
-    def on_errback(self, errback: Signature, **header: Any) -> dict[str, Any]:  # noqa: ARG002
+    def on_errback(self, errback: Signature, **header: Any) -> dict[str, Any]:
         """Return headers for an errback (it is visited as a signature too)."""
         return {}
 
@@ -89,8 +89,13 @@ def _merged(outer: dict[str, Any], inner: dict[str, Any], append: bool) -> dict[
     return both
 
 
-def merged_stamps(sig: Signature, headers: dict[str, Any], visited: dict[str, Any] | None = None,
-                  append_stamps: bool = False, self_headers: bool = True) -> dict[str, Any]:
+def merged_stamps(
+    sig: Signature,
+    headers: dict[str, Any],
+    visited: dict[str, Any] | None = None,
+    append_stamps: bool = False,
+    self_headers: bool = True,
+) -> dict[str, Any]:
     """Return the headers that `sig` gets.
 
     Parameters
@@ -114,8 +119,9 @@ def merged_stamps(sig: Signature, headers: dict[str, Any], visited: dict[str, An
     if self_headers:
         options = raw(sig, "options")
         names += options.get("stamped_headers") or ()
-        merged = _merged(merged, {k: v for k, v in options.items() if k in names and k != "stamped_headers"},
-                         append_stamps)
+        merged = _merged(
+            merged, {k: v for k, v in options.items() if k in names and k != "stamped_headers"}, append_stamps
+        )
     merged["stamped_headers"] = list(dict.fromkeys(names))
     return merged
 
@@ -138,8 +144,9 @@ def _stamp(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dic
         visited = None if visitor is None else visitor.on_signature(sig, **headers) or {}
         # Each task has stamps of its own: a list in them must not be one object in all of them.
         stamps = merged_stamps(sig, headers, visited, append)
-        raw(sig, "options").update({k: v if isinstance(v, str | int | float | None) else deepcopy(v)
-                                    for k, v in stamps.items()})
+        raw(sig, "options").update(
+            {k: v if isinstance(v, str | int | float | None) else deepcopy(v) for k, v in stamps.items()}
+        )
         return
     if kind == "chord":
         yield _chord(sig, visitor, append, headers)

@@ -37,8 +37,9 @@ _short.maxlong = 60
 
 
 def _value_text(value: Any) -> str:
-    text = _ADDRESS.sub("", repr(value) if isinstance(value, dict) and hasattr(value, "MEMBERS")
-                        else _short.repr(value))
+    text = _ADDRESS.sub(
+        "", repr(value) if isinstance(value, dict) and hasattr(value, "MEMBERS") else _short.repr(value)
+    )
     return _SPACE.sub(" ", text) if "\n" in text else text
 
 

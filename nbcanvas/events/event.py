@@ -9,8 +9,19 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 __all__ = [
-    "FAILED", "GRAFTED", "IGNORED", "KINDS", "PROGRESS", "REJECTED", "REPLACED", "RETRIED", "REVOKED", "SENT",
-    "STARTED", "SUCCEEDED", "Event",
+    "FAILED",
+    "GRAFTED",
+    "IGNORED",
+    "KINDS",
+    "PROGRESS",
+    "REJECTED",
+    "REPLACED",
+    "RETRIED",
+    "REVOKED",
+    "SENT",
+    "STARTED",
+    "SUCCEEDED",
+    "Event",
 ]
 
 SENT: Final = "sent"

@@ -33,10 +33,16 @@ NESTING: Final = 20
 
 _WAITING, _SENT, _STARTED = CODES[states.WAITING], CODES[states.SENT], CODES[states.STARTED]
 _PROGRESS, _RETRY = CODES[states.PROGRESS], CODES[states.RETRY]
-_ENDS: Final = {SUCCEEDED: CODES[states.SUCCESS], FAILED: CODES[states.FAILURE], REVOKED: CODES[states.REVOKED],
-                REJECTED: CODES[states.REJECTED], IGNORED: CODES[states.IGNORED]}
+_ENDS: Final = {
+    SUCCEEDED: CODES[states.SUCCESS],
+    FAILED: CODES[states.FAILURE],
+    REVOKED: CODES[states.REVOKED],
+    REJECTED: CODES[states.REJECTED],
+    IGNORED: CODES[states.IGNORED],
+}
 #: What is heard with these is about the next attempt, the replacement, or another canvas.
 _ABOUT_LATER: Final = frozenset({RETRIED, REPLACED, GRAFTED})
+
 
 class Fold:
     """What is known, in a form that can be written to.
@@ -62,8 +68,17 @@ class Fold:
 
     def known(self) -> Known:
         """Return what is known now."""
-        return Known(self.tree, self.columns, tuple(self.names), self.attempts, self.due, self.ends, self.progress,
-                     frozenset(self.awake), self.pending)
+        return Known(
+            self.tree,
+            self.columns,
+            tuple(self.names),
+            self.attempts,
+            self.due,
+            self.ends,
+            self.progress,
+            frozenset(self.awake),
+            self.pending,
+        )
 
     def events(self, events: Sequence[Heard]) -> None:
         """Fold `events`, and those that waited for what they graft."""
@@ -213,8 +228,12 @@ class Fold:
             self.progress = {to[i]: value for i, value in self.progress.items()}
         else:
             self.columns.extend(len(self.tree.calls) - len(self.columns.code))
-        return [event for task_id in list(self.pending) if task_id in self.tree.index and task_id not in before
-                for event in self.pending.pop(task_id)]
+        return [
+            event
+            for task_id in list(self.pending)
+            if task_id in self.tree.index and task_id not in before
+            for event in self.pending.pop(task_id)
+        ]
 
 
 def _moment(event: Event) -> tuple[float, int, str, str]:

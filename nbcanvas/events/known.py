@@ -59,9 +59,13 @@ class Columns(NamedTuple):
         source.extend(1)  # which is the last one, so that -1 finds it
         code, sent, started, finished, worker = source
         rows = tuple(rows)
-        return Columns(bytearray(code[i] for i in rows), array("d", (sent[i] for i in rows)),
-                       array("d", (started[i] for i in rows)), array("d", (finished[i] for i in rows)),
-                       array("I", (worker[i] for i in rows)))
+        return Columns(
+            bytearray(code[i] for i in rows),
+            array("d", (sent[i] for i in rows)),
+            array("d", (started[i] for i in rows)),
+            array("d", (finished[i] for i in rows)),
+            array("I", (worker[i] for i in rows)),
+        )
 
     def extend(self, count: int) -> None:
         """Add the rows of `count` tasks of which nothing was heard."""

@@ -245,8 +245,16 @@ class State:
     def _facts(self) -> tuple[object, ...]:
         known = self._known
         code, sent, started, finished, worker = known.columns
-        return (known.tree.key, self.began, code, sent.tobytes(), started.tobytes(), finished.tobytes(),
-                [known.names[at] for at in worker], known[3:])
+        return (
+            known.tree.key,
+            self.began,
+            code,
+            sent.tobytes(),
+            started.tobytes(),
+            finished.tobytes(),
+            [known.names[at] for at in worker],
+            known[3:],
+        )
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())

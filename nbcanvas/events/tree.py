@@ -26,7 +26,7 @@ MAPS: Final = frozenset({"celery.map", "celery.starmap"})
 Items = Callable[[Call], int]
 
 
-def one(call: Call) -> int:  # noqa: ARG001 - as `items` is called
+def one(call: Call) -> int:
     """Return 1: a call is one item, when nobody can tell better."""
     return 1
 
@@ -97,8 +97,22 @@ class Tree:
         In the order of their times, but each behind its owner.
     """
 
-    __slots__ = ("__weakref__", "_base", "_items_of", "_order", "_places", "calls", "grafts", "index", "items",
-                 "links_of", "part_of", "parts", "root", "superseded")
+    __slots__ = (
+        "__weakref__",
+        "_base",
+        "_items_of",
+        "_order",
+        "_places",
+        "calls",
+        "grafts",
+        "index",
+        "items",
+        "links_of",
+        "part_of",
+        "parts",
+        "root",
+        "superseded",
+    )
 
     def __init__(self, root: Node, items_of: Items, rows: _Rows, grafts: tuple[Graft, ...], base: Tree | None) -> None:
         self.root = root
@@ -186,10 +200,15 @@ class Tree:
                 row = self.index[place.call.id]
                 if found[row] is None:
                     found[row] = Place(
-                        place.call, ".".join(filter(None, (owner.path, what, place.path))), owner.depth + place.depth,
-                        place.role or (CHILD if graft.role == CHILD else owner.role), place.owner or owner.call)
-        return tuple(place._replace(call=call) for place, call in zip(found, self.calls, strict=True)
-                     if place is not None)
+                        place.call,
+                        ".".join(filter(None, (owner.path, what, place.path))),
+                        owner.depth + place.depth,
+                        place.role or (CHILD if graft.role == CHILD else owner.role),
+                        place.owner or owner.call,
+                    )
+        return tuple(
+            place._replace(call=call) for place, call in zip(found, self.calls, strict=True) if place is not None
+        )
 
     @property
     def order(self) -> Sequence[int]:

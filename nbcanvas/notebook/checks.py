@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 
 from nbcanvas.canvas import Signature
 from nbcanvas.errors import CanvasError, InvalidTaskError, NBCanvasError, NotRegistered, NotSerializable
-from nbcanvas.ids import seeded_ids
-from nbcanvas.plan import Call, Chain, Fan, Node, freeze, places
-from nbcanvas.protocol.payload import pack_args, size_of, unpack_args
+from nbcanvas.plan import Call, Chain, Fan, Node, places
+from nbcanvas.protocol.payload import size_of, unpack_args
 from nbcanvas.result import AsyncResult
 
 from .errors import nearest
 
-__all__ = ["Problem", "call_text", "frozen", "leading", "path_of", "problems", "refuse_unknown_or_wrong"]
+__all__ = ["Problem", "call_text", "leading", "path_of", "problems", "refuse_unknown_or_wrong"]
 
 #: A message larger than this is worth a word.
 LARGE = 1_000_000
@@ -53,11 +52,6 @@ class Problem(NamedTuple):
         return f"{mark} {self.path}: {self.text}" if self.path else f"{mark} {self.text}"
 
 
-def frozen(sig: Signature) -> Node:
-    """Freeze a canvas to look at it: the ids it gets are thrown away, the app's source of ids is left alone."""
-    return freeze(sig, seeded_ids("check"), pack_args)
-
-
 def refuse_unknown_or_wrong(sig: Signature, app: Any) -> None:
     """Raise what would go wrong as soon as the canvas, or a later step of it, runs.
 
@@ -72,7 +66,7 @@ def refuse_unknown_or_wrong(sig: Signature, app: Any) -> None:
     CanvasError
         When the canvas cannot mean anything.
     """
-    for problem in _errors(frozen(sig), app):
+    for problem in _errors(app.look(sig), app):
         if problem.error is not None:
             raise problem.error
 
@@ -88,7 +82,7 @@ def problems(sig: Signature, app: Any) -> list[Problem]:
         The app that would run it.
     """
     try:
-        root = frozen(sig)
+        root = app.look(sig)
     except (CanvasError, NotSerializable) as error:
         return [Problem("error", "", str(error), error)]
     found = _few(_errors(root, app))

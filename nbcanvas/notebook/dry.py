@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from nbcanvas.app import App
 from nbcanvas.canvas import Signature
 from nbcanvas.errors import NBCanvasError
-from nbcanvas.picture.explain import Explanation, explain, explanation_html
+from nbcanvas.picture.explain import explanation_html, in_words
 from nbcanvas.picture.markup import escape
 from nbcanvas.picture.svg import canvas_alt, canvas_html
-from nbcanvas.plan import Call, Node
-from nbcanvas.protocol.payload import size_of, unpack_args
 
-from .checks import Problem, frozen, problems
+from .checks import Problem, problems
 
-__all__ = ["canvas_bundle", "dry_run", "in_words"]
+__all__ = ["canvas_bundle", "dry_run"]
 
 
 def dry_run(sig: Signature, app: App) -> dict[str, Any]:
@@ -30,7 +28,7 @@ def dry_run(sig: Signature, app: App) -> dict[str, Any]:
     """
     found = problems(sig, app)
     try:
-        root = frozen(sig)
+        root = app.look(sig)
     except NBCanvasError:
         return {"text/plain": _verdict(found), "text/html": _problems_html(found)}
     told = in_words(root, sig, app)
@@ -40,23 +38,11 @@ def dry_run(sig: Signature, app: App) -> dict[str, Any]:
     }
 
 
-def in_words(root: Node, sig: Signature, app: App) -> Explanation:
-    """Say what will happen when `app` runs a canvas."""
-
-    def size(call: Call) -> int:
-        return size_of(call.payload)
-
-    def arguments(call: Call) -> tuple[Any, Any]:
-        return unpack_args(call.payload)
-
-    return explain(root, sig, args_of=arguments, size_of=size, queue_of=app.queue_of)
-
-
 def canvas_bundle(sig: Signature) -> dict[str, Any]:
     """Return what a signature shows as the value of a cell: its text, and its picture beside it."""
     text = repr(sig)
     try:
-        root = frozen(sig)
+        root = cast("App", sig.app).look(sig)
         picture, alt = canvas_html(root), canvas_alt(root)
     except NBCanvasError:
         return {"text/plain": text}  # it cannot run; its text says what it is

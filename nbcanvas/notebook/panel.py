@@ -85,7 +85,7 @@ def worker(session: Session, words: list[str]) -> Status:
     return status(session)
 
 
-def tasks(session: Session, words: list[str]) -> pd.DataFrame:  # noqa: ARG001 - all commands are called alike
+def tasks(session: Session, words: list[str]) -> pd.DataFrame:
     """Return the registered tasks with their parameters, a row each."""
     import inspect
 
@@ -130,7 +130,7 @@ def runs(session: Session, words: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "id", "state", "tasks", "done", "canvas", "started", "runtime"])
 
 
-def inspect_(session: Session, words: list[str]) -> pd.DataFrame:  # noqa: ARG001
+def inspect_(session: Session, words: list[str]) -> pd.DataFrame:
     """Ask the worker: ``active``, ``reserved``, ``scheduled``, ``registered``, ``revoked`` or ``stats``."""
     import pandas as pd
 
@@ -222,7 +222,7 @@ def list_(session: Session, words: list[str]) -> Status:
     return Status([f"{name:<{widest}}  {_cut(repr(sig))}" for name, sig in session.saved.items()])
 
 
-def connect(session: Session, words: list[str]) -> NoReturn:  # noqa: ARG001
+def connect(session: Session, words: list[str]) -> NoReturn:
     """Say that there is no cluster to connect to yet."""
     raise CellError("connecting to a cluster comes with the next release; this one runs the embedded worker only")
 

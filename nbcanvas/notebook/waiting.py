@@ -42,7 +42,7 @@ class NotebookAudience:
         self._settings = settings
         self._last: tuple[str, float] | None = None
 
-    def wait_begins(self, run: Run) -> None:  # noqa: ARG002 - interrupts are noted whatever is waited for
+    def wait_begins(self, run: Run) -> None:
         """Note interrupts from now on: a coroutine hears of them as a cancellation, like any other."""
         if hasattr(self._shell, "kernel") and threading.current_thread() is threading.main_thread():
             handler = signal.getsignal(signal.SIGINT)

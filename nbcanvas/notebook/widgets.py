@@ -36,7 +36,7 @@ class CancelModel(ipywidgets.Widget):  # type: ignore[misc]  # it ships no types
         comm: Any = self.comm
         if hasattr(comm, "_reply_subshell_for"):
             # Opening the comm counts as publishing; undone, clicks go where the front end sends them: to a subshell.
-            comm._reply_subshell_for = lambda data, default: default  # noqa: ARG005, SLF001
+            comm._reply_subshell_for = lambda data, default: default  # noqa: SLF001
 
     def _clicked(self, _widget: Any, content: Any, _buffers: Any) -> None:
         if isinstance(content, dict) and content.get("do") == "cancel":

@@ -135,8 +135,9 @@ def bars_model(state: State, now: float) -> BarsModel:
         progress = state.progress(row)
         if progress and code[row] == CODES[states.PROGRESS]:
             extra[of_row[row]] += progress.fraction * state.items(row)
-    bars = tuple(bar for at, stage in enumerate(listed)
-                 if (bar := _bar(state, stage, shown, retried[at], extra[at])) is not None)
+    bars = tuple(
+        bar for at, stage in enumerate(listed) if (bar := _bar(state, stage, shown, retried[at], extra[at])) is not None
+    )
     return _sum(state, bars, now)
 
 
@@ -161,13 +162,24 @@ def _bar(state: State, stage: Stage, shown: dict[str, str], retried: int, extra:
     how = _state(calls, len(rows))
     label = shown[stage.task] if stage.task else plural(stage.merged, "more stage")
     return Bar(
-        label=label + (f" ×{number(len(rows))}" if len(rows) > 1 else ""), task=stage.task, role=stage.role,
-        depth=stage.depth, tasks=len(rows), total=total, done=done + (int(extra) if many else 0), failed=failed,
-        revoked=items.get(states.REVOKED, 0), ignored=sum(items.get(name, 0) for name in _IGNORED), retried=retried,
+        label=label + (f" ×{number(len(rows))}" if len(rows) > 1 else ""),
+        task=stage.task,
+        role=stage.role,
+        depth=stage.depth,
+        tasks=len(rows),
+        total=total,
+        done=done + (int(extra) if many else 0),
+        failed=failed,
+        revoked=items.get(states.REVOKED, 0),
+        ignored=sum(items.get(name, 0) for name in _IGNORED),
+        retried=retried,
         running=sum(calls.get(name, 0) for name in _RUNNING),
         sent=sum(calls.get(name, 0) for name in _UNDER_WAY),
-        fraction=min((over + extra) / total, 1.0) if total else 1.0, state=how, unit="item" if many else "task",
-        waiting_for=_waiting_for(state, stage) if how == states.WAITING else "")
+        fraction=min((over + extra) / total, 1.0) if total else 1.0,
+        state=how,
+        unit="item" if many else "task",
+        waiting_for=_waiting_for(state, stage) if how == states.WAITING else "",
+    )
 
 
 def _state(calls: dict[str, int], count: int) -> str:
@@ -204,13 +216,24 @@ def _sum(state: State, bars: tuple[Bar, ...], now: float) -> BarsModel:
         how = states.WAITING if set(counts) <= {states.WAITING, states.SENT} else states.STARTED
     items = sum(bar.total for bar in bars)
     return BarsModel(
-        bars, how, total, done, failed, revoked, ignored, sum(bar.retried for bar in bars),
+        bars,
+        how,
+        total,
+        done,
+        failed,
+        revoked,
+        ignored,
+        sum(bar.retried for bar in bars),
         sum(counts.get(name, 0) for name in _RUNNING),
-        sum(bar.fraction * bar.total for bar in bars) / items if items else 1.0, elapsed, rate,
-        (total - state.ready) / rate if rate and not over else None)
+        sum(bar.fraction * bar.total for bar in bars) / items if items else 1.0,
+        elapsed,
+        rate,
+        (total - state.ready) / rate if rate and not over else None,
+    )
 
 
 # -- in words -------------------------------------------------------------------------------------------------------
+
 
 def _numbers(bar: Bar) -> str:
     """Say how far a stage is: ``63/100``."""
@@ -221,9 +244,12 @@ def _numbers(bar: Bar) -> str:
 
 def _apart(bar: Bar | BarsModel) -> list[tuple[str, str]]:
     """Return what did not go smoothly, each with the state whose look it has."""
-    said = [(bar.failed, states.FAILURE, "failed"), (bar.revoked, states.REVOKED, "revoked"),
-            (bar.ignored, states.IGNORED, "ignored or rejected"),
-            (bar.retried, states.RETRY, "retried")]
+    said = [
+        (bar.failed, states.FAILURE, "failed"),
+        (bar.revoked, states.REVOKED, "revoked"),
+        (bar.ignored, states.IGNORED, "ignored or rejected"),
+        (bar.retried, states.RETRY, "retried"),
+    ]
     return [(name, f"{number(count)} {word}") for count, name, word in said if count]
 
 
@@ -254,13 +280,16 @@ def bars_text(model: BarsModel, *, durations: bool = True, width: int = 20) -> s
     widest = min(max(map(len, labels), default=0), 40)
     lines = []
     for bar, label in zip(model.bars, labels, strict=True):
-        name = label if len(label) <= widest else label[:widest - 1] + "…"
+        name = label if len(label) <= widest else label[: widest - 1] + "…"
         full = int(bar.fraction * width)
         drawn = "" if bar.waiting_for else "█" * full + "░" * (width - full) + "  "
         said = " · ".join([_numbers(bar), *(text for _, text in _apart(bar))])
         lines.append(f"{LOOKS[bar.state].glyph} {name:<{widest}}  {drawn}{said}")
-    head = [LOOKS[model.state].word if model.state != states.STARTED else "running",
-            *_summary(model, durations=durations), *(text for _, text in _apart(model))]
+    head = [
+        LOOKS[model.state].word if model.state != states.STARTED else "running",
+        *_summary(model, durations=durations),
+        *(text for _, text in _apart(model)),
+    ]
     return "\n".join([*lines, f"{LOOKS[model.state].glyph} {' · '.join(head)}"])
 
 
@@ -269,8 +298,9 @@ def bars_text(model: BarsModel, *, durations: bool = True, width: int = 20) -> s
 _TEXT: Final = "color:var(--jp-ui-font-color1,var(--vscode-foreground,inherit))"
 _FAINT: Final = "color:var(--jp-ui-font-color2,var(--vscode-descriptionForeground,#7d828a))"
 _CELL: Final = "border:0;background:none;text-align:left;vertical-align:middle;white-space:nowrap;padding:3px 0"
-_FONT: Final = ("font-size:13px;line-height:1.4;"
-                "font-family:var(--jp-ui-font-family,system-ui,-apple-system,'Segoe UI',sans-serif)")
+_FONT: Final = (
+    "font-size:13px;line-height:1.4;font-family:var(--jp-ui-font-family,system-ui,-apple-system,'Segoe UI',sans-serif)"
+)
 
 
 def bars_html(model: BarsModel, *, durations: bool = True) -> str:
@@ -283,9 +313,11 @@ def bars_html(model: BarsModel, *, durations: bool = True) -> str:
     """
     rows = "".join(_row(bar) for bar in model.bars)
     look = LOOKS[model.state]
-    said = [f'<b style="{css(look)}">{look.glyph} {look.word}</b>',
-            *map(escape, _summary(model, durations=durations)),
-            *(_coloured(name, text) for name, text in _apart(model))]
+    said = [
+        f'<b style="{css(look)}">{look.glyph} {look.word}</b>',
+        *map(escape, _summary(model, durations=durations)),
+        *(_coloured(name, text) for name, text in _apart(model)),
+    ]
     words = ", ".join([look.word, *_summary(model, durations=durations), *(text for _, text in _apart(model))])
     return (
         f'<div role="group" aria-label="{escape(f"canvas {words}")}" style="{_FONT};{_TEXT};background:transparent;'
@@ -293,7 +325,8 @@ def bars_html(model: BarsModel, *, durations: bool = True) -> str:
         f'<table style="border-collapse:collapse;table-layout:auto;border:0;margin:0;width:100%;{_FONT};{_TEXT};'
         f'background:transparent">'
         f"<tbody>{rows}</tbody></table>"
-        f'<div style="{_FAINT};padding:6px 0 0;font-variant-numeric:tabular-nums">{" · ".join(said)}</div></div>')
+        f'<div style="{_FAINT};padding:6px 0 0;font-variant-numeric:tabular-nums">{" · ".join(said)}</div></div>'
+    )
 
 
 def _coloured(name: str, text: str) -> str:
@@ -305,8 +338,10 @@ def _row(bar: Bar) -> str:
     look = LOOKS[bar.state]
     faint = _FAINT if bar.state == states.WAITING else _TEXT
     role = f' <span style="{_FAINT};font-size:11px">{_ROLE_WORDS[bar.role]}</span>' if bar.role else ""
-    said = [f'<span style="{faint}">{escape(_numbers(bar))}</span>',
-            *(_coloured(name, text) for name, text in _apart(bar))]
+    said = [
+        f'<span style="{faint}">{escape(_numbers(bar))}</span>',
+        *(_coloured(name, text) for name, text in _apart(bar)),
+    ]
     title = f"{bar.task or bar.label}: {look.word}, {_numbers(bar)}"
     return (
         f'<tr style="border:0;background:none" title="{escape(title)}">'
@@ -315,24 +350,33 @@ def _row(bar: Bar) -> str:
         f'overflow:hidden;text-overflow:ellipsis">{_GLYPHS.get(bar.role, "")}{escape(bar.label)}{role}</td>'
         f'<td style="{_CELL};width:50%">{_meter(bar)}</td>'
         f'<td style="{_CELL};white-space:normal;padding-left:14px;font-variant-numeric:tabular-nums">'
-        f'{" · ".join(said)}</td></tr>')
+        f"{' · '.join(said)}</td></tr>"
+    )
 
 
 def _meter(bar: Bar) -> str:
     """Draw one bar: a part for each end, what is running paler behind them."""
     total = max(bar.total, 1)
-    parts = [(bar.done / total, states.SUCCESS, 1.0), (bar.failed / total, states.FAILURE, 1.0),
-             (bar.revoked / total, states.REVOKED, 1.0), (bar.ignored / total, states.IGNORED, 1.0)]
+    parts = [
+        (bar.done / total, states.SUCCESS, 1.0),
+        (bar.failed / total, states.FAILURE, 1.0),
+        (bar.revoked / total, states.REVOKED, 1.0),
+        (bar.ignored / total, states.IGNORED, 1.0),
+    ]
     over = sum(share for share, _, _ in parts)
     parts.append((max(bar.fraction - over, 0.0), states.STARTED, 1.0))  # what running tasks say of themselves
     left = 1 - sum(share for share, _, _ in parts)
     parts.append((min(bar.running / max(bar.tasks, 1), max(left, 0.0)), states.STARTED, 0.35))
     drawn = "".join(
         f'<div style="float:left;height:10px;width:{share * 100:.2f}%;{css(LOOKS[name], "background-color")};'
-        f'opacity:{opacity:g}"></div>' for share, name, opacity in parts if share > 0)
+        f'opacity:{opacity:g}"></div>'
+        for share, name, opacity in parts
+        if share > 0
+    )
     percent = int(bar.fraction * 100)
     return (
         f'<div role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}" '
         f'aria-label="{escape(bar.label)}" aria-valuetext="{escape(_numbers(bar))}" '
         f'style="height:10px;min-width:120px;border-radius:5px;overflow:hidden;'
-        f'background-color:rgba(128,134,142,0.22)">{drawn}</div>')
+        f'background-color:rgba(128,134,142,0.22)">{drawn}</div>'
+    )

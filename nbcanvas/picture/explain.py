@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nbcanvas.app import App
 from nbcanvas.canvas import Signature, children, chunks, kind_of, maybe_signature
 from nbcanvas.events.tree import MAPS
 from nbcanvas.plan import Call, Chain, Fan, Node, calls_of, start
+from nbcanvas.protocol.payload import size_of, unpack_args
 
 from .folding import Bundle, Folding, More
 from .markup import cut, escape, names, number, plural
@@ -55,9 +57,15 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(node: Node, sig: Signature | None = None, *, args_of: ArgsOf | None = None,
-            size_of: Callable[[Call], int] | None = None, queue_of: Callable[[Call], str] | None = None,
-            items: Callable[[Call], int] | None = None) -> Explanation:
+def explain(
+    node: Node,
+    sig: Signature | None = None,
+    *,
+    args_of: ArgsOf | None = None,
+    size_of: Callable[[Call], int] | None = None,
+    queue_of: Callable[[Call], str] | None = None,
+    items: Callable[[Call], int] | None = None,
+) -> Explanation:
     """Say what will happen when a frozen canvas runs.
 
     Parameters
@@ -82,25 +90,34 @@ def explain(node: Node, sig: Signature | None = None, *, args_of: ArgsOf | None 
     more = f" and {plural(len(told) - 6, 'other')}" if len(told) > 6 else ""
     title = f"{plural(len(calls), 'task')}: {common}{more}." if calls else "Nothing to run."
     teller = _Teller(Folding(node), shown, args_of, items)
-    return Explanation(title, tuple(teller.tell([node], _BUDGET, "", 0)) if calls else (),
-                       tuple(_shape(sig)) if sig is not None else (),
-                       tuple(_messages(node, calls, size_of, queue_of)) if calls else ())
+    return Explanation(
+        title,
+        tuple(teller.tell([node], _BUDGET, "", 0)) if calls else (),
+        tuple(_shape(sig)) if sig is not None else (),
+        tuple(_messages(node, calls, size_of, queue_of)) if calls else (),
+    )
 
 
 def explanation_html(explanation: Explanation) -> str:
     """Return an explanation as html: paragraphs and lists, no styles but indentation."""
-    steps = "".join(f'<li style="list-style:none;margin-left:{indent * 18}px">{escape(line, 600)}</li>'
-                    for indent, line in explanation.steps)
-    lists = "".join(f"<p><b>{head}</b></p><ul>{''.join(f'<li>{escape(line, 600)}</li>' for line in said)}</ul>"
-                    for head, said in (("Shape", explanation.shape), ("Messages", explanation.messages)) if said)
+    steps = "".join(
+        f'<li style="list-style:none;margin-left:{indent * 18}px">{escape(line, 600)}</li>'
+        for indent, line in explanation.steps
+    )
+    lists = "".join(
+        f"<p><b>{head}</b></p><ul>{''.join(f'<li>{escape(line, 600)}</li>' for line in said)}</ul>"
+        for head, said in (("Shape", explanation.shape), ("Messages", explanation.messages))
+        if said
+    )
     return f"<div><p><b>{escape(explanation.title)}</b></p><ul>{steps}</ul>{lists}</div>"
 
 
 class _Teller:
     """Tells the steps; no deeper than the budget of lines allows, like a layout."""
 
-    def __init__(self, folding: Folding, shown: Mapping[str, str], args_of: ArgsOf | None,
-                 items: Callable[[Call], int] | None) -> None:
+    def __init__(
+        self, folding: Folding, shown: Mapping[str, str], args_of: ArgsOf | None, items: Callable[[Call], int] | None
+    ) -> None:
         self.folding = folding
         self.shown = shown
         self.args_of = args_of
@@ -150,8 +167,11 @@ class _Teller:
         elif len(parts) == 1:
             yield from self.tell(parts[0], budget, given, indent)
         else:
-            of = f"{plural(len(fans), 'group')} with {number(members)} members" if len(fans) > 1 \
+            of = (
+                f"{plural(len(fans), 'group')} with {number(members)} members"
+                if len(fans) > 1
                 else f"a group of {number(members)}"
+            )
             yield indent, f"{of}, side by side:"
             for part in parts:
                 for depth, line in self.tell(part, budget // len(parts), given, indent + 1):
@@ -178,7 +198,6 @@ class _Teller:
                 said += f"; {what} {', '.join(told)}"
         return cut(said, 400) + "."
 
-
     def map(self, calls: Sequence[Call]) -> str:
         """Say what a map or a chunk goes over, in items."""
         call, count = calls[0], len(calls)
@@ -191,8 +210,16 @@ class _Teller:
 
 
 def _arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    return cut(", ".join([*(cut(repr(value), 40) for value in args[:8]), *(["…"] if len(args) > 8 else []),
-                          *(f"{name}={cut(repr(value), 40)}" for name, value in kwargs.items())]), 160)
+    return cut(
+        ", ".join(
+            [
+                *(cut(repr(value), 40) for value in args[:8]),
+                *(["…"] if len(args) > 8 else []),
+                *(f"{name}={cut(repr(value), 40)}" for name, value in kwargs.items()),
+            ]
+        ),
+        160,
+    )
 
 
 def _with_links(calls: Iterable[Call]) -> Iterator[Call]:
@@ -251,8 +278,10 @@ def _change(kind: str, inside: str, members: int, *, followed: bool) -> str:
 
 # -- messages -------------------------------------------------------------------------------------------------------
 
-def _messages(node: Node, calls: Sequence[Call], size_of: Callable[[Call], int] | None,
-              queue_of: Callable[[Call], str] | None) -> Iterator[str]:
+
+def _messages(
+    node: Node, calls: Sequence[Call], size_of: Callable[[Call], int] | None, queue_of: Callable[[Call], str] | None
+) -> Iterator[str]:
     now = len(start(node, (), None, "", None, 0.0).send)
     later = len(calls) - now
     said = f"{number(now)} at once" + (f", {number(later)} later" if later else "")
@@ -274,7 +303,7 @@ def _messages(node: Node, calls: Sequence[Call], size_of: Callable[[Call], int] 
 
 
 def _size(calls: Sequence[Call], size_of: Callable[[Call], int]) -> float:
-    sample = calls[::max(len(calls) // _SAMPLE, 1)]
+    sample = calls[:: max(len(calls) // _SAMPLE, 1)]
     return sum(map(size_of, sample)) / len(sample) * len(calls)
 
 
@@ -284,3 +313,25 @@ def _bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" or size >= 9.95 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def in_words(root: Node, sig: Signature, app: App) -> Explanation:
+    """Say what will happen when `app` runs a canvas.
+
+    Parameters
+    ----------
+    root
+        The canvas, frozen.
+    sig
+        The canvas, as it was written.
+    app
+        The app; it knows the queues.
+    """
+
+    def size(call: Call) -> int:
+        return size_of(call.payload)
+
+    def arguments(call: Call) -> tuple[Any, Any]:
+        return unpack_args(call.payload)
+
+    return explain(root, sig, args_of=arguments, size_of=size, queue_of=app.queue_of)

@@ -69,8 +69,8 @@ class Folding:
         found: list[Bundle | More] = list(shapes.values())
         most = max(min(SHAPES, budget), 1)
         if len(found) > most:
-            rest = [node for bundle in list(shapes.values())[most - 1:] for node in bundle]
-            found[most - 1:] = [More(rest, f"{number(len(rest))} {'more' if most > 1 else 'side by side'}")]
+            rest = [node for bundle in list(shapes.values())[most - 1 :] for node in bundle]
+            found[most - 1 :] = [More(rest, f"{number(len(rest))} {'more' if most > 1 else 'side by side'}")]
         return found
 
     def steps(self, chains: Sequence[Chain], budget: int) -> list[Bundle | More]:
@@ -80,7 +80,7 @@ class Folding:
         if count <= most:
             return [[chain.steps[place] for chain in chains] for place in range(count)]
         head, tail = most // 2, (most - 1) // 2
-        middle = [step for chain in chains for step in chain.steps[head:count - tail]]
+        middle = [step for chain in chains for step in chain.steps[head : count - tail]]
         found: list[Bundle | More] = [[chain.steps[place] for chain in chains] for place in range(head)]
         found.append(More(middle, f"{number(count - head - tail)}{' more' if most > 1 else ''} steps"))
         return found + [[chain.steps[place] for chain in chains] for place in range(count - tail, count)]

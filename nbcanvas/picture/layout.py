@@ -159,8 +159,11 @@ class _Builder:
         return self.box(cut(more.label, 30), calls, "more", "")
 
     def note(self, call: Call) -> str:
-        said = [f"{what} {', '.join(dict.fromkeys(self.names[c.task] for n in hanging for c in calls_of(n)))}"
-                for what, hanging in (("↳", call.links), ("on error:", call.errbacks)) if hanging]
+        said = [
+            f"{what} {', '.join(dict.fromkeys(self.names[c.task] for n in hanging for c in calls_of(n)))}"
+            for what, hanging in (("↳", call.links), ("on error:", call.errbacks))
+            if hanging
+        ]
         return cut(" · ".join(said), 34)
 
     @staticmethod
@@ -168,8 +171,12 @@ class _Builder:
         width = max(len(label) * CHAR + 42, len(note) * 5.6, 78.0 if kind == "call" else 124.0)
         height = HEIGHT if kind == "call" else TALL
         below = NOTE if note else 0.0
-        return Layout(width, height + 2 * below, height / 2 + below,
-                      boxes=[Box(0.0, below, width, height, label, calls, kind, note)])
+        return Layout(
+            width,
+            height + 2 * below,
+            height / 2 + below,
+            boxes=[Box(0.0, below, width, height, label, calls, kind, note)],
+        )
 
     # -- one after the other ----------------------------------------------------------------------------------------
 
@@ -196,8 +203,19 @@ class _Builder:
                     x += GAP
                 elif exits:  # from the end of the line above, round to the beginning of this one
                     (ex, ey), middle = exits[-1], y - ROW_GAP
-                    made.edges.append(Edge([(ex, ey), (ex + BUS, ey), (ex + BUS, middle), (0.0, middle),
-                                            (0.0, y + port), (x, y + port)], arrow=True))
+                    made.edges.append(
+                        Edge(
+                            [
+                                (ex, ey),
+                                (ex + BUS, ey),
+                                (ex + BUS, middle),
+                                (0.0, middle),
+                                (0.0, y + port),
+                                (x, y + port),
+                            ],
+                            arrow=True,
+                        )
+                    )
                 made.put(one, x, y + port - one.port)
                 x += one.width
             exits.append((x, y + port))
@@ -286,7 +304,7 @@ def _grid(drawn: Sequence[Layout]) -> Layout:
     columns = max(columns, min(int((WIDTH * 0.6) // (wide + ROW_GAP)), ceil(len(drawn) ** 0.5)))
     y = 0.0
     for start in range(0, len(drawn), columns):
-        row = drawn[start:start + columns]
+        row = drawn[start : start + columns]
         for place, one in enumerate(row):
             made.put(one, place * (wide + ROW_GAP), y)
         y += max(one.height for one in row) + ROW_GAP

@@ -69,8 +69,8 @@ def css(look: Look, attribute: str = "color") -> str:
 
 def cut(text: str, limit: int = LIMIT) -> str:
     """Return `text` on one line, cut to `limit` characters; an ellipsis is the last of them then."""
-    text = _UNSAFE.sub("\ufffd", _SPACE.sub(" ", text[:4 * limit])).strip()
-    return text if len(text) <= limit else text[:limit - 1] + "…"
+    text = _UNSAFE.sub("\ufffd", _SPACE.sub(" ", text[: 4 * limit])).strip()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def escape(text: object, limit: int = LIMIT) -> str:

@@ -150,8 +150,9 @@ class _Survey:
         while todo:
             spot = todo.pop()
             before = _rows(sorted(spot.previous.outlet)) if spot.previous and spot.tasks else ()
-            found += [Stage(task, spot.role, max(spot.depth, 0), _rows(rows), before)
-                      for task, rows in spot.tasks.items()]
+            found += [
+                Stage(task, spot.role, max(spot.depth, 0), _rows(rows), before) for task, rows in spot.tasks.items()
+            ]
             todo += [spot.below[place] for place in sorted(spot.below, reverse=True)]
         return found
 
@@ -171,7 +172,7 @@ def _rows(rows: list[int]) -> Rows:
 def bytes_at(column: bytes | bytearray, rows: Rows) -> bytes | bytearray:
     """Return the bytes of a column at `rows`."""
     if isinstance(rows, range):
-        return column[rows.start:rows.stop:rows.step]
+        return column[rows.start : rows.stop : rows.step]
     return bytes(itemgetter(*rows)(column)) if len(rows) > 1 else bytes(column[row] for row in rows)
 
 
@@ -187,7 +188,7 @@ def _bounded(listed: Sequence[Stage]) -> Sequence[Stage]:
             run = []
         run.append(stage)
     found.append(_together(run))
-    return found if len(found) <= MOST else [*found[:MOST - 1], _together(found[MOST - 1:])]
+    return found if len(found) <= MOST else [*found[: MOST - 1], _together(found[MOST - 1 :])]
 
 
 def _together(run: Sequence[Stage]) -> Stage:
@@ -195,9 +196,14 @@ def _together(run: Sequence[Stage]) -> Stage:
         return run[0]
     tasks = {stage.task for stage in run}
     roles = {stage.role for stage in run}
-    return Stage(tasks.pop() if len(tasks) == 1 else "", roles.pop() if len(roles) == 1 else "",
-                 min(stage.depth for stage in run), _rows(sorted(_all(run))), run[0].before,
-                 sum(stage.merged for stage in run))
+    return Stage(
+        tasks.pop() if len(tasks) == 1 else "",
+        roles.pop() if len(roles) == 1 else "",
+        min(stage.depth for stage in run),
+        _rows(sorted(_all(run))),
+        run[0].before,
+        sum(stage.merged for stage in run),
+    )
 
 
 def _all(run: Iterable[Stage]) -> Iterable[int]:

@@ -26,14 +26,34 @@ _INK: Final = "#20262e"
 _CAPTION: Final = "#7d838c"
 #: Fill of a box by state; all are light, for dark ink.
 _FILL: Final = {
-    states.SUCCESS: "#dff3e7", states.FAILURE: "#fde4e3", states.REVOKED: "#f1e6f7", states.REJECTED: "#f1e6f7",
-    states.IGNORED: "#eceef0", states.PROGRESS: "#dfedfb", states.STARTED: "#dfedfb", states.RETRY: "#fbeed6",
-    states.RECEIVED: "#e9eef4", states.SENT: "#e9eef4", states.WAITING: "#f0f1f3", states.PENDING: "#f0f1f3",
+    states.SUCCESS: "#dff3e7",
+    states.FAILURE: "#fde4e3",
+    states.REVOKED: "#f1e6f7",
+    states.REJECTED: "#f1e6f7",
+    states.IGNORED: "#eceef0",
+    states.PROGRESS: "#dfedfb",
+    states.STARTED: "#dfedfb",
+    states.RETRY: "#fbeed6",
+    states.RECEIVED: "#e9eef4",
+    states.SENT: "#e9eef4",
+    states.WAITING: "#f0f1f3",
+    states.PENDING: "#f0f1f3",
 }
 _PLAIN: Final = ("#e6eefa", "#6d8fc4")
 _MARGIN: Final = 8.0
-_ORDER: Final = (states.FAILURE, states.REVOKED, states.REJECTED, states.IGNORED, states.PROGRESS, states.STARTED,
-                 states.RETRY, states.RECEIVED, states.SENT, states.WAITING, states.SUCCESS)
+_ORDER: Final = (
+    states.FAILURE,
+    states.REVOKED,
+    states.REJECTED,
+    states.IGNORED,
+    states.PROGRESS,
+    states.STARTED,
+    states.RETRY,
+    states.RECEIVED,
+    states.SENT,
+    states.WAITING,
+    states.SUCCESS,
+)
 
 
 def canvas_svg(node: Node, state: State | None = None) -> str:
@@ -57,8 +77,10 @@ def canvas_svg(node: Node, state: State | None = None) -> str:
 def canvas_html(node: Node, state: State | None = None) -> str:
     """Return the picture of a canvas as html: an image with its words, which every notebook front end shows."""
     svg, alt = _picture(node, state)
-    return (f'<img alt="{escape(alt, 1000)}" src="{data_uri(svg)}" '
-            f'style="max-width:100%;height:auto;background:transparent">')
+    return (
+        f'<img alt="{escape(alt, 1000)}" src="{data_uri(svg)}" '
+        f'style="max-width:100%;height:auto;background:transparent">'
+    )
 
 
 def _picture(node: Node, state: State | None) -> tuple[str, str]:
@@ -68,6 +90,7 @@ def _picture(node: Node, state: State | None) -> tuple[str, str]:
 
 
 # -- in words -------------------------------------------------------------------------------------------------------
+
 
 def canvas_alt(node: Node, state: State | None = None) -> str:
     """Say in words what the picture of a canvas shows."""
@@ -115,6 +138,7 @@ def _say(folding: Folding, shown: dict[str, str], part: Bundle | More, budget: i
 
 # -- drawing --------------------------------------------------------------------------------------------------------
 
+
 def draw(made: Layout, alt: str, state: State | None = None) -> str:
     """Draw a layout.
 
@@ -131,8 +155,12 @@ def draw(made: Layout, alt: str, state: State | None = None) -> str:
     low = max((box.y + box.height + (17 if box.note else 0) for box in made.boxes), default=0.0)
     height = max(made.height, low)
     width = max(made.width, sum(w for _, w in legend))
-    parts = [*map(_frame, made.frames), *map(_edge, made.edges), *(_barrier(b, state) for b in made.barriers),
-             *(_box(box, state) for box in made.boxes)]
+    parts = [
+        *map(_frame, made.frames),
+        *map(_edge, made.edges),
+        *(_barrier(b, state) for b in made.barriers),
+        *(_box(box, state) for box in made.boxes),
+    ]
     x = 0.0
     for text, wide in legend:
         parts.append(f'<g transform="translate({x:.0f} {height + 26:.0f})">{text}</g>')
@@ -142,7 +170,8 @@ def draw(made: Layout, alt: str, state: State | None = None) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{full_width:.0f}" height="{full_height:.0f}" '
         f'viewBox="{-_MARGIN:.0f} {-_MARGIN:.0f} {full_width:.0f} {full_height:.0f}" role="img" '
-        f'font-family="{_FONT}" font-size="12"><title>{escape(alt, 1000)}</title>{"".join(parts)}</svg>')
+        f'font-family="{_FONT}" font-size="12"><title>{escape(alt, 1000)}</title>{"".join(parts)}</svg>'
+    )
 
 
 def _text(x: float, y: float, text: str, colour: str, extra: str = "") -> str:
@@ -159,9 +188,11 @@ def _edge(edge: Edge) -> str:
 
 
 def _frame(frame: Frame) -> str:
-    return (f'<rect x="{frame.x:.1f}" y="{frame.y:.1f}" width="{frame.width:.1f}" height="{frame.height:.1f}" rx="10" '
-            f'fill="{_LINE}" fill-opacity=".10" stroke="{_LINE}" stroke-opacity=".6" stroke-dasharray="4 3"/>'
-            + _text(frame.x + 12, frame.y + 17, frame.label, _CAPTION, ' font-size="11"'))
+    return (
+        f'<rect x="{frame.x:.1f}" y="{frame.y:.1f}" width="{frame.width:.1f}" height="{frame.height:.1f}" rx="10" '
+        f'fill="{_LINE}" fill-opacity=".10" stroke="{_LINE}" stroke-opacity=".6" stroke-dasharray="4 3"/>'
+        + _text(frame.x + 12, frame.y + 17, frame.label, _CAPTION, ' font-size="11"')
+    )
 
 
 def _barrier(barrier: Barrier, state: State | None) -> str:
@@ -175,10 +206,11 @@ def _barrier(barrier: Barrier, state: State | None) -> str:
         if any(found[name] for name in (states.FAILURE, states.REVOKED)):
             colour = LOOKS[states.FAILURE].colour
         said = f"{number(arrived)} of {number(total)} arrived"
-    return (f'<rect x="{barrier.x - 2.5:.1f}" y="{barrier.y:.1f}" width="5" height="{barrier.height:.1f}" rx="2.5" '
-            f'fill="{colour}"/>'
-            + _text(barrier.x + 3, barrier.y + barrier.height + 14, said, _CAPTION,
-                    ' font-size="11" text-anchor="end"'))
+    return (
+        f'<rect x="{barrier.x - 2.5:.1f}" y="{barrier.y:.1f}" width="5" height="{barrier.height:.1f}" rx="2.5" '
+        f'fill="{colour}"/>'
+        + _text(barrier.x + 3, barrier.y + barrier.height + 14, said, _CAPTION, ' font-size="11" text-anchor="end"')
+    )
 
 
 def _states(calls: Sequence[Call], state: State) -> Counter[str]:
@@ -194,10 +226,15 @@ def _box(box: Box, state: State | None) -> str:
     tip = box.label + (f": {', '.join(f'{number(n)} {word}' for word, n in _words(found).items())}" if found else "")
     parts = [f"<g><title>{escape(tip)}</title>"]
     if box.kind == "fold":  # a pile
-        parts += [f'<rect x="{box.x + d:.1f}" y="{box.y + d:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" '
-                  f'rx="7" fill="{fill}" stroke="{stroke}" stroke-opacity=".55"/>' for d in (6, 3)]
-    parts.append(f'<rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="7" '
-                 f'fill="{fill}" stroke="{stroke}" stroke-width="1.3"{dashed}/>')
+        parts += [
+            f'<rect x="{box.x + d:.1f}" y="{box.y + d:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" '
+            f'rx="7" fill="{fill}" stroke="{stroke}" stroke-opacity=".55"/>'
+            for d in (6, 3)
+        ]
+    parts.append(
+        f'<rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="7" '
+        f'fill="{fill}" stroke="{stroke}" stroke-width="1.3"{dashed}/>'
+    )
     base = box.y + (19.5 if not many or found else box.height / 2 + 4.5)
     if name:
         parts.append(_text(box.x + 10, base, LOOKS[name].glyph, stroke, ' font-weight="bold"'))
@@ -232,8 +269,10 @@ def _meter(box: Box, found: Counter[str]) -> str:
     for name in (states.SUCCESS, states.FAILURE, states.REVOKED, states.STARTED, states.PROGRESS, states.RETRY):
         if found[name]:
             part = width * found[name] / total
-            parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{part:.1f}" height="6" rx="{min(3.0, part / 2):.1f}" '
-                         f'fill="{LOOKS[name].colour}"/>')
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{part:.1f}" height="6" rx="{min(3.0, part / 2):.1f}" '
+                f'fill="{LOOKS[name].colour}"/>'
+            )
             x += part
     parts.append(_text(box.x + box.width - 10, y + 7, said, _INK, ' font-size="11" text-anchor="end"'))
     return "".join(parts)
@@ -244,8 +283,10 @@ def _progress(box: Box, state: State) -> str:
     share = progress.fraction if progress else 0.0
     x, y, width = box.x + 8, box.y + box.height - 5, box.width - 16
     colour = LOOKS[states.PROGRESS].colour
-    return (f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="2.5" rx="1" fill="#c2d4e8"/>'
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width * share:.1f}" height="2.5" rx="1" fill="{colour}"/>')
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="2.5" rx="1" fill="#c2d4e8"/>'
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width * share:.1f}" height="2.5" rx="1" fill="{colour}"/>'
+    )
 
 
 def _legend(state: State) -> list[tuple[str, float]]:

@@ -53,8 +53,18 @@ from .model import (
     Value,
 )
 
-__all__ = ["DECISIONS", "Arrival", "Decision", "Errback", "Skip", "Transition", "advance", "decision_table", "release",
-           "start"]
+__all__ = [
+    "DECISIONS",
+    "Arrival",
+    "Decision",
+    "Errback",
+    "Skip",
+    "Transition",
+    "advance",
+    "decision_table",
+    "release",
+    "start",
+]
 
 
 class Arrival(NamedTuple):
@@ -110,8 +120,10 @@ NOTHING: Final = Transition()
 
 # -- starting ---------------------------------------------------------------------------------------------------
 
-def start(node: Node, given: tuple[Payload, ...], then: Then, root_id: str, parent_id: str | None,
-          now: float) -> Transition:
+
+def start(
+    node: Node, given: tuple[Payload, ...], then: Then, root_id: str, parent_id: str | None, now: float
+) -> Transition:
     """Start a frozen node.
 
     Parameters
@@ -147,9 +159,15 @@ def start(node: Node, given: tuple[Payload, ...], then: Then, root_id: str, pare
     return Transition(send, arrivals)
 
 
-def _start_fan(fan: Fan, given: tuple[Payload, ...], then: Then,
-               todo: deque[tuple[Node, tuple[Payload, ...], Then]], send: list[Message], arrivals: list[Arrival],
-               header: tuple[str, str | None, float]) -> None:
+def _start_fan(
+    fan: Fan,
+    given: tuple[Payload, ...],
+    then: Then,
+    todo: deque[tuple[Node, tuple[Payload, ...], Then]],
+    send: list[Message],
+    arrivals: list[Arrival],
+    header: tuple[str, str | None, float],
+) -> None:
     members = fan.members
     if then is None:
         slots: Iterable[Slot | None] = (None,) * len(members)
@@ -172,13 +190,23 @@ def _start_fan(fan: Fan, given: tuple[Payload, ...], then: Then,
     todo.extendleft(reversed(deep))
 
 
-def _message(call: Call, given: tuple[Payload, ...], then: Then, root_id: str, parent_id: str | None,
-             now: float) -> Message:
+def _message(
+    call: Call, given: tuple[Payload, ...], then: Then, root_id: str, parent_id: str | None, now: float
+) -> Message:
     options = call.options
     if not options:
         return Message(call, given, then, root_id, parent_id, now)
-    return Message(call, given, then, root_id, parent_id, now, due_time(options, now), expiry_time(options, now),
-                   int(options.get("retries") or 0))
+    return Message(
+        call,
+        given,
+        then,
+        root_id,
+        parent_id,
+        now,
+        due_time(options, now),
+        expiry_time(options, now),
+        int(options.get("retries") or 0),
+    )
 
 
 def due_time(options: Any, now: float) -> float | None:
@@ -208,6 +236,7 @@ def _timestamp(moment: Any) -> float | None:
 
 # -- what will not run ------------------------------------------------------------------------------------------
 
+
 def _heads(steps: Sequence[Node]) -> Iterator[Call]:
     """Yield the calls that hear that `steps` cannot start: the first call; of a group at the end, its members'."""
     todo: deque[Sequence[Node]] = deque((steps,))
@@ -231,6 +260,7 @@ def _abandon(then: Then, exit_: Failed | Revoked, by: str) -> tuple[list[Skip], 
 
 
 # -- what outcomes cause ----------------------------------------------------------------------------------------
+
 
 def _on_value(message: Message, outcome: Value, now: float) -> Transition:
     call, then = message.call, message.then
@@ -270,11 +300,33 @@ def _on_retry(message: Message, outcome: Retried, now: float) -> Transition:
     call = message.call
     payload = message.payload if outcome.payload is None else outcome.payload
     if outcome.options:
-        call = Call(call.id, call.task, call.payload, call.immutable, {**call.options, **outcome.options}, call.links,
-                    call.errbacks, call.stamps, call.group_id, call.index, call.version, call.nesting)
+        call = Call(
+            call.id,
+            call.task,
+            call.payload,
+            call.immutable,
+            {**call.options, **outcome.options},
+            call.links,
+            call.errbacks,
+            call.stamps,
+            call.group_id,
+            call.index,
+            call.version,
+            call.nesting,
+        )
     given = message.given if outcome.payload is None else ()
-    again = Message(call, given, message.then, message.root_id, message.parent_id, now, outcome.due,
-                    message.expires, message.retries + 1, payload)
+    again = Message(
+        call,
+        given,
+        message.then,
+        message.root_id,
+        message.parent_id,
+        now,
+        outcome.due,
+        message.expires,
+        message.retries + 1,
+        payload,
+    )
     return Transition((again,))
 
 
@@ -318,27 +370,61 @@ class Decision(NamedTuple):
 
 DECISIONS: Final[dict[type, Decision]] = {
     Value: Decision(
-        _on_value, "SUCCESS", "ends", "the next step starts with the value", "the value goes into the slot",
-        "each link starts with the value; errbacks are not called"),
+        _on_value,
+        "SUCCESS",
+        "ends",
+        "the next step starts with the value",
+        "the value goes into the slot",
+        "each link starts with the value; errbacks are not called",
+    ),
     Failed: Decision(
-        _on_failure, "FAILURE", "ends", "every later step ends as FAILURE with the same exception",
-        "the failure goes into the slot", "links never start; each errback of this call is called once"),
+        _on_failure,
+        "FAILURE",
+        "ends",
+        "every later step ends as FAILURE with the same exception",
+        "the failure goes into the slot",
+        "links never start; each errback of this call is called once",
+    ),
     Revoked: Decision(
-        _on_revoked, "REVOKED", "ends", "every later step ends as REVOKED", "the revocation goes into the slot",
-        "links never start; errbacks are not called"),
+        _on_revoked,
+        "REVOKED",
+        "ends",
+        "every later step ends as REVOKED",
+        "the revocation goes into the slot",
+        "links never start; errbacks are not called",
+    ),
     Retried: Decision(
-        _on_retry, "RETRY", "the call is sent again, same id, retries + 1", "as left: what follows waits on",
-        "as left: the slot stays empty", "kept for the next attempt"),
+        _on_retry,
+        "RETRY",
+        "the call is sent again, same id, retries + 1",
+        "as left: what follows waits on",
+        "as left: the slot stays empty",
+        "kept for the next attempt",
+    ),
     Replaced: Decision(
-        _on_replaced, "", "the replacement starts; it ends in the same id", "what follows waits for the replacement",
-        "the replacement will fill the slot", "handed to the replacement's last call"),
+        _on_replaced,
+        "",
+        "the replacement starts; it ends in the same id",
+        "what follows waits for the replacement",
+        "the replacement will fill the slot",
+        "handed to the replacement's last call",
+    ),
     Ignored: Decision(
-        _on_ignored, "IGNORED, unless the task set a state itself", "ends", "every later step ends as REVOKED",
-        "a revocation goes into the slot", "links never start; errbacks are not called"),
+        _on_ignored,
+        "IGNORED, unless the task set a state itself",
+        "ends",
+        "every later step ends as REVOKED",
+        "a revocation goes into the slot",
+        "links never start; errbacks are not called",
+    ),
     Rejected: Decision(
-        _on_rejected, "REJECTED (nothing when requeued)", "ends; requeued, the same message is sent again",
-        "every later step ends as REVOKED", "a revocation goes into the slot",
-        "links never start; errbacks are not called"),
+        _on_rejected,
+        "REJECTED (nothing when requeued)",
+        "ends; requeued, the same message is sent again",
+        "every later step ends as REVOKED",
+        "a revocation goes into the slot",
+        "links never start; errbacks are not called",
+    ),
 }
 
 
@@ -362,8 +448,9 @@ def advance(message: Message, outcome: Outcome, now: float) -> Transition:
     return DECISIONS[type(outcome)].decide(message, outcome, now)
 
 
-def release(join: Join, exits: Sequence[tuple[Exit, str]], root_id: str, parent_id: str | None,
-            now: float) -> Transition:
+def release(
+    join: Join, exits: Sequence[tuple[Exit, str]], root_id: str, parent_id: str | None, now: float
+) -> Transition:
     """Say what a barrier causes whose slots are all filled.
 
     Parameters
@@ -429,8 +516,14 @@ def _dependency_revoked(exit_: Any, by: str) -> Revoked:
 
 def decision_table() -> str:
     """Return the decision table as Markdown; ``docs/architecture.md`` prints it from here."""
-    head = ["outcome", "recorded state", "nothing behind", "a next step behind", "a slot of a barrier behind",
-            "links and errbacks"]
+    head = [
+        "outcome",
+        "recorded state",
+        "nothing behind",
+        "a next step behind",
+        "a slot of a barrier behind",
+        "links and errbacks",
+    ]
     rows = [head, ["---"] * len(head)]
     rows += [[kind.__name__, d.records or "none", d.nothing, d.chain, d.slot, d.links] for kind, d in DECISIONS.items()]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -31,10 +31,22 @@ from .model import NO_OPTIONS, Call, Chain, Fan, Node, Payload
 __all__ = ["Freezer", "freeze", "inherit"]
 
 #: Options that say where a signature stands, not how to run it.
-_STRUCTURAL: Final = frozenset({
-    "task_id", "link", "link_error", "root_id", "parent_id", "group_id", "group_index", "chord", "chain", "reply_to",
-    "stamped_headers", "replaced_task_nesting",
-})
+_STRUCTURAL: Final = frozenset(
+    {
+        "task_id",
+        "link",
+        "link_error",
+        "root_id",
+        "parent_id",
+        "group_id",
+        "group_index",
+        "chord",
+        "chain",
+        "reply_to",
+        "stamped_headers",
+        "replaced_task_nesting",
+    }
+)
 
 #: Packs a call's own arguments: (args, kwargs) -> Payload.
 Packer = Callable[[tuple[Any, ...], Mapping[str, Any]], Payload]
@@ -92,8 +104,16 @@ class Freezer:
         Errbacks that go to no header in any case: those a chord is called with (the guide, "Chords", since 5.7).
     """
 
-    def __init__(self, new_id: IdSource, pack: Packer, versions: Mapping[str, str] = NO_OPTIONS, *,
-                 header_errbacks: bool = False, nesting: int = 0, body_only: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        new_id: IdSource,
+        pack: Packer,
+        versions: Mapping[str, str] = NO_OPTIONS,
+        *,
+        header_errbacks: bool = False,
+        nesting: int = 0,
+        body_only: Sequence[Any] = (),
+    ) -> None:
         self._new_id = new_id
         self._pack = pack
         self._versions = versions
@@ -126,8 +146,9 @@ class Freezer:
         call_id, fan.id = fan.id, self._new_id()
         _number(fan)
         task = "celery.accumulate"
-        return Call(call_id, task, self._pack((), {"index": 0}), version=self._versions.get(task, ""),
-                    nesting=self._nesting)
+        return Call(
+            call_id, task, self._pack((), {"index": 0}), version=self._versions.get(task, ""), nesting=self._nesting
+        )
 
     # Each of these returns the steps a signature comes down to; a caller splices them into its own.
 
@@ -152,8 +173,9 @@ class Freezer:
             steps = [self._call(sig, around, links, errbacks)]
         return steps
 
-    def _call(self, sig: Signature, around: Around, links: tuple[Node, ...] = (),
-              errbacks: tuple[Node, ...] = ()) -> Call:
+    def _call(
+        self, sig: Signature, around: Around, links: tuple[Node, ...] = (), errbacks: tuple[Node, ...] = ()
+    ) -> Call:
         own, immutable = raw(sig, "options"), raw(sig, "immutable")
         args, kwargs = tuple(raw(sig, "args")), raw(sig, "kwargs")
         if not immutable:
@@ -169,22 +191,51 @@ class Freezer:
             raise NotSerializable(msg) from error.__cause__
         call_id = self._id(around.last_id or own.get("task_id"))
         if not own and around.options is NO_OPTIONS:
-            return Call(call_id, task, payload, immutable, NO_OPTIONS, links, errbacks, None, None, None,
-                        self._versions.get(task, ""), self._nesting)
+            return Call(
+                call_id,
+                task,
+                payload,
+                immutable,
+                NO_OPTIONS,
+                links,
+                errbacks,
+                None,
+                None,
+                None,
+                self._versions.get(task, ""),
+                self._nesting,
+            )
         stamped = own.get("stamped_headers")
         stamps = {name: own[name] for name in stamped if name in own} if stamped else None
-        merged = {k: v for k, v in (*own.items(), *around.options.items())
-                  if k not in _STRUCTURAL and (stamps is None or k not in stamps)}
-        return Call(call_id, task, payload, immutable, merged or NO_OPTIONS, links, errbacks, stamps,
-                    None, None, self._versions.get(task, ""), int(own.get("replaced_task_nesting") or self._nesting))
+        merged = {
+            k: v
+            for k, v in (*own.items(), *around.options.items())
+            if k not in _STRUCTURAL and (stamps is None or k not in stamps)
+        }
+        return Call(
+            call_id,
+            task,
+            payload,
+            immutable,
+            merged or NO_OPTIONS,
+            links,
+            errbacks,
+            stamps,
+            None,
+            None,
+            self._versions.get(task, ""),
+            int(own.get("replaced_task_nesting") or self._nesting),
+        )
 
     def _id(self, pinned: str | None) -> str:
         """Return the id that was decided, once, or a new one."""
         if pinned is None:
             return self._new_id()
         if pinned in self._pinned:
-            msg = (f"the id {pinned} appears twice in this canvas: a frozen signature can stand in one place only; "
-                   f"put clone() and set a new id, or freeze later")
+            msg = (
+                f"the id {pinned} appears twice in this canvas: a frozen signature can stand in one place only; "
+                f"put clone() and set a new id, or freeze later"
+            )
             raise DuplicateId(msg)
         self._pinned.add(pinned)
         return str(pinned)
@@ -206,9 +257,11 @@ class Freezer:
         steps: _Steps = []
         for place, member in enumerate(members):
             stands = (first if place == 0 else ALONE)._replace(
-                errbacks=first.errbacks, inner=first.inner if place == end else self._header(first),
+                errbacks=first.errbacks,
+                inner=first.inner if place == end else self._header(first),
                 links=first.links if place == end else (),
-                last_id=around.last_id or raw(sig, "options").get("task_id") if place == end else None)
+                last_id=around.last_id or raw(sig, "options").get("task_id") if place == end else None,
+            )
             while isinstance(member, group) and len(member) == 1:  # the guide, "Group Unrolling"
                 stands = _into(member, stands)
                 member = _signature(raw(member, "kwargs")["tasks"][0])  # noqa: PLW2901 - the one inside stands for it
@@ -230,8 +283,9 @@ class Freezer:
         # The options of a chord that was frozen name its header (see `canvas.pin`).
         last_id = around.last_id or (own_id if own_id != steps[0].id else None)
         options = {k: v for k, v in inside.options.items() if k not in ("countdown", "eta")} or NO_OPTIONS
-        steps += yield self._steps(body, Around((), NO_OPTIONS, options, last_id, inside.links, inside.errbacks,
-                                                inside.inner))
+        steps += yield self._steps(
+            body, Around((), NO_OPTIONS, options, last_id, inside.links, inside.errbacks, inside.inner)
+        )
         return steps
 
     def _header(self, around: Around) -> tuple[Any, ...]:
@@ -318,9 +372,13 @@ def _into(sig: Signature, around: Around) -> Around:
         around = around._replace(args=(), kwargs=NO_OPTIONS)
     errbacks = _listed(own.get("link_error"))
     return around._replace(
-        args=(*around.args, *raw(sig, "args")), kwargs={**partials, **around.kwargs} or NO_OPTIONS,
-        options=_passed_on(own, around), links=(*_listed(own.get("link")), *around.links),
-        errbacks=(*errbacks, *around.errbacks), inner=(*errbacks, *around.inner))
+        args=(*around.args, *raw(sig, "args")),
+        kwargs={**partials, **around.kwargs} or NO_OPTIONS,
+        options=_passed_on(own, around),
+        links=(*_listed(own.get("link")), *around.links),
+        errbacks=(*errbacks, *around.errbacks),
+        inner=(*errbacks, *around.inner),
+    )
 
 
 def _members(steps: _Steps) -> Sequence[Call | Chain]:
@@ -370,9 +428,18 @@ def _passed_on(own: Mapping[str, Any], around: Around) -> Mapping[str, Any]:
     return {**kept, **around.options} if kept else around.options
 
 
-def freeze(sig: Signature, new_id: IdSource, pack: Packer, args: Sequence[Any] = (),
-           kwargs: Mapping[str, Any] = NO_OPTIONS, options: Mapping[str, Any] = NO_OPTIONS,
-           versions: Mapping[str, str] = NO_OPTIONS, *, header_errbacks: bool = False, nesting: int = 0) -> Node:
+def freeze(
+    sig: Signature,
+    new_id: IdSource,
+    pack: Packer,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] = NO_OPTIONS,
+    options: Mapping[str, Any] = NO_OPTIONS,
+    versions: Mapping[str, str] = NO_OPTIONS,
+    *,
+    header_errbacks: bool = False,
+    nesting: int = 0,
+) -> Node:
     """Freeze a canvas that is called with `args`, `kwargs` and `options` (see `Freezer`).
 
     Parameters
@@ -390,10 +457,17 @@ def freeze(sig: Signature, new_id: IdSource, pack: Packer, args: Sequence[Any] =
     """
     link, link_error = _listed(options.get("link")), _listed(options.get("link_error"))
     rest = {k: v for k, v in options.items() if k not in _STRUCTURAL and v is not None}
-    around = Around(tuple(args), kwargs or NO_OPTIONS, rest or NO_OPTIONS, options.get("task_id"), link, link_error,
-                    link_error)
-    return Freezer(new_id, pack, versions, header_errbacks=header_errbacks, nesting=nesting,
-                   body_only=link_error if isinstance(sig, chord) else ()).freeze(sig, around)
+    around = Around(
+        tuple(args), kwargs or NO_OPTIONS, rest or NO_OPTIONS, options.get("task_id"), link, link_error, link_error
+    )
+    return Freezer(
+        new_id,
+        pack,
+        versions,
+        header_errbacks=header_errbacks,
+        nesting=nesting,
+        body_only=link_error if isinstance(sig, chord) else (),
+    ).freeze(sig, around)
 
 
 def inherit(node: Node, call: Call) -> None:

@@ -52,16 +52,19 @@ def places(root: Node) -> Iterator[Place]:
             if node.links or node.errbacks:
                 hanging = [(n, "link", i) for i, n in enumerate(node.links)]
                 hanging += [(n, "errback", i) for i, n in enumerate(node.errbacks)]
-                todo.extendleft((n, f"{path}.{what}[{i}]".lstrip("."), depth, what, node)
-                                for n, what, i in reversed(hanging))
+                todo.extendleft(
+                    (n, f"{path}.{what}[{i}]".lstrip("."), depth, what, node) for n, what, i in reversed(hanging)
+                )
         elif isinstance(node, Chain):
             todo.extendleft((step, at, depth, role, owner) for step, at in reversed(_steps(node, path)))
         elif isinstance(node, Fan):
             what = "header" if path.endswith(_BARRIER) else "group"
             base = path.removesuffix(_BARRIER)
             prefix = f"{base}.{what}" if base else what
-            todo.extendleft((node.members[i], f"{prefix}[{i}]", depth + 1, role, owner)
-                            for i in range(len(node.members) - 1, -1, -1))
+            todo.extendleft(
+                (node.members[i], f"{prefix}[{i}]", depth + 1, role, owner)
+                for i in range(len(node.members) - 1, -1, -1)
+            )
 
 
 _BARRIER = "\0"
@@ -74,8 +77,10 @@ def _steps(chain: Chain, path: str) -> list[tuple[Node, str]]:
     dot = f"{path}." if path else ""
     if len(steps) == 2 and isinstance(steps[0], Fan):  # a header and a body
         return [(steps[0], f"{dot}chord{_BARRIER}"), (steps[1], f"{dot}chord.body")]
-    return [(step, f"{dot}chain[{i}]" + (_BARRIER if isinstance(step, Fan) and i < last else ""))
-            for i, step in enumerate(steps)]
+    return [
+        (step, f"{dot}chain[{i}]" + (_BARRIER if isinstance(step, Fan) and i < last else ""))
+        for i, step in enumerate(steps)
+    ]
 
 
 def calls_of(root: Node) -> Iterator[Call]:

@@ -24,8 +24,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 __all__ = [
-    "Call", "Chain", "Exit", "Fan", "Failed", "Gathered", "Ignored", "Join", "Message", "Next", "Node", "Outcome",
-    "Payload", "Rejected", "Replaced", "Retried", "Revoked", "Slot", "Then", "Value",
+    "Call",
+    "Chain",
+    "Exit",
+    "Fan",
+    "Failed",
+    "Gathered",
+    "Ignored",
+    "Join",
+    "Message",
+    "Next",
+    "Node",
+    "Outcome",
+    "Payload",
+    "Rejected",
+    "Replaced",
+    "Retried",
+    "Revoked",
+    "Slot",
+    "Then",
+    "Value",
 ]
 
 #: A value in the form it is kept in while it travels.  The plan never looks inside: the embedded engine uses
@@ -68,14 +86,36 @@ class Call:
         How many times the task of this id was replaced before (protocol 2, header ``replaced_task_nesting``).
     """
 
-    __slots__ = ("errbacks", "group_id", "id", "immutable", "index", "links", "nesting", "options", "payload", "stamps",
-                 "task", "version")
+    __slots__ = (
+        "errbacks",
+        "group_id",
+        "id",
+        "immutable",
+        "index",
+        "links",
+        "nesting",
+        "options",
+        "payload",
+        "stamps",
+        "task",
+        "version",
+    )
 
-    def __init__(self, id: str, task: str, payload: Payload, immutable: bool = False,
-                 options: Mapping[str, Any] = NO_OPTIONS, links: tuple[Node, ...] = (),
-                 errbacks: tuple[Node, ...] = (), stamps: Mapping[str, Any] | None = None,
-                 group_id: str | None = None, index: int | None = None, version: str = "",
-                 nesting: int = 0) -> None:
+    def __init__(
+        self,
+        id: str,
+        task: str,
+        payload: Payload,
+        immutable: bool = False,
+        options: Mapping[str, Any] = NO_OPTIONS,
+        links: tuple[Node, ...] = (),
+        errbacks: tuple[Node, ...] = (),
+        stamps: Mapping[str, Any] | None = None,
+        group_id: str | None = None,
+        index: int | None = None,
+        version: str = "",
+        nesting: int = 0,
+    ) -> None:
         self.id = id
         self.task = task
         self.payload = payload
@@ -159,7 +199,7 @@ class Next:
         steps: list[Call | Fan] = []
         then: Then = self
         while isinstance(then, Next):
-            steps += then.chain.steps[then.position:]
+            steps += then.chain.steps[then.position :]
             then = then.after
         return steps, then
 
@@ -219,12 +259,33 @@ class Message:
         When it was sent, in seconds since the epoch.
     """
 
-    __slots__ = ("attempt", "call", "due", "expires", "given", "parent_id", "payload", "retries", "root_id", "sent",
-                 "then")
+    __slots__ = (
+        "attempt",
+        "call",
+        "due",
+        "expires",
+        "given",
+        "parent_id",
+        "payload",
+        "retries",
+        "root_id",
+        "sent",
+        "then",
+    )
 
-    def __init__(self, call: Call, given: tuple[Payload, ...], then: Then, root_id: str, parent_id: str | None,
-                 sent: float, due: float | None = None, expires: float | None = None, retries: int = 0,
-                 payload: Payload = None) -> None:
+    def __init__(
+        self,
+        call: Call,
+        given: tuple[Payload, ...],
+        then: Then,
+        root_id: str,
+        parent_id: str | None,
+        sent: float,
+        due: float | None = None,
+        expires: float | None = None,
+        retries: int = 0,
+        payload: Payload = None,
+    ) -> None:
         self.call = call
         self.given = given
         self.then = then
@@ -242,6 +303,7 @@ class Message:
 
 
 # How a call can end.  A closed union: `advance` handles each.
+
 
 class Value:
     """It returned."""
@@ -287,8 +349,14 @@ class Retried:
 
     __slots__ = ("due", "exc", "options", "payload", "traceback")
 
-    def __init__(self, exc: BaseException, traceback: str | None, due: float | None, payload: Payload = None,
-                 options: Mapping[str, Any] = NO_OPTIONS) -> None:
+    def __init__(
+        self,
+        exc: BaseException,
+        traceback: str | None,
+        due: float | None,
+        payload: Payload = None,
+        options: Mapping[str, Any] = NO_OPTIONS,
+    ) -> None:
         self.exc = exc
         self.traceback = traceback
         self.due = due

@@ -46,11 +46,11 @@ def _dumps(value: Any) -> bytes:
     try:
         return pickle.dumps(value, 5)
     except Exception as refused:  # noqa: BLE001 - reducers may raise anything
-        import cloudpickle  # noqa: PLC0415 - only when plain pickle refuses
+        import cloudpickle
 
         try:
             return bytes(cloudpickle.dumps(value, 5))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above
             raise NotSerializable(_reason(value, error)) from (error or refused)
 
 
@@ -63,7 +63,7 @@ def _short(value: Any) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a broken repr must not hide the real error
         return "<unprintable>"
-    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def pack(value: Any) -> Payload:

@@ -67,14 +67,15 @@ def run_eagerly(app: App, plan: Plan, *, throw: bool) -> Any:
         Raise the first exception of a task at once.
     """
     line, backend = _Line(), LocalBackend()
-    performer = Performer(line, backend, app.hub, ErrbackTeller(app).tell)
+    performer = Performer(line, backend, app.hub, ErrbackTeller(app, backend).tell)
     now = time()
     performer.perform(start(plan.node, (), None, plan.root_id, plan.parent_id, now), plan.root_id, plan.parent_id, now)
     while (message := line.get()) is not None:
         task = app.tasks.find(message.call.task, message.call.version)
         context = Context(message, message.call.task, hostname="eager", is_eager=True, queue=app.queue_of)
-        outcome = execute(app, task, message, context) if task is not None \
-            else Failed(app.tasks.missing(message.call.task))
+        outcome = (
+            execute(app, task, message, context) if task is not None else Failed(app.tasks.missing(message.call.task))
+        )
         performer.finish(message, outcome, "eager", context.children)
         if throw and isinstance(outcome, Failed):
             raise outcome.exc
@@ -107,7 +108,8 @@ def _one(call: Call, backend: LocalBackend, parent: Any) -> EagerResult:
     value = record.exc if record.exc is not None else unpack(record.payload)
 
     def children() -> list[Any]:  # when somebody asks: the next step is a child, so a long chain goes deep
-        return [_result(child, backend) if isinstance(child, Call | Chain | Fan) else child
-                for child in record.children]
+        return [
+            _result(child, backend) if isinstance(child, Call | Chain | Fan) else child for child in record.children
+        ]
 
     return EagerResult(call.id, value, record.state, record.traceback, call.task, parent, children)

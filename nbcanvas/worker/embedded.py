@@ -131,7 +131,7 @@ class ThreadExecutor:
         """Raise SoftTimeLimitExceeded in the task, if `message` still runs."""
         self._raise(message, SoftTimeLimitExceeded)
 
-    def end(self, message: Message, signal: str) -> bool:  # noqa: ARG002 - a thread gets no signals
+    def end(self, message: Message, signal: str) -> bool:
         """Raise in the task; it may take its time, so the caller gives it up."""
         return not self._raise(message, TerminateTask)
 
@@ -282,22 +282,28 @@ class EmbeddedWorker:
         if (message.expires is not None and now > message.expires) or self._too_old(task, message, now):
             self._finish(slot, message, Revoked(TaskRevokedError("expired"), expired=True), None)
             return
-        if (task.rate_limit is not None or self.app.conf.task_default_rate_limit is not None) \
-                and (wait := self._held_back(task, message)):
+        if (task.rate_limit is not None or self.app.conf.task_default_rate_limit is not None) and (
+            wait := self._held_back(task, message)
+        ):
             message.due = now + wait
             self.app.broker.publish((message,))
             return
         self._execute(slot, task, message, now)
 
     def _too_old(self, task: Task, message: Message, now: float) -> bool:
-        return task.expires is not None and message.expires is None and isinstance(task.expires, int | float) \
+        return (
+            task.expires is not None
+            and message.expires is None
+            and isinstance(task.expires, int | float)
             and now > message.sent + task.expires
+        )
 
     def _held_back(self, task: Task, message: Message) -> float:
         if self.app.conf.worker_disable_rate_limits:
             return 0.0
-        return self.rates.wait(message, task.rate_limit if task.rate_limit is not None
-                               else self.app.conf.task_default_rate_limit)
+        return self.rates.wait(
+            message, task.rate_limit if task.rate_limit is not None else self.app.conf.task_default_rate_limit
+        )
 
     def _execute(self, slot: Slot, task: Task, message: Message, now: float) -> None:
         call, app = message.call, self.app
@@ -309,9 +315,17 @@ class EmbeddedWorker:
             feed((STARTED, call.id, now, message.attempt, slot.name))
         conf = app.conf
         if task.track_started or (task.track_started is None and conf.task_track_started):
-            app.backend.update(call.id, Record(
-                states.STARTED, _started_meta(slot.name), settled=message.attempt - 1, call=call,
-                retries=message.retries, worker=slot.name))
+            app.backend.update(
+                call.id,
+                Record(
+                    states.STARTED,
+                    _started_meta(slot.name),
+                    settled=message.attempt - 1,
+                    call=call,
+                    retries=message.retries,
+                    worker=slot.name,
+                ),
+            )
         context = Context(message, call.task, hostname=slot.name, queue=app.queue_of)
         limits = self._limits(task, options)
         watch = self._watch(slot, message, *limits) if limits is not None else None
@@ -329,8 +343,9 @@ class EmbeddedWorker:
             ignored = task.ignore_result if task.ignore_result is not None else conf.task_ignore_result
         self._finish(slot, message, outcome, context, keep=not ignored)
 
-    def _finish(self, slot: Slot, message: Message, outcome: Outcome, context: Context | None, *,
-                keep: bool = True) -> None:
+    def _finish(
+        self, slot: Slot, message: Message, outcome: Outcome, context: Context | None, *, keep: bool = True
+    ) -> None:
         self.finished += 1
         children = (context.children or ()) if context is not None else ()
         self.app.performer.finish(message, outcome, slot.name, children, keep=keep)
@@ -341,8 +356,11 @@ class EmbeddedWorker:
         conf = self.app.conf
         hard, soft = (options.get("time_limit"), options.get("soft_time_limit")) if options else (None, None)
         hard = hard if hard is not None else task.time_limit if task.time_limit is not None else conf.task_time_limit
-        soft = soft if soft is not None else (
-            task.soft_time_limit if task.soft_time_limit is not None else conf.task_soft_time_limit)
+        soft = (
+            soft
+            if soft is not None
+            else (task.soft_time_limit if task.soft_time_limit is not None else conf.task_soft_time_limit)
+        )
         return None if hard is None and soft is None else (hard, soft)
 
     def _watch(self, slot: Slot, message: Message, hard: float | None, soft: float | None) -> Callable[[], None]:
@@ -402,9 +420,17 @@ class EmbeddedWorker:
 
     def active(self) -> list[dict[str, Any]]:
         """Describe what runs now, with the keys of Celery's ``inspect active``."""
-        return [{**self._info(message), "hostname": slot.name, "time_start": slot.started, "acknowledged": True,
-                 "worker_pid": os.getpid()}
-                for slot in list(self.slots) if (message := slot.message) is not None]
+        return [
+            {
+                **self._info(message),
+                "hostname": slot.name,
+                "time_start": slot.started,
+                "acknowledged": True,
+                "worker_pid": os.getpid(),
+            }
+            for slot in list(self.slots)
+            if (message := slot.message) is not None
+        ]
 
     def reserved(self) -> list[dict[str, Any]]:
         """Describe what waits and could start."""
@@ -414,8 +440,11 @@ class EmbeddedWorker:
     def scheduled(self) -> list[dict[str, Any]]:
         """Describe what waits for its time."""
         now = time()
-        return [{"eta": m.due, "priority": 6, "request": self._info(m)}
-                for m in self.app.broker.waiting() if m.due is not None and m.due > now]
+        return [
+            {"eta": m.due, "priority": 6, "request": self._info(m)}
+            for m in self.app.broker.waiting()
+            if m.due is not None and m.due > now
+        ]
 
     def query(self, ids: Iterable[str]) -> dict[str, Any]:
         """Say where some ids are: ``{id: [state, description]}`` for those that are here."""
@@ -429,16 +458,29 @@ class EmbeddedWorker:
 
         args, kwargs = arguments(message)
         queue, priority = self.app.route(message)
-        return {"id": message.call.id, "name": message.call.task, "args": list(args), "kwargs": kwargs,
-                "type": message.call.task, "hostname": self.hostname, "time_start": None, "acknowledged": False,
-                "delivery_info": {"exchange": "", "routing_key": queue, "priority": priority, "redelivered": False},
-                "worker_pid": None}
+        return {
+            "id": message.call.id,
+            "name": message.call.task,
+            "args": list(args),
+            "kwargs": kwargs,
+            "type": message.call.task,
+            "hostname": self.hostname,
+            "time_start": None,
+            "acknowledged": False,
+            "delivery_info": {"exchange": "", "routing_key": queue, "priority": priority, "redelivered": False},
+            "worker_pid": None,
+        }
 
     def stats(self) -> dict[str, Any]:
         """Return counts and the pool."""
-        return {"pid": os.getpid(), "uptime": round(time() - self.started), "total": self.finished,
-                "pool": {"implementation": self.pool, "max-concurrency": self.concurrency},
-                "prefetch_count": 0, "waiting": sum(self.app.broker.depth().values())}
+        return {
+            "pid": os.getpid(),
+            "uptime": round(time() - self.started),
+            "total": self.finished,
+            "pool": {"implementation": self.pool, "max-concurrency": self.concurrency},
+            "prefetch_count": 0,
+            "waiting": sum(self.app.broker.depth().values()),
+        }
 
 
 def _started_meta(name: str) -> Any:
@@ -473,5 +515,3 @@ def _stop_all() -> None:
     """Do not hold up the end of the process: slots are daemon threads, child processes are ended."""
     for worker in list(_running_workers):
         worker.stop(timeout=0.2)
-
-

@@ -8,7 +8,7 @@ from typing import Any
 
 from nbcanvas import states
 from nbcanvas.app import App
-from nbcanvas.backend.port import Record
+from nbcanvas.backend.port import Backend, Record
 from nbcanvas.errors import InvalidTaskError
 from nbcanvas.events import event as kinds
 from nbcanvas.events.event import Event
@@ -31,10 +31,13 @@ class ErrbackTeller:
     ----------
     app
         The app whose tasks they are.
+    backend
+        Where to record how they ended; the app's by default.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, backend: Backend | None = None) -> None:
         self._app = app
+        self._backend = backend
 
     def tell(self, errback: Errback, root_id: str) -> bool:
         """Call an errback with ``(request, exc, traceback)``; False when it is one that takes an id, as a task."""
@@ -61,11 +64,12 @@ class ErrbackTeller:
         else:
             record = Record(states.SUCCESS, _kept(value), None, None, (), now, 0, node, errback.call.id)
             event = Event(kinds.SUCCEEDED, node.id, now, 0)
-        self._app.backend.settle(node.id, record)
+        backend = self._backend or self._app.backend
+        backend.settle(node.id, record)
         feed = self._app.hub.feed(root_id)
         if feed is not None:
             feed(event)
-        self._app.backend.announce(node.id, record)
+        backend.announce(node.id, record)
         return True
 
 

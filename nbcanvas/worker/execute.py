@@ -101,8 +101,9 @@ def _hooks(task: Task) -> frozenset[str]:
     return found
 
 
-def _with_hooks(app: App, task: Task, message: Message, context: Context, args: tuple[Any, ...],
-                kwargs: dict[str, Any]) -> Outcome:
+def _with_hooks(
+    app: App, task: Task, message: Message, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Outcome:
     call_id = message.call.id
     value: Any = None
     try:
@@ -130,8 +131,14 @@ def _with_hooks(app: App, task: Task, message: Message, context: Context, args: 
     return outcome
 
 
-def _ended(app: App, task: Task, message: Message, exc: BaseException, *,  # noqa: PLR0911 - a row each
-           frames: bool = False) -> Outcome:
+def _ended(  # noqa: PLR0911 - one for each way to end
+    app: App,
+    task: Task,
+    message: Message,
+    exc: BaseException,
+    *,
+    frames: bool = False,
+) -> Outcome:
     """Return the outcome of a task that raised; an eager run keeps the frames, for a debugger."""
     try:
         if isinstance(exc, Replacement):
@@ -153,8 +160,11 @@ def _ended(app: App, task: Task, message: Message, exc: BaseException, *,  # noq
 
 def _is_return(exc: BaseException) -> bool:
     """Say whether an exception comes from packing the value, not from the task's own code."""
-    return exc.__traceback__ is not None and exc.__traceback__.tb_next is not None \
+    return (
+        exc.__traceback__ is not None
+        and exc.__traceback__.tb_next is not None
         and exc.__traceback__.tb_next.tb_frame.f_code is pack.__code__
+    )
 
 
 def _retried(exc: Retry, text: str | None) -> Retried:
@@ -230,5 +240,3 @@ def _shown(value: Any) -> str:
         return repr(value)[:200]
     except Exception:  # noqa: BLE001 - a broken repr must not hide the real error
         return f"<{type(value).__qualname__}>"
-
-

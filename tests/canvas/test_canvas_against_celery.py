@@ -82,9 +82,12 @@ def expressions(fewest):
     def deeper(inner):
         some = st.lists(inner, min_size=fewest, max_size=3)
         return st.one_of(
-            st.tuples(st.just("or"), inner, inner), st.tuples(st.just("or"), inner, inner),
+            st.tuples(st.just("or"), inner, inner),
+            st.tuples(st.just("or"), inner, inner),
             st.tuples(st.just("chain"), st.lists(inner, min_size=1, max_size=4)),
-            st.tuples(st.just("group"), some), st.tuples(st.just("chord"), some, inner))
+            st.tuples(st.just("group"), some),
+            st.tuples(st.just("chord"), some, inner),
+        )
 
     return st.recursive(LEAF, deeper, max_leaves=12)
 
@@ -162,8 +165,9 @@ def test_reprs_are_celerys(steps, more):
     if len(steps) > 1:
         grouped = tuple(build(step, Theirs) for step in steps)
         assert repr(build(("group", steps), Ours)) == repr(celery.group(*grouped))
-        assert (repr(build(("or", ("group", steps), more[0]), Ours))
-                == repr(celery.group(*grouped) | build(more[0], Theirs)))
+        assert repr(build(("or", ("group", steps), more[0]), Ours)) == repr(
+            celery.group(*grouped) | build(more[0], Theirs)
+        )
 
 
 @QUICK
@@ -253,8 +257,14 @@ def assert_same_stamps(mine, theirs, key=None):
 
 
 @settings(QUICK, max_examples=150)
-@given(LINEAR, st.lists(LEAF, min_size=2, max_size=3), LINEAR, st.sampled_from(["in_group", "custom", "listed"]),
-       st.booleans(), st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from(["s", 1]), max_size=2))
+@given(
+    LINEAR,
+    st.lists(LEAF, min_size=2, max_size=3),
+    LINEAR,
+    st.sampled_from(["in_group", "custom", "listed"]),
+    st.booleans(),
+    st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from(["s", 1]), max_size=2),
+)
 def test_stamps_are_celerys(before, members, after, visitor, linked, headers):
     made = []
     for with_ in (Ours, Theirs):
@@ -269,15 +279,16 @@ def test_stamps_are_celerys(before, members, after, visitor, linked, headers):
     assert_same_stamps(*made)
 
 
-
-
 @pytest.mark.parametrize("kind", ["map", "starmap", "chunks"])
 def test_map_starmap_and_chunks_on_the_wire(kind):
     task = APP.tasks["m.a"]
     items = [[1, 2], [3, 4], [5, 6]]
     theirs = task.chunks(items, 2) if kind == "chunks" else getattr(task, kind)(items)
-    mine = (ours.chunks(ours.signature("m.a"), items, 2) if kind == "chunks" else
-            {"map": ours.xmap, "starmap": ours.xstarmap}[kind](ours.signature("m.a"), items))
+    mine = (
+        ours.chunks(ours.signature("m.a"), items, 2)
+        if kind == "chunks"
+        else {"map": ours.xmap, "starmap": ours.xstarmap}[kind](ours.signature("m.a"), items)
+    )
     assert plain(mine) == plain(theirs)
     again = ours.Signature.from_dict(plain(theirs))
     assert type(again) is type(mine)
@@ -293,15 +304,23 @@ def test_links_of_composed_chains_are_celerys():
         inner = with_.leaf("m.a", (1,), False) | with_.leaf("m.b", (2,), False)
         inner.link(with_.leaf("d", (3,), False))
         inner.link_error(with_.leaf("d", (4,), True))
-        made.append([plain(inner), plain(inner | with_.leaf("d", (), False)), plain(with_.leaf("d", (), False) | inner),
-                     plain(inner.unchain_tasks())])
+        made.append(
+            [
+                plain(inner),
+                plain(inner | with_.leaf("d", (), False)),
+                plain(with_.leaf("d", (), False) | inner),
+                plain(inner.unchain_tasks()),
+            ]
+        )
     assert made[0] == made[1]
 
 
 @pytest.mark.parametrize(("start", "stop", "step"), [(1, None, 1), (1, 3, 1), (1, 3.5, 0.75), (0, 2, 5)])
 def test_skew_is_celerys(start, stop, step):
-    made = [plain(with_.group(with_.leaf("d", (i,), False) for i in range(6)).skew(start, stop, step))
-            for with_ in (Ours, Theirs)]
+    made = [
+        plain(with_.group(with_.leaf("d", (i,), False) for i in range(6)).skew(start, stop, step))
+        for with_ in (Ours, Theirs)
+    ]
     assert made[0] == made[1]
 
 
@@ -314,4 +333,5 @@ def test_partials_are_merged_as_celery_does(partial, immutable):
     for force in (False, True):
         assert mine.merged(*partial, force=force) == theirs._merge(*partial, force=force)
     assert plain(mine.clone(partial[0], partial[1], **partial[2])) == plain(
-        theirs.clone(partial[0], partial[1], **partial[2]))
+        theirs.clone(partial[0], partial[1], **partial[2])
+    )

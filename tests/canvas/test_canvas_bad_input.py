@@ -14,12 +14,16 @@ def plain(x):
 
 @pytest.mark.parametrize("constructor", [group, chain, chord])
 def test_members(add, constructor):
-    for member, words in ((add, r"the task tasks.add itself; call .s on it: add.s\(...\)"),
-                          (plain, r"the function plain; decorate it with @task and write plain.s\(...\)"),
-                          (lambda: 0, "lambda"), (None, "None"), (3, "an int: 3"),
-                          ("tasks.add", r"signature\('tasks.add'\)"),
-                          ({"args": ()}, 'without the key "task"'),
-                          ([add.s(1)], "a list; .*group")):
+    for member, words in (
+        (add, r"the task tasks.add itself; call .s on it: add.s\(...\)"),
+        (plain, r"the function plain; decorate it with @task and write plain.s\(...\)"),
+        (lambda: 0, "lambda"),
+        (None, "None"),
+        (3, "an int: 3"),
+        ("tasks.add", r"signature\('tasks.add'\)"),
+        ({"args": ()}, 'without the key "task"'),
+        ([add.s(1)], "a list; .*group"),
+    ):
         with pytest.raises(NotASignature, match=words) as caught:
             constructor([add.s(1), member])
         assert "member 1" in str(caught.value)
@@ -30,8 +34,14 @@ def test_members(add, constructor):
 
 
 def test_or(add):
-    for other, words in ((add, "call .s on it"), (plain, "function plain"), (3, "an int"), (None, "None"),
-                         ({}, "dictionary"), ("x", "text")):
+    for other, words in (
+        (add, "call .s on it"),
+        (plain, "function plain"),
+        (3, "an int"),
+        (None, "None"),
+        ({}, "dictionary"),
+        ("x", "text"),
+    ):
         with pytest.raises(NotASignature, match=rf"what follows \|.*{words}"):
             add.s(1) | other
         with pytest.raises(NotASignature, match=rf"what stands before \|.*{words}"):

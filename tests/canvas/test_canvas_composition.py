@@ -13,22 +13,27 @@ from nbcanvas.canvas import Signature, chain, chord, group, is_composite, pin, s
 from nbcanvas.ids import seeded_ids
 
 
-@pytest.mark.parametrize(("text", "make"), [
-    ("tasks.add(2, 2) | mul(8)", lambda a, m, t: a(2, 2) | m(8)),
-    ("tasks.add(4, 4) | mul(8) | mul(10)", lambda a, m, t: chain(a(4, 4), m(8), m(10))),
-    ("tasks.add(4, 16) | mul(2) | add(4) | mul(8)", lambda a, m, t: a(4, 16) | m(2) | (a(4) | m(8))),
-    ("tasks.add(2, 2) | %add((add(1), add(2)), 1)", lambda a, m, t: a(2, 2) | group(a(1), a(2)) | a(1)),
-    ("group((tasks.add(2, 2), add(4, 4)))", lambda a, m, t: group((a(2, 2), a(4, 4)))),
-    ("group((tasks.add(1),))", lambda a, m, t: group(a(1))),
-    ("%tasks.tsum((add(1), add(2)))", lambda a, m, t: group(a(1), a(2)) | t()),
-    ("%(tasks.tsum((add(1), add(2))) | mul(3))", lambda a, m, t: group(a(1), a(2)) | t() | m(3)),
-    ("<chord without body: (tasks.add(1),)>", lambda a, m, t: chord([a(1)])),
-    ("<chain: empty>", lambda a, m, t: chain()),
-    ("group(<empty>)", lambda a, m, t: group()),
-    ("group((tasks.add(0), add(1), add(2), add(3), add(4), … 9995 more))",
-     lambda a, m, t: group(a(i) for i in range(10_000))),
-    ("tasks.add('tasks.mul')", lambda a, m, t: a("tasks.mul")),
-])
+@pytest.mark.parametrize(
+    ("text", "make"),
+    [
+        ("tasks.add(2, 2) | mul(8)", lambda a, m, t: a(2, 2) | m(8)),
+        ("tasks.add(4, 4) | mul(8) | mul(10)", lambda a, m, t: chain(a(4, 4), m(8), m(10))),
+        ("tasks.add(4, 16) | mul(2) | add(4) | mul(8)", lambda a, m, t: a(4, 16) | m(2) | (a(4) | m(8))),
+        ("tasks.add(2, 2) | %add((add(1), add(2)), 1)", lambda a, m, t: a(2, 2) | group(a(1), a(2)) | a(1)),
+        ("group((tasks.add(2, 2), add(4, 4)))", lambda a, m, t: group((a(2, 2), a(4, 4)))),
+        ("group((tasks.add(1),))", lambda a, m, t: group(a(1))),
+        ("%tasks.tsum((add(1), add(2)))", lambda a, m, t: group(a(1), a(2)) | t()),
+        ("%(tasks.tsum((add(1), add(2))) | mul(3))", lambda a, m, t: group(a(1), a(2)) | t() | m(3)),
+        ("<chord without body: (tasks.add(1),)>", lambda a, m, t: chord([a(1)])),
+        ("<chain: empty>", lambda a, m, t: chain()),
+        ("group(<empty>)", lambda a, m, t: group()),
+        (
+            "group((tasks.add(0), add(1), add(2), add(3), add(4), … 9995 more))",
+            lambda a, m, t: group(a(i) for i in range(10_000)),
+        ),
+        ("tasks.add('tasks.mul')", lambda a, m, t: a("tasks.mul")),
+    ],
+)
 def test_reprs(add, mul, tsum, text, make):
     assert repr(make(add.s, mul.s, tsum.s)) == text
 
@@ -41,16 +46,37 @@ def test_reprs_are_short_and_have_no_addresses(add):
         assert len(repr(add.s(*[value] * 5000))) < 5000
 
 
-@pytest.mark.parametrize(("left", "right", "kind"), [
-    ("task", "task", chain), ("task", "group", chain), ("task", "chord", chain), ("task", "chain", chain),
-    ("chain", "task", chain), ("chain", "group", chain), ("chain", "chord", chain), ("chain", "chain", chain),
-    ("group", "task", chord), ("group", "group", chord), ("group", "chord", chord), ("group", "chain", chord),
-    ("chord", "task", chord), ("chord", "group", chord), ("chord", "chord", chord), ("chord", "chain", chord),
-    ("map", "map", chain), ("group", "map", chord),
-])
+@pytest.mark.parametrize(
+    ("left", "right", "kind"),
+    [
+        ("task", "task", chain),
+        ("task", "group", chain),
+        ("task", "chord", chain),
+        ("task", "chain", chain),
+        ("chain", "task", chain),
+        ("chain", "group", chain),
+        ("chain", "chord", chain),
+        ("chain", "chain", chain),
+        ("group", "task", chord),
+        ("group", "group", chord),
+        ("group", "chord", chord),
+        ("group", "chain", chord),
+        ("chord", "task", chord),
+        ("chord", "group", chord),
+        ("chord", "chord", chord),
+        ("chord", "chain", chord),
+        ("map", "map", chain),
+        ("group", "map", chord),
+    ],
+)
 def test_kinds(add, mul, tsum, left, right, kind):
-    kinds = {"task": lambda: add.s(1), "chain": lambda: chain(add.s(1), mul.s(2)), "map": lambda: add.map([1]),
-             "group": lambda: group(add.s(1), mul.s(2)), "chord": lambda: chord([add.s(1)], tsum.s())}
+    kinds = {
+        "task": lambda: add.s(1),
+        "chain": lambda: chain(add.s(1), mul.s(2)),
+        "map": lambda: add.map([1]),
+        "group": lambda: group(add.s(1), mul.s(2)),
+        "chord": lambda: chord([add.s(1)], tsum.s()),
+    }
     one, two = kinds[left](), kinds[right]()
     before = json.dumps([one, two])
     both = one | two
@@ -207,12 +233,20 @@ def leaf(name):
     return signature(name, (1,))
 
 
-MAKE = {"|": lambda one, two: one | two, "chain": lambda one, two: chain([one, two]),
-        "clone": lambda one, two: one.clone(), "one": lambda one, two: chain([one])}
-CHANGE = {"stamp": lambda sig, n, ids: sig.stamp(label=n), "look": lambda sig, n, ids: getattr(sig, "tasks", None),
-          "set": lambda sig, n, ids: sig.set(countdown=n, immutable=True), "pin": lambda sig, n, ids: pin(sig, ids),
-          "link": lambda sig, n, ids: sig.link(leaf(f"l{n}")),
-          "errback": lambda sig, n, ids: sig.link_error(leaf(f"e{n}"))}
+MAKE = {
+    "|": lambda one, two: one | two,
+    "chain": lambda one, two: chain([one, two]),
+    "clone": lambda one, two: one.clone(),
+    "one": lambda one, two: chain([one]),
+}
+CHANGE = {
+    "stamp": lambda sig, n, ids: sig.stamp(label=n),
+    "look": lambda sig, n, ids: getattr(sig, "tasks", None),
+    "set": lambda sig, n, ids: sig.set(countdown=n, immutable=True),
+    "pin": lambda sig, n, ids: pin(sig, ids),
+    "link": lambda sig, n, ids: sig.link(leaf(f"l{n}")),
+    "errback": lambda sig, n, ids: sig.link_error(leaf(f"e{n}")),
+}
 MOVES = st.lists(st.tuples(st.sampled_from(["|", *MAKE, *CHANGE]), st.integers(0, 50), st.integers(0, 50)), max_size=25)
 
 
@@ -222,8 +256,14 @@ def test_only_what_is_changed_changes(moves):
     """Compose and change canvases in any order: no canvas ever shows what was done to another."""
     set_default_host(lambda: SimpleNamespace(conf=SimpleNamespace()))
     ids = seeded_ids()
-    pool = [leaf("a"), group(leaf("b"), leaf("c")), chain(leaf("d"), leaf("e")), chord([leaf("f")], leaf("g")),
-            group(leaf("h"), group(leaf("i")), queue="q"), chain(group(leaf("j"), leaf("k")), queue="q")]
+    pool = [
+        leaf("a"),
+        group(leaf("b"), leaf("c")),
+        chain(leaf("d"), leaf("e")),
+        chord([leaf("f")], leaf("g")),
+        group(leaf("h"), group(leaf("i")), queue="q"),
+        chain(group(leaf("j"), leaf("k")), queue="q"),
+    ]
     snapshots = [json.dumps(sig) for sig in pool]
     for number, (move, one, two) in enumerate(moves):
         place = one % len(pool)

@@ -106,15 +106,20 @@ def plain(sig):
     return root
 
 
-@pytest.mark.parametrize("shape", [nested_headers, nested_bodies, grown_bodies, nested_groups, nested_chains,
-                                   nested_links, long_chain])
+@pytest.mark.parametrize(
+    "shape", [nested_headers, nested_bodies, grown_bodies, nested_groups, nested_chains, nested_links, long_chain]
+)
 def test_everything_works_at_any_depth(add, tsum, shape):
     sig = shape(add, tsum)
     nodes = size(sig)
     assert nodes >= DEPTH
     assert len(repr(sig)) < 5000
-    for other in (sig.clone(), copy.deepcopy(sig), pickle.loads(pickle.dumps(sig)),
-                  Signature.from_dict(plain(sig.clone()))):
+    for other in (
+        sig.clone(),
+        copy.deepcopy(sig),
+        pickle.loads(pickle.dumps(sig)),
+        Signature.from_dict(plain(sig.clone())),
+    ):
         assert other == sig
         assert type(other) is type(sig)
         assert size(other) == nodes

@@ -36,15 +36,26 @@ def test_by_name(host):
 def test_fields(add):
     sig = add.signature((2, 2), {"debug": True}, countdown=10)
     assert (sig.task, sig.name, sig.args, sig.kwargs, sig.options) == (
-        "tasks.add", "tasks.add", (2, 2), {"debug": True}, {"countdown": 10})
+        "tasks.add",
+        "tasks.add",
+        (2, 2),
+        {"debug": True},
+        {"countdown": 10},
+    )
     assert (sig.subtask_type, sig.immutable, sig.id, sig.parent_id, sig.root_id) == (None, False, None, None, None)
     assert sig.type is add
     assert repr(add.s(2, 2, debug=True)) == "tasks.add(2, 2, debug=True)"
 
 
 def test_it_is_celerys_dictionary(add):
-    assert dict(add.s(2, 2)) == {"task": "tasks.add", "args": (2, 2), "kwargs": {}, "options": {},
-                                 "subtask_type": None, "immutable": False}
+    assert dict(add.s(2, 2)) == {
+        "task": "tasks.add",
+        "args": (2, 2),
+        "kwargs": {},
+        "options": {},
+        "subtask_type": None,
+        "immutable": False,
+    }
     assert json.loads(json.dumps(add.si(1)))["immutable"] is True
     assert isinstance(add.s(), dict)
     assert type(add.s().__json__()) is dict
@@ -67,8 +78,11 @@ def test_delay_and_apply_async_hand_the_partials_to_the_app(host, add):
     sig.delay(4, debug=True)
     sig.apply_async((4,), countdown=1, expires=None)
     sig.apply((4,), {"y": 1}, queue="q")
-    assert host.calls == [("submit", sig, (4,), {"debug": True}, {}), ("submit", sig, (4,), {}, {"countdown": 1}),
-                          ("apply", sig, (4,), {"y": 1}, {"queue": "q"})]
+    assert host.calls == [
+        ("submit", sig, (4,), {"debug": True}, {}),
+        ("submit", sig, (4,), {}, {"countdown": 1}),
+        ("apply", sig, (4,), {"y": 1}, {"queue": "q"}),
+    ]
     assert ~sig == "the value"
     assert sig.freeze("x", parent_id="p") == "frozen"
     assert host.calls[-1][2]["task_id"] == "x"
@@ -77,7 +91,10 @@ def test_delay_and_apply_async_hand_the_partials_to_the_app(host, add):
 def test_merged(add):
     sig = add.signature((2,), {"a": 1, "b": 1}, countdown=10)
     assert sig.merged((1,), {"b": 2}, {"countdown": 1, "queue": "q"}) == (
-        (1, 2), {"a": 1, "b": 2}, {"countdown": 1, "queue": "q"})
+        (1, 2),
+        {"a": 1, "b": 2},
+        {"countdown": 1, "queue": "q"},
+    )
     assert add.si(2).merged((1,), {"b": 2}, {"countdown": 1}) == ((2,), {}, {"countdown": 1})
     assert add.si(2).merged((1,), force=True)[0] == (1, 2)
     assert sig == add.signature((2,), {"a": 1, "b": 1}, countdown=10)
@@ -86,7 +103,11 @@ def test_merged(add):
 def test_merging_keeps_group_and_stamps(add):
     sig = add.s().set(group_id="g", stamped_headers=["s"], s=1)
     assert sig.merged(options={"group_id": "h", "stamped_headers": [], "s": 2, "queue": "q"})[2] == {
-        "group_id": "g", "stamped_headers": ["s"], "s": 1, "queue": "q"}
+        "group_id": "g",
+        "stamped_headers": ["s"],
+        "s": 1,
+        "queue": "q",
+    }
 
 
 def test_clone(add):
@@ -181,11 +202,22 @@ def every_kind(add, mul, tsum):
     linked = add.s(1)
     linked.link(mul.s(1) | mul.s(2))
     linked.link_error(mul.s())
-    return [add.s(1, x=[1, {"a": 2}]), add.si(), linked, chain(add.s(1), mul.s(2)), chain(), group(), group(add.s()),
-            group(add.s(1), group(mul.s(1))), chord([add.s(1)], tsum.s()),
-            group(add.s(1), linked) | tsum.s() | mul.s(2),
-            add.map([1, 2]), add.starmap([[1, 2]]), add.chunks([[1, 2], [3, 4]], 1),
-            group(add.map([1]), add.s()) | group(add.s(), mul.s()) | chord([tsum.s(), tsum.s()], tsum.s())]
+    return [
+        add.s(1, x=[1, {"a": 2}]),
+        add.si(),
+        linked,
+        chain(add.s(1), mul.s(2)),
+        chain(),
+        group(),
+        group(add.s()),
+        group(add.s(1), group(mul.s(1))),
+        chord([add.s(1)], tsum.s()),
+        group(add.s(1), linked) | tsum.s() | mul.s(2),
+        add.map([1, 2]),
+        add.starmap([[1, 2]]),
+        add.chunks([[1, 2], [3, 4]], 1),
+        group(add.map([1]), add.s()) | group(add.s(), mul.s()) | chord([tsum.s(), tsum.s()], tsum.s()),
+    ]
 
 
 @pytest.mark.parametrize("index", range(14))
@@ -198,9 +230,16 @@ def test_round_trips(add, mul, tsum, index):
     assert json.dumps(again) == text
     again.set(queue="q")
     assert json.dumps(document) == text
-    for other in (pickle.loads(pickle.dumps(sig)), copy.deepcopy(sig), sig.clone(), copy.copy(sig),
-                  signature(sig), Signature.from_dict(sig), maybe_signature(sig, clone=True),
-                  maybe_signature(dict(sig))):
+    for other in (
+        pickle.loads(pickle.dumps(sig)),
+        copy.deepcopy(sig),
+        sig.clone(),
+        copy.copy(sig),
+        signature(sig),
+        Signature.from_dict(sig),
+        maybe_signature(sig, clone=True),
+        maybe_signature(dict(sig)),
+    ):
         assert type(other) is type(sig)
         assert other == sig
         assert json.dumps(other) == text
@@ -208,8 +247,9 @@ def test_round_trips(add, mul, tsum, index):
 
 def test_copies_are_apart(add, mul, tsum):
     for make_copy in (copy.deepcopy, Signature.clone, lambda s: pickle.loads(pickle.dumps(s))):
-        for sig, other in zip(every_kind(add, mul, tsum), map(make_copy, kinds := every_kind(add, mul, tsum)),
-                              strict=True):
+        for sig, other in zip(
+            every_kind(add, mul, tsum), map(make_copy, kinds := every_kind(add, mul, tsum)), strict=True
+        ):
             original = kinds[every_kind(add, mul, tsum).index(sig)]
             other.stamp(label=1)
             assert original == sig
@@ -245,8 +285,14 @@ def test_register_type(host):
 
 
 def test_types(host):
-    assert {"chain": chain, "group": group, "chord": chord, "xmap": xmap, "xstarmap": xstarmap,
-            "chunks": chunks}.items() <= Signature.TYPES.items()
+    assert {
+        "chain": chain,
+        "group": group,
+        "chord": chord,
+        "xmap": xmap,
+        "xstarmap": xstarmap,
+        "chunks": chunks,
+    }.items() <= Signature.TYPES.items()
 
 
 def test_the_app(host, add):

@@ -145,13 +145,19 @@ def test_the_order_of_the_hooks(add, mul, tsum):
     sig.stamp(diary)
     assert diary.lines == [
         ("chain", 2),
-        ("callback", "tasks.mul"), ("signature", "tasks.mul", "chain"),
-        ("errback", "oops"), ("signature", "oops", "chain"),
+        ("callback", "tasks.mul"),
+        ("signature", "tasks.mul", "chain"),
+        ("errback", "oops"),
+        ("signature", "oops", "chain"),
         ("signature", "tasks.add", "chain"),
-        ("group", 2), ("signature", "tasks.add", "chain"),
-        ("group", 1), ("signature", "tasks.add", "chain"), ("group end", "chain"),
+        ("group", 2),
+        ("signature", "tasks.add", "chain"),
+        ("group", 1),
+        ("signature", "tasks.add", "chain"),
         ("group end", "chain"),
-        ("body of", "celery.chord"), ("signature", "tasks.tsum", "chain"),
+        ("group end", "chain"),
+        ("body of", "celery.chord"),
+        ("signature", "tasks.tsum", "chain"),
         ("chain end", "chain"),
     ]
 

@@ -40,9 +40,20 @@ def test_an_error_closes_everything_innermost_first():
     assert closed == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("one", "two"), [
-    ({"a": [1, (2, {"b": None})]}, {"a": [1, (2, {"b": None})]}), ([], ()), ({"a": 1}, {"a": 1, "b": 2}), ([1], [1, 2]),
-    ({"a": 1}, {"b": 1}), (1, 1.0), ((1,), [1]), ({}, {}), (float("nan"), float("nan"))])
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ({"a": [1, (2, {"b": None})]}, {"a": [1, (2, {"b": None})]}),
+        ([], ()),
+        ({"a": 1}, {"a": 1, "b": 2}),
+        ([1], [1, 2]),
+        ({"a": 1}, {"b": 1}),
+        (1, 1.0),
+        ((1,), [1]),
+        ({}, {}),
+        (float("nan"), float("nan")),
+    ],
+)
 def test_same_is_equality(one, two):
     assert same(one, two) is (one == two)
 

@@ -12,8 +12,12 @@ from tests.plan.reference import item_value, symbol
 
 URL = os.environ["DIFFERENTIAL_REDIS"]
 app = celery.Celery("differential", broker=URL, backend=URL)
-app.conf.update(worker_prefetch_multiplier=1, broker_connection_retry_on_startup=True, result_expires=600,
-                task_default_retry_delay=0)
+app.conf.update(
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+    result_expires=600,
+    task_default_retry_delay=0,
+)
 store = redis.Redis.from_url(URL)
 
 

@@ -50,9 +50,11 @@ from tests.plan.test_embedded import World  # noqa: E402
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = settings(max_examples=60 if settings().max_examples >= 500 else 15,
-                    suppress_health_check=[HealthCheck.filter_too_much],
-                    phases=[Phase.explicit, Phase.reuse, Phase.generate])  # each example takes real time: no shrinking
+EXAMPLES = settings(
+    max_examples=60 if settings().max_examples >= 500 else 15,
+    suppress_health_check=[HealthCheck.filter_too_much],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)  # each example takes real time: no shrinking
 ENDS = st.sampled_from([("ok",)] * 6 + [("fail",), ("retry", 1, "ok"), ("retry", 1, "fail")])
 
 
@@ -64,8 +66,19 @@ def server(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-               "--dir", str(tmp_path_factory.mktemp("redis"))]
+    command = [
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(tmp_path_factory.mktemp("redis")),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         client = redis.Redis(port=port)
@@ -99,9 +112,24 @@ def celery_world(server):
 
     log = subprocess.DEVNULL if not os.environ.get("DIFFERENTIAL_LOG") else sys.stderr
     worker = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "tests.differential.celery_world", "worker", "--pool", "solo",
-         "--without-gossip", "--without-mingle", "--without-heartbeat"],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log)
+        [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "tests.differential.celery_world",
+            "worker",
+            "--pool",
+            "solo",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=log,
+        stderr=log,
+    )
     try:
         work = celery_world.app.signature("work", kwargs={"tag": "hello", "do": ["ok"]})
         assert work.apply_async().get(timeout=30)
@@ -150,8 +178,9 @@ def plain_enough(steps, waited=False):
 
 
 @EXAMPLES
-@given(recipe=st.one_of(canvases(1, ENDS, extras=False), canvases(2, ENDS, extras=False),
-                        canvases(3, ENDS, extras=False)))
+@given(
+    recipe=st.one_of(canvases(1, ENDS, extras=False), canvases(2, ENDS, extras=False), canvases(3, ENDS, extras=False))
+)
 def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
     canvas = json.loads(json.dumps(build(recipe)))
     text = json.dumps(canvas)
@@ -169,8 +198,11 @@ def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
 
     # Of a chord that failed Celery can be asked when one task is behind the header, and hangs in many other shapes.
     steps = steps_of(canvas)
-    answers = meaning.end.kind == "value" or text.count('"header"') == 0 or (
-        text.count('"header"') == 1 and len(steps) == 2 and isinstance(steps[0], Group))
+    answers = (
+        meaning.end.kind == "value"
+        or text.count('"header"') == 0
+        or (text.count('"header"') == 1 and len(steps) == 2 and isinstance(steps[0], Group))
+    )
     if meaning.end.kind == "value":
         assert result.get(timeout=5) == ours.get(timeout=5) == meaning.end.what
     elif not ends_in_a_group(steps) and answers:
@@ -188,5 +220,6 @@ def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
     theirs = leaves(tree(result), lambda task_id: celery_world.app.AsyncResult(task_id).state)
     mine = leaves(tree(ours), lambda task_id: world.app.AsyncResult(task_id).state)
     assert len(theirs) == len(mine)
-    assert all(one in {two, "PENDING"} if two == "FAILURE" else one == two
-               for one, two in zip(theirs, mine, strict=True))
+    assert all(
+        one in {two, "PENDING"} if two == "FAILURE" else one == two for one, two in zip(theirs, mine, strict=True)
+    )

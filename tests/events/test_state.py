@@ -30,16 +30,23 @@ def told(state, *events):
 # -- any order, any batches, any repetition ----------------------------------------------------------------------
 
 ERRORS = [ValueError("a"), KeyError("b")]
-ROOT = Chain([
-    add("a", links=(Chain([add("l1"), add("l2")]),), errbacks=(add("e"),)),
-    Fan("g", [add("m0"), Chain([add("m1"), add("m2", links=(add("l3"),))])]),
-    add("z"),
-])
+ROOT = Chain(
+    [
+        add("a", links=(Chain([add("l1"), add("l2")]),), errbacks=(add("e"),)),
+        Fan("g", [add("m0"), Chain([add("m1"), add("m2", links=(add("l3"),))])]),
+        add("z"),
+    ]
+)
 #: a is replaced by (r1 | a), then again by (s1 | a); r1 starts a child, whose call is replaced by a group.
 GRAFTS = [
     Event("grafted", "a", 3.0, 0, (Chain([add("r1", nesting=1), add("a", "mul", nesting=1)]), "replacement")),
-    Event("grafted", "a", 5.0, NESTED, (Chain([add("s1", nesting=2), add("a", "sub", nesting=2, links=(add("l1"),))]),
-                                        "replacement")),
+    Event(
+        "grafted",
+        "a",
+        5.0,
+        NESTED,
+        (Chain([add("s1", nesting=2), add("a", "sub", nesting=2, links=(add("l1"),))]), "replacement"),
+    ),
     Event("grafted", "r1", 4.0, NESTED, (add("c1", "child", links=(add("l4"),)), "child")),
     Event("grafted", "c1", 2.0, 0, (Fan("cg", [add("c2", nesting=1), add("c3", nesting=1)]), "replacement")),
     Event("grafted", "m0", 4.0, 0, (add("c4"), "child")),
@@ -66,10 +73,29 @@ def data_of(kind, draw):
 
 @st.composite
 def an_event(draw):
-    kind = draw(st.sampled_from(["sent", "started", "progress", "succeeded", "failed", "retried", "revoked", "rejected",
-                                 "ignored", "replaced"]))
-    return Event(kind, draw(st.sampled_from(IDS)), float(draw(st.integers(1, 4))),
-                 draw(st.sampled_from([0, 1, NESTED, NESTED + 1])), data_of(kind, draw))
+    kind = draw(
+        st.sampled_from(
+            [
+                "sent",
+                "started",
+                "progress",
+                "succeeded",
+                "failed",
+                "retried",
+                "revoked",
+                "rejected",
+                "ignored",
+                "replaced",
+            ]
+        )
+    )
+    return Event(
+        kind,
+        draw(st.sampled_from(IDS)),
+        float(draw(st.integers(1, 4))),
+        draw(st.sampled_from([0, 1, NESTED, NESTED + 1])),
+        data_of(kind, draw),
+    )
 
 
 @given(st.lists(st.one_of(an_event(), st.sampled_from(GRAFTS)), max_size=25), st.randoms(use_true_random=False))
@@ -112,6 +138,7 @@ def test_a_state_never_changes(events):
 
 # -- one call ----------------------------------------------------------------------------------------------------
 
+
 def test_the_life_of_a_call():
     state = State.of(add("x"), 100.0)
     assert (state.state(0), state.sent(0), state.done, dict(state.counts)) == ("WAITING", None, False, {"WAITING": 1})
@@ -128,8 +155,12 @@ def test_the_life_of_a_call():
 
 def test_a_retry_is_told_until_the_next_attempt_starts():
     error = ValueError("again")
-    state = told(State.of(add("x"), 0.0), ("sent", "x", 1.0), ("started", "x", 2.0, 0, "w"),
-                 ("retried", "x", 3.0, 0, (error, 9.0)))
+    state = told(
+        State.of(add("x"), 0.0),
+        ("sent", "x", 1.0),
+        ("started", "x", 2.0, 0, "w"),
+        ("retried", "x", 3.0, 0, (error, 9.0)),
+    )
     assert (state.state(0), state.error(0), state.due(0), state.retries(0)) == ("RETRY", error, 9.0, 1)
     assert not state.done
     assert told(state, ("started", "x", 2.5, 0, "late")) is state
@@ -142,17 +173,26 @@ def test_a_retry_is_told_until_the_next_attempt_starts():
 
 def test_a_failure_has_its_error_and_traceback():
     error = ValueError("no")
-    state = told(State.of(chord(), 0.0), ("failed", "m1", 3.0, 0, (error, "Traceback…")),
-                 ("revoked", "m2", 4.0, 0, "why"))
+    state = told(
+        State.of(chord(), 0.0), ("failed", "m1", 3.0, 0, (error, "Traceback…")), ("revoked", "m2", 4.0, 0, "why")
+    )
     assert (state.error(1), state.traceback(1), state.error(2)) == (error, "Traceback…", "why")
     assert list(state.errors()) == [1, 2]
     assert dict(state.counts) == {"FAILURE": 1, "REVOKED": 1, "WAITING": 2}
 
 
-@pytest.mark.parametrize("meta", [
-    None, "half", {"current": 1}, {"current": 1, "total": 0}, {"current": "1", "total": 2},
-    {"current": float("nan"), "total": 2}, {"current": 1, "total": float("inf")},
-])
+@pytest.mark.parametrize(
+    "meta",
+    [
+        None,
+        "half",
+        {"current": 1},
+        {"current": 1, "total": 0},
+        {"current": "1", "total": 2},
+        {"current": float("nan"), "total": 2},
+        {"current": 1, "total": float("inf")},
+    ],
+)
 def test_progress_that_makes_no_sense_is_no_progress(meta):
     state = told(State.of(add("x"), 0.0), ("progress", "x", 1.0, 0, ("HALFWAY", meta)))
     assert (state.progress(0).state, state.progress(0).fraction) == ("HALFWAY", 0.0)
@@ -169,6 +209,7 @@ def test_an_unknown_kind_is_an_error():
 
 
 # -- what counts -------------------------------------------------------------------------------------------------
+
 
 def test_links_count_once_they_start_or_must():
     root = add("x", links=(Chain([add("l1"), add("l2")]), add("l3")), errbacks=(add("e"),))
@@ -202,9 +243,12 @@ def test_a_replaced_task_ends_in_its_own_id():
 
 
 def test_a_task_replaced_by_what_ends_elsewhere_does_not_hold_up_the_run():
-    state = told(State.of(add("x"), 0.0), ("replaced", "x", 2.0),
-                 ("grafted", "x", 2.0, 0, (Fan("g", [add("p", nesting=1), add("q", nesting=1)]), "replacement")),
-                 ("succeeded", "p", 3.0, NESTED))
+    state = told(
+        State.of(add("x"), 0.0),
+        ("replaced", "x", 2.0),
+        ("grafted", "x", 2.0, 0, (Fan("g", [add("p", nesting=1), add("q", nesting=1)]), "replacement")),
+        ("succeeded", "p", 3.0, NESTED),
+    )
     assert not state.done
     state = told(state, ("succeeded", "q", 3.0, NESTED))
     assert (state.done, dict(state.counts)) == (True, {"SUCCESS": 2})
@@ -212,14 +256,21 @@ def test_a_task_replaced_by_what_ends_elsewhere_does_not_hold_up_the_run():
 
 def test_events_wait_for_what_they_are_about():
     child = Chain([add("c1"), add("c2")])
-    state = told(State.of(add("x"), 0.0), ("succeeded", "c1", 3.0), ("grafted", "c2", 2.5, 0, (add("cc"), "child")),
-                 ("sent", "cc", 2.6))
+    state = told(
+        State.of(add("x"), 0.0),
+        ("succeeded", "c1", 3.0),
+        ("grafted", "c2", 2.5, 0, (add("cc"), "child")),
+        ("sent", "cc", 2.6),
+    )
     assert (state.pending, len(state)) == (3, 1)
     state = told(state, ("grafted", "x", 2.0, 0, (child, "child")))
     assert (state.pending, len(state)) == (0, 4)
     assert [(p.path, p.role) for p in state.calls] == [
-        ("", ""), ("child[0].chain[0]", "child"), ("child[0].chain[1]", "child"),
-        ("child[0].chain[1].child[0]", "child")]
+        ("", ""),
+        ("child[0].chain[0]", "child"),
+        ("child[0].chain[1]", "child"),
+        ("child[0].chain[1].child[0]", "child"),
+    ]
     assert [state.state(i) for i in range(4)] == ["WAITING", "SUCCESS", "WAITING", "SENT"]
 
 
@@ -258,7 +309,8 @@ def test_a_hundred_thousand_tasks_fold_at_once():
     ids = [f"{random.getrandbits(128):032x}" for _ in range(n)]
     state = State.of(Fan("g", [add(i) for i in ids]), 0.0)
     events = [Event("sent", i, 1.0) for i in ids] + [
-        event for i in ids for event in (Event("started", i, 2.0, 0, "w/1"), Event("succeeded", i, 3.0))]
+        event for i in ids for event in (Event("started", i, 2.0, 0, "w/1"), Event("succeeded", i, 3.0))
+    ]
     began = time.process_time()
     state = state.apply(events)
     assert time.process_time() - began < 1.5  # ten times what it takes

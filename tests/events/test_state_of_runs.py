@@ -62,14 +62,17 @@ def run(root, fails, rng):
         yield [Event("started", call.id, float(next(clock)), attempt, "w/1")]
         error = ValueError(call.id)
         outcome, kind, data = {
-            "fails": (Failed(error), "failed", (error, "tb")), "is revoked": (Revoked(error), "revoked", "why"),
+            "fails": (Failed(error), "failed", (error, "tb")),
+            "is revoked": (Revoked(error), "revoked", "why"),
         }.get(fails.get(call.task), (Value(1), "succeeded", None))
         yield [Event(kind, call.id, float(next(clock)), attempt, data), *tell(advance(message, outcome, 0.0))]
 
 
 @pytest.mark.parametrize("name", CANVASES)
-@given(st.dictionaries(st.sampled_from("abcdz"), st.sampled_from(["fails", "is revoked"]), max_size=2),
-       st.randoms(use_true_random=False))
+@given(
+    st.dictionaries(st.sampled_from("abcdz"), st.sampled_from(["fails", "is revoked"]), max_size=2),
+    st.randoms(use_true_random=False),
+)
 def test_done_when_the_engine_is_done_and_not_before(name, fails, rng):
     root = freeze(CANVASES[name](), seeded_ids(1), lambda args, kwargs: (args, kwargs))
     state = State.of(root, 0.0)

@@ -82,6 +82,18 @@ def tasks(app):
         note("reset")
         return "reset"
 
-    return SimpleNamespace(add=add, mul=mul, tsum=tsum, xsum=xsum, subtract=subtract, fail=fail, log_result=log_result,
-                           log_error=log_error, reset_buffers=reset_buffers, task=task, note=note, noted=noted,
-                           wait_for_notes=wait_for_notes)
+    return SimpleNamespace(
+        add=add,
+        mul=mul,
+        tsum=tsum,
+        xsum=xsum,
+        subtract=subtract,
+        fail=fail,
+        log_result=log_result,
+        log_error=log_error,
+        reset_buffers=reset_buffers,
+        task=task,
+        note=note,
+        noted=noted,
+        wait_for_notes=wait_for_notes,
+    )

@@ -136,7 +136,10 @@ def test_chord_errors_an_errbacks_own_arguments_leave_less_room(tasks):
     result = tasks.fail.apply_async(link_error=[two.s("old style"), four.s("new style"), own.si("its own only")])
     result.get(timeout=5, propagate=False)
     assert sorted(tasks.wait_for_notes(3), key=len) == [
-        ("its own only",), (result.id, "old style"), (result.id, ValueError, "new style")]
+        ("its own only",),
+        (result.id, "old style"),
+        (result.id, ValueError, "new style"),
+    ]
 
 
 def test_chord_errors_link_and_link_error_of_a_chord(tasks):
@@ -196,6 +199,7 @@ def test_chord_errors_a_group_as_body_calls_errbacks_once_a_task(tasks):
 
 
 # -- important notes ------------------------------------------------------------------------------------------------
+
 
 def test_important_notes_a_task_class_that_keeps_its_result(tasks, app):
     app.conf.task_ignore_result = True

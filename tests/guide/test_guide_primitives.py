@@ -120,6 +120,7 @@ def test_combining_a_task_and_an_immutable_group(tasks):
 
 # -- map & starmap ------------------------------------------------------------------------------------------------
 
+
 def test_map(tasks):
     sig = tasks.tsum.map([list(range(10)), list(range(100))])
     assert ~sig == [45, 4950]
@@ -161,6 +162,7 @@ def test_maps_combine_like_any_signature(tasks):
 
 
 # -- chunks -------------------------------------------------------------------------------------------------------
+
 
 def test_chunks_called(tasks):
     res = tasks.add.chunks(zip(range(100), range(100), strict=True), 10)()

@@ -48,8 +48,10 @@ def test_signatures_called_inline(tasks, app):
 
 def test_signatures_apply_async_as_the_tasks(tasks):
     for result in (
-        tasks.add.apply_async((2, 2), {"debug": True}), tasks.add.signature((2, 2), {"debug": True}).apply_async(),
-        tasks.add.apply_async((2, 2), countdown=0.05), tasks.add.signature((2, 2), countdown=0.05).apply_async(),
+        tasks.add.apply_async((2, 2), {"debug": True}),
+        tasks.add.signature((2, 2), {"debug": True}).apply_async(),
+        tasks.add.apply_async((2, 2), countdown=0.05),
+        tasks.add.signature((2, 2), countdown=0.05).apply_async(),
     ):
         assert result.get(timeout=5) == 4
 
@@ -61,8 +63,12 @@ def test_signatures_countdown_is_waited_for(tasks):
 
 
 def test_signatures_delay(tasks):
-    for result in (tasks.add.delay(2, 2, debug=True), tasks.add.signature((2, 2), {"debug": True}).delay(),
-                   tasks.add.delay(2, 2), tasks.add.signature((2, 2)).delay()):
+    for result in (
+        tasks.add.delay(2, 2, debug=True),
+        tasks.add.signature((2, 2), {"debug": True}).delay(),
+        tasks.add.delay(2, 2),
+        tasks.add.signature((2, 2)).delay(),
+    ):
         assert result.get(timeout=5) == 4
 
 

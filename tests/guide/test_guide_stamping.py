@@ -85,10 +85,13 @@ def test_custom_stamping_monitoring_id(stamps_of, tasks):
     assert len(set(ids)) == len(found) == 3
 
 
-@pytest.mark.parametrize(("returned", "expected"), [
-    ({"monitoring_id": "m", "other_data": "value"}, {"monitoring_id": ["m"], "other_data": ["value"]}),
-    ({"monitoring_id": "m", "other_data": "value", "stamped_headers": ["monitoring_id"]}, {"monitoring_id": ["m"]}),
-])
+@pytest.mark.parametrize(
+    ("returned", "expected"),
+    [
+        ({"monitoring_id": "m", "other_data": "value"}, {"monitoring_id": ["m"], "other_data": ["value"]}),
+        ({"monitoring_id": "m", "other_data": "value", "stamped_headers": ["monitoring_id"]}, {"monitoring_id": ["m"]}),
+    ],
+)
 def test_custom_stamping_stamped_headers_are_optional(stamps_of, returned, expected):
     class Visitor(StampingVisitor):
         def on_signature(self, sig, **headers):
@@ -142,9 +145,15 @@ def test_callbacks_stamping(tasks):
     assert c.tasks.tasks[1].options == stamped
     assert {key: c.body.options[key] for key in stamped} == stamped
     assert sorted_stamps(c.body.options["link"][0]) == {
-        "header": "value", "on_callback": True, "stamped_headers": ["header", "on_callback"]}
+        "header": "value",
+        "on_callback": True,
+        "stamped_headers": ["header", "on_callback"],
+    }
     assert sorted_stamps(c.body.options["link_error"][0]) == {
-        "header": "value", "on_errback": True, "stamped_headers": ["header", "on_errback"]}
+        "header": "value",
+        "on_errback": True,
+        "stamped_headers": ["header", "on_errback"],
+    }
 
 
 def test_callbacks_stamping_seen_by_the_callbacks(tasks, stamps_of):

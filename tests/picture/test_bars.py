@@ -37,17 +37,23 @@ def labels(state):
 
 
 def test_the_tours_chord_in_the_middle():
-    state = told(chord(), *(("sent", f"m{i}", 100.0) for i in range(100)),
-                 *(("started", f"m{i}", 101.0, 0, "embedded/1") for i in range(66)),
-                 *(("succeeded", f"m{i}", 102.0) for i in range(63)))
+    state = told(
+        chord(),
+        *(("sent", f"m{i}", 100.0) for i in range(100)),
+        *(("started", f"m{i}", 101.0, 0, "embedded/1") for i in range(66)),
+        *(("succeeded", f"m{i}", 102.0) for i in range(63)),
+    )
     model = bars_model(state, 103.0)
     assert [(bar.label, bar.done, bar.total, bar.running, bar.waiting_for) for bar in model.bars] == [
-        ("add ×100", 63, 100, 3, ""), ("tsum", 0, 1, 0, "waiting for 37")]
+        ("add ×100", 63, 100, 3, ""),
+        ("tsum", 0, 1, 0, "waiting for 37"),
+    ]
     assert (model.elapsed, model.rate, round(model.left, 3)) == (3.0, 21.0, round(38 / 21, 3))
     assert bars_text(model) == (
         "▶ add ×100  ████████████░░░░░░░░  63/100\n"
         "○ tsum      waiting for 37\n"
-        "▶ running · 63 of 101 tasks · 3.0 s · 21/s · about 1.8 s left")
+        "▶ running · 63 of 101 tasks · 3.0 s · 21/s · about 1.8 s left"
+    )
 
 
 def test_without_durations_equal_runs_give_equal_texts():
@@ -68,9 +74,14 @@ def test_a_run_that_ended_keeps_its_elapsed_time():
 
 def test_failures_and_retries_are_apart():
     error = ValueError("no")
-    state = told(chord(4), ("succeeded", "m0", 101.0), ("failed", "m1", 101.0, 0, (error, "tb")),
-                 ("retried", "m2", 101.0, 0, (error, None)), ("revoked", "m3", 101.0, 0, "why"),
-                 ("failed", "body", 101.0, 0, (error, None)))
+    state = told(
+        chord(4),
+        ("succeeded", "m0", 101.0),
+        ("failed", "m1", 101.0, 0, (error, "tb")),
+        ("retried", "m2", 101.0, 0, (error, None)),
+        ("revoked", "m3", 101.0, 0, "why"),
+        ("failed", "body", 101.0, 0, (error, None)),
+    )
     first, body = bars_model(state, 102.0).bars
     assert (first.done, first.failed, first.revoked, first.retried, first.state) == (1, 1, 1, 1, "RETRY")
     assert body.state == "FAILURE"
@@ -84,8 +95,9 @@ def test_what_was_ignored_is_not_called_revoked():
 
 
 def test_a_group_of_chains_is_a_bar_a_step():
-    root = Fan("g", [Chain([call(f"a{i}", "load"), call(f"b{i}", "parse"), call(f"c{i}", "count")])
-                     for i in range(10_000)])
+    root = Fan(
+        "g", [Chain([call(f"a{i}", "load"), call(f"b{i}", "parse"), call(f"c{i}", "count")]) for i in range(10_000)]
+    )
     assert labels(told(root)) == ["load ×10\u202f000", "parse ×10\u202f000", "count ×10\u202f000"]
 
 
@@ -95,18 +107,25 @@ def test_a_mixed_group_is_a_bar_a_task():
 
 
 def test_nested_groups_are_indented_and_wait_for_what_is_before_them():
-    inner = [Chain([Fan(f"g{i}", [call(f"t{i}{j}", "train") for j in range(3)]), call(f"b{i}", "best")])
-             for i in range(2)]
+    inner = [
+        Chain([Fan(f"g{i}", [call(f"t{i}{j}", "train") for j in range(3)]), call(f"b{i}", "best")]) for i in range(2)
+    ]
     root = Chain([call("l", "load"), Fan("g", inner), call("z", "report")])
     bars = bars_model(told(root), 100.0).bars
     assert [(bar.label, bar.depth, bar.waiting_for) for bar in bars] == [
-        ("load", 0, "waiting"), ("train ×6", 1, "waiting for load"), ("best ×2", 0, "waiting for 6"),
-        ("report", 0, "waiting for 2")]
+        ("load", 0, "waiting"),
+        ("train ×6", 1, "waiting for load"),
+        ("best ×2", 0, "waiting for 6"),
+        ("report", 0, "waiting for 2"),
+    ]
 
 
 def test_progress_moves_the_bar_of_a_running_task():
-    state = told(call("x"), ("started", "x", 101.0, 0, "w"),
-                 ("progress", "x", 102.0, 0, ("PROGRESS", {"current": 1, "total": 4})))
+    state = told(
+        call("x"),
+        ("started", "x", 101.0, 0, "w"),
+        ("progress", "x", 102.0, 0, ("PROGRESS", {"current": 1, "total": 4})),
+    )
     assert bars_model(state, 103.0).bars[0].fraction == 0.25
     state = state.apply([Event("succeeded", "x", 103.0)])
     assert bars_model(state, 103.0).bars[0].fraction == 1.0
@@ -114,9 +133,14 @@ def test_progress_moves_the_bar_of_a_running_task():
 
 def test_chunks_count_items():
     root = Fan("g", [call("c0", "celery.starmap"), call("c1", "celery.starmap")])
-    state = told(root, ("succeeded", "c0", 101.0), ("started", "c1", 101.0, 0, "w"),
-                 ("progress", "c1", 101.0, 0, ("PROGRESS", {"current": 3, "total": 10})), items=lambda _: 10)
-    bar, = bars_model(state, 102.0).bars
+    state = told(
+        root,
+        ("succeeded", "c0", 101.0),
+        ("started", "c1", 101.0, 0, "w"),
+        ("progress", "c1", 101.0, 0, ("PROGRESS", {"current": 3, "total": 10})),
+        items=lambda _: 10,
+    )
+    (bar,) = bars_model(state, 102.0).bars
     assert (bar.done, bar.total, bar.tasks, bar.unit, bar.fraction) == (13, 20, 2, "item", 0.65)
     assert "13/20 items" in bars_text(bars_model(state, 102.0))
 
@@ -130,10 +154,17 @@ def test_links_have_a_bar_once_they_start():
 
 def test_what_was_grafted_has_a_bar():
     root = Chain([call("x"), call("y", "mul")])
-    state = told(root, ("grafted", "x", 101.0, 0, (Fan("c", [call(f"c{i}", "child") for i in range(5)]), "child")),
-                 ("grafted", "x", 102.0, 0, (Chain([call("r", "r", nesting=1), call("x", nesting=1)]), "replacement")))
+    state = told(
+        root,
+        ("grafted", "x", 101.0, 0, (Fan("c", [call(f"c{i}", "child") for i in range(5)]), "child")),
+        ("grafted", "x", 102.0, 0, (Chain([call("r", "r", nesting=1), call("x", nesting=1)]), "replacement")),
+    )
     assert [(bar.label, bar.role) for bar in bars_model(state, 102.0).bars] == [
-        ("add", ""), ("r", "replacement"), ("child ×5", "child"), ("mul", "")]
+        ("add", ""),
+        ("r", "replacement"),
+        ("child ×5", "child"),
+        ("mul", ""),
+    ]
 
 
 def test_names_that_would_be_alike_are_told_in_full():
@@ -164,8 +195,14 @@ def test_the_model_is_plain_data():
     assert json.loads(json.dumps(dataclasses.asdict(model)))["bars"][0]["label"] == "add ×3"
 
 
-@given(st.lists(st.tuples(st.sampled_from(["sent", "started", "succeeded", "ignored"]),
-                          st.sampled_from(["m0", "m1", "m2", "body"])), max_size=12))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["sent", "started", "succeeded", "ignored"]), st.sampled_from(["m0", "m1", "m2", "body"])
+        ),
+        max_size=12,
+    )
+)
 def test_numbers_add_up(events):
     model = bars_model(told(chord(3), *((kind, task_id, 101.0) for kind, task_id in events)), 102.0)
     assert sum(bar.tasks for bar in model.bars) == model.total == 4
@@ -204,8 +241,16 @@ def test_html_is_safe_and_well_formed(task):
     reader.close()
     assert not reader.open
     assert reader.tags <= {"div", "table", "tbody", "tr", "td", "span", "b"}
-    assert reader.attributes <= {"style", "role", "title", "aria-label", "aria-valuemin", "aria-valuemax",
-                                 "aria-valuenow", "aria-valuetext"}
+    assert reader.attributes <= {
+        "style",
+        "role",
+        "title",
+        "aria-label",
+        "aria-valuemin",
+        "aria-valuemax",
+        "aria-valuenow",
+        "aria-valuetext",
+    }
     assert len(html) < 20_000
 
 
@@ -223,7 +268,7 @@ def test_state_is_told_by_glyph_and_text_not_by_colour_alone():
 
 
 def luminance(colour):
-    channels = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

@@ -13,13 +13,20 @@ def sig(task, *args, **options):
 
 def told(canvas):
     node = freeze(canvas, seeded_ids(1), pack_args)
-    return explain(node, canvas, args_of=lambda call: unpack_args(call.payload), queue_of=lambda _: "celery",
-                   size_of=lambda call: size_of(call.payload),
-                   items=lambda call: len(unpack_args(call.payload)[1]["it"]))
+    return explain(
+        node,
+        canvas,
+        args_of=lambda call: unpack_args(call.payload),
+        queue_of=lambda _: "celery",
+        size_of=lambda call: size_of(call.payload),
+        items=lambda call: len(unpack_args(call.payload)[1]["it"]),
+    )
 
 
 def test_the_tours_chord():
-    assert str(told(group(sig("add", i, i) for i in range(100)) | sig("tsum"))) == """\
+    assert (
+        str(told(group(sig("add", i, i) for i in range(100)) | sig("tsum")))
+        == """\
 101 tasks: add ×100, tsum ×1.
   1. add ×100, side by side.
   2. tsum(), given the list of all 100 values in call order, once they are there (a chord).
@@ -28,6 +35,7 @@ Shape:
 Messages:
   101 messages: 100 at once, 1 later.
   queue celery: 101 of about 18 bytes each, about 1.8 kB together, before what is given."""
+    )
 
 
 def test_which_argument_comes_from_where():

@@ -61,7 +61,7 @@ def test_nothing_overlaps_and_every_call_is_in_one_box(root):
         assert box.y + box.height <= made.height + 0.01
     ordered = sorted(made.boxes, key=lambda box: box.y)
     for i, one in enumerate(ordered):
-        for other in ordered[i + 1:]:
+        for other in ordered[i + 1 :]:
             if other.y >= one.y + one.height:
                 break
             assert one.x + one.width <= other.x + 0.01 or other.x + other.width <= one.x + 0.01
@@ -75,8 +75,12 @@ def test_no_line_crosses_a_box(root):
         for (x1, y1), (x2, y2) in zip(edge.points, edge.points[1:], strict=False):
             left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
             for box in made.boxes:
-                inside = (left < box.x + box.width - 0.5 and right > box.x + 0.5
-                          and top < box.y + box.height - 0.5 and bottom > box.y + 0.5)
+                inside = (
+                    left < box.x + box.width - 0.5
+                    and right > box.x + 0.5
+                    and top < box.y + box.height - 0.5
+                    and bottom > box.y + 0.5
+                )
                 assert not inside
 
 
@@ -154,8 +158,9 @@ def test_links_and_errbacks_are_named():
 
 def test_state_is_told_by_glyph_and_text():
     root = Fan("g", [call("a"), call("b"), call("c")])
-    state = State.of(root, 0.0).apply([Event("failed", "a", 1.0, 0, (ValueError(), None)),
-                                       Event("started", "b", 1.0, 0, "w")])
+    state = State.of(root, 0.0).apply(
+        [Event("failed", "a", 1.0, 0, (ValueError(), None)), Event("started", "b", 1.0, 0, "w")]
+    )
     said = texts(canvas_svg(root, state))
     assert {"✗", "▶", "○", "✗ 1 failed", "▶ 1 running", "○ 1 waiting"} <= set(said)
 
@@ -173,7 +178,8 @@ def test_names_cannot_break_out(name):
     root = Chain([call("a", name, links=(call("l", name),)), Fan("g", [call("b", name), call("c", name)])])
     svg = canvas_svg(root, State.of(root, 0.0))
     assert {element.tag for element in ET.fromstring(svg.encode()).iter()} <= {
-        NS + tag for tag in ("svg", "g", "title", "text", "rect", "polyline", "path")}
+        NS + tag for tag in ("svg", "g", "title", "text", "rect", "polyline", "path")
+    }
     assert re.fullmatch(r'<img alt="[^"<>]*" src="[^"<>]*" style="[^"<>]*">', canvas_html(root))
 
 

@@ -16,10 +16,19 @@ from nbcanvas.errors import CanvasError
 # -- recipes -------------------------------------------------------------------------------------------------------
 
 PLAIN = st.sampled_from([("ok",)] * 4 + [("fail",)])
-ENDS = st.sampled_from([
-    *[("ok",)] * 12, ("fail",), ("fail",), ("revoke",), ("ignore",), ("reject",),
-    ("retry", 1, "ok"), ("retry", 3, "ok"), ("retry", 2, "fail"),
-])
+ENDS = st.sampled_from(
+    [
+        *[("ok",)] * 12,
+        ("fail",),
+        ("fail",),
+        ("revoke",),
+        ("ignore",),
+        ("reject",),
+        ("retry", 1, "ok"),
+        ("retry", 3, "ok"),
+        ("retry", 2, "fail"),
+    ]
+)
 
 
 @functools.cache
@@ -37,20 +46,32 @@ def canvases(depth: int, ends: Any = ENDS, *, extras: bool = True) -> st.SearchS
     """
     leaf = st.tuples(st.just("task"), ends, st.integers(0, 1), st.booleans())
     item = st.one_of(
-        leaf, leaf, leaf, leaf, leaf, leaf,
+        leaf,
+        leaf,
+        leaf,
+        leaf,
+        leaf,
+        leaf,
         st.tuples(st.sampled_from(["map", "starmap"]), st.integers(1, 3), st.sampled_from([False] * 7 + [True])),
         st.tuples(st.just("chunks"), st.integers(0, 4), st.integers(1, 3)),
     )
     if extras and depth:
         inner = canvases(max(depth // 2 - 1, 0), ends, extras=depth > 2)
-        item = st.one_of(item, item, item, item, item,
-                         st.tuples(st.just("task"), st.tuples(st.just("replace"), inner), st.just(0), st.just(False)))
+        item = st.one_of(
+            item,
+            item,
+            item,
+            item,
+            item,
+            st.tuples(st.just("task"), st.tuples(st.just("replace"), inner), st.just(0), st.just(False)),
+        )
     if depth <= 0:
         return item
     deep = canvases(depth - 1, ends, extras=extras)
     beside = st.lists(canvases((depth - 1) // 2, ends, extras=extras), max_size=2)
-    members = st.builds(lambda one, others, place: [*others[:place], one, *others[place:]],
-                        deep, beside, st.integers(0, 2))
+    members = st.builds(
+        lambda one, others, place: [*others[:place], one, *others[place:]], deep, beside, st.integers(0, 2)
+    )
     shallow = canvases((depth - 1) // 2, ends, extras=extras)
     kinds = [
         st.tuples(st.sampled_from(["chain", "|", "|", "|", "group", "group"]), members),
@@ -72,6 +93,7 @@ def canvases(depth: int, ends: Any = ENDS, *, extras: bool = True) -> st.SearchS
 
 # -- cooking -------------------------------------------------------------------------------------------------------
 
+
 class Kitchen:
     """Makes canvases from recipes; each task gets a tag of its own, in the order of the recipe."""
 
@@ -90,8 +112,7 @@ class Kitchen:
         do = [do[0], self.build(do[1])] if do[0] == "replace" else list(do)
         # A real worker finds a task that expired before it was sent, and revokes it.
         options = {"expires": -1} if do == ["revoke"] else {}
-        return Signature("work", (f"own{number}",) * own, {"tag": f"t{number}", "do": do}, options,
-                         immutable=immutable)
+        return Signature("work", (f"own{number}",) * own, {"tag": f"t{number}", "do": do}, options, immutable=immutable)
 
     def heard(self) -> Any:
         return Signature("heard", (), {"tag": f"h{next(self._numbers)}"})

@@ -86,6 +86,7 @@ def chord_error(by: str, what: str) -> str:
 
 # -- reading the shape ---------------------------------------------------------------------------------------------
 
+
 def listed(value: Any) -> list:
     return [] if not value else value if isinstance(value, list) else [value]
 
@@ -98,8 +99,14 @@ def is_void(sig: dict) -> bool:
     return kind(sig) in {"chain", "group"} and all(is_void(member) for member in sig["kwargs"]["tasks"])
 
 
-def steps_of(sig: dict, args: tuple = (), kwargs: dict | None = None, links: list | None = None,
-             errbacks: list | None = None, inner: list | None = None) -> list:
+def steps_of(
+    sig: dict,
+    args: tuple = (),
+    kwargs: dict | None = None,
+    links: list | None = None,
+    errbacks: list | None = None,
+    inner: list | None = None,
+) -> list:
     """Return a canvas as a list of steps, each a `Task` or a `Group`.
 
     It is given partial `args` and `kwargs` for its first tasks, `links` for its last one, `errbacks` for each of its
@@ -109,14 +116,30 @@ def steps_of(sig: dict, args: tuple = (), kwargs: dict | None = None, links: lis
     what, options = kind(sig), sig["options"]
     if what == "task":
         own = sig["kwargs"] if sig["immutable"] else {**sig["kwargs"], **kwargs}
-        return [Task(tag_of(sig["task"], own), sig["task"],
-                     tuple(sig["args"]) if sig["immutable"] else (*args, *sig["args"]), own, sig["immutable"],
-                     tuple(steps_of(link) for link in listed(options.get("link")) + links),
-                     tuple(steps_of(errback) for errback in listed(options.get("link_error")) + errbacks))]
+        return [
+            Task(
+                tag_of(sig["task"], own),
+                sig["task"],
+                tuple(sig["args"]) if sig["immutable"] else (*args, *sig["args"]),
+                own,
+                sig["immutable"],
+                tuple(steps_of(link) for link in listed(options.get("link")) + links),
+                tuple(steps_of(errback) for errback in listed(options.get("link_error")) + errbacks),
+            )
+        ]
     if what == "chunks":
         it, n = sig["kwargs"]["it"], sig["kwargs"]["n"]
-        maps = [{"task": "celery.starmap", "args": [], "kwargs": {"task": sig["kwargs"]["task"], "it": it[i:i + n]},
-                 "options": {}, "subtask_type": None, "immutable": True} for i in range(0, len(it), n)]
+        maps = [
+            {
+                "task": "celery.starmap",
+                "args": [],
+                "kwargs": {"task": sig["kwargs"]["task"], "it": it[i : i + n]},
+                "options": {},
+                "subtask_type": None,
+                "immutable": True,
+            }
+            for i in range(0, len(it), n)
+        ]
         sig = {**sig, "task": "celery.group", "subtask_type": "group", "kwargs": {"tasks": maps}, "immutable": False}
         what = "group"
     if sig["immutable"]:
@@ -134,8 +157,14 @@ def steps_of(sig: dict, args: tuple = (), kwargs: dict | None = None, links: lis
     steps = []
     for place, member in enumerate(members):
         is_last = place == len(members) - 1
-        steps += step_of(member, args if place == 0 else (), kwargs if place == 0 else {}, links if is_last else [],
-                         errbacks, inner if is_last else [])
+        steps += step_of(
+            member,
+            args if place == 0 else (),
+            kwargs if place == 0 else {},
+            links if is_last else [],
+            errbacks,
+            inner if is_last else [],
+        )
     return steps
 
 
@@ -146,8 +175,14 @@ def step_of(member: dict, args: tuple, kwargs: dict, links: list, errbacks: list
     if member["immutable"]:
         args, kwargs = (), {}
     own = listed(member["options"].get("link_error"))
-    return step_of(member["kwargs"]["tasks"][0], (*args, *member["args"]), kwargs,
-                   listed(member["options"].get("link")) + links, own + errbacks, own + inner)
+    return step_of(
+        member["kwargs"]["tasks"][0],
+        (*args, *member["args"]),
+        kwargs,
+        listed(member["options"].get("link")) + links,
+        own + errbacks,
+        own + inner,
+    )
 
 
 def group_of(tasks: list, args: tuple, kwargs: dict, links: list, errbacks: list) -> Group:
@@ -189,6 +224,7 @@ def hearers(steps: Any) -> list[Task]:
 
 # -- evaluating it -------------------------------------------------------------------------------------------------
 
+
 class Meaning:
     """What happens when a canvas is run.
 
@@ -214,7 +250,7 @@ class Meaning:
         end = End("value", [], "")
         for place, step in enumerate(steps):
             end = self.task(step, given) if isinstance(step, Task) else self.group(step, given)
-            rest = steps[place + 1:]
+            rest = steps[place + 1 :]
             if end.kind != "value" and rest:
                 if end.kind == "failed" and isinstance(step, Group):
                     end = end._replace(what=chord_error(end.by, end.what))

@@ -91,8 +91,9 @@ class Simulation:
             if redeliver and self.random.random() < redeliver:
                 self.pending.append(message)
             self.work(message)
-        self.ends = Counter((name_of(record.call), record.state, self.text(record.result))
-                            for record in self.records.values())
+        self.ends = Counter(
+            (name_of(record.call), record.state, self.text(record.result)) for record in self.records.values()
+        )
 
     # -- performing ----------------------------------------------------------------------------------------------
 
@@ -137,8 +138,15 @@ class Simulation:
         if not call.immutable:
             args = (*[self.shown(unpack(payload)) for payload in message.given], *args)
         outcome, run = self.outcome(message, args, kwargs)
-        state = {Value: "SUCCESS", Failed: "FAILURE", Revoked: "REVOKED", Ignored: "IGNORED", Rejected: "REJECTED",
-                 Retried: "RETRY", Replaced: "PENDING"}[type(outcome)]
+        state = {
+            Value: "SUCCESS",
+            Failed: "FAILURE",
+            Revoked: "REVOKED",
+            Ignored: "IGNORED",
+            Rejected: "REJECTED",
+            Retried: "RETRY",
+            Replaced: "PENDING",
+        }[type(outcome)]
         transition = advance(message, outcome, NOW)
         if self.settle(call, message.attempt, state, outcome):
             if run is not None:

@@ -78,8 +78,11 @@ class World:
 
     @property
     def ends(self):
-        return Counter((name_of(record.call), record.state, self._text(record))
-                       for record in self.backend.records().values() if record.call.task != "heard")
+        return Counter(
+            (name_of(record.call), record.state, self._text(record))
+            for record in self.backend.records().values()
+            if record.call.task != "heard"
+        )
 
     def _text(self, record):
         if record.state == states.SUCCESS:
@@ -102,8 +105,12 @@ class World:
 
     def _rests(self, count):
         records = self.backend.records()
-        return (len(records) >= count and all(r.state in states.READY_STATES for r in records.values())
-                and not self.app.broker.waiting() and (self.app.worker is None or not self.app.worker.running()))
+        return (
+            len(records) >= count
+            and all(r.state in states.READY_STATES for r in records.values())
+            and not self.app.broker.waiting()
+            and (self.app.worker is None or not self.app.worker.running())
+        )
 
 
 def _proper(ends):

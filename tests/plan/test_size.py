@@ -95,6 +95,7 @@ def test_a_chord_of_100_000():
 
 # -- cost ----------------------------------------------------------------------------------------------------------
 
+
 def operations(work):
     """Return how many functions a piece of work calls, Python's and C's."""
     count = 0
@@ -132,8 +133,9 @@ WIDE = {
     "chain with errback": lambda n: chain(*(work(number) for number in range(n)), link_error=[work(-1)]),
     "group": lambda n: group(work(number) for number in range(n)),
     "group with errback": lambda n: group([work(number) for number in range(n)], link_error=[work(-1)]),
-    "chords": lambda n: chain(*(step for number in range(n // 3) for step in (group(work(), work()), work())),
-                              priority=1),
+    "chords": lambda n: chain(
+        *(step for number in range(n // 3) for step in (group(work(), work()), work())), priority=1
+    ),
 }
 
 

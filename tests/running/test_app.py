@@ -68,14 +68,18 @@ def test_settings_by_attribute_and_by_key(app):
     assert app.conf.get("task_acks_late") is True
 
 
-@pytest.mark.parametrize("use", [
-    lambda app: App(task_always_eagre=True, set_as_current=False),
-    lambda app: setattr(app.conf, "task_always_eagre", True),
-    lambda app: app.conf.task_always_eagre,
-    lambda app: app.conf.__setitem__("task_always_eagre", True),
-    lambda app: app.conf.update(task_always_eagre=True),
-    lambda app: app.config_from_object({"task_always_eagre": True}),
-], ids=["made with", "set", "read", "set by key", "updated", "from an object"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda app: App(task_always_eagre=True, set_as_current=False),
+        lambda app: setattr(app.conf, "task_always_eagre", True),
+        lambda app: app.conf.task_always_eagre,
+        lambda app: app.conf.__setitem__("task_always_eagre", True),
+        lambda app: app.conf.update(task_always_eagre=True),
+        lambda app: app.config_from_object({"task_always_eagre": True}),
+    ],
+    ids=["made with", "set", "read", "set by key", "updated", "from an object"],
+)
 def test_an_unknown_setting_is_refused_with_a_suggestion(app, use):
     with pytest.raises(UnknownSetting, match="did you mean 'task_always_eager'"):
         use(app)
@@ -144,11 +148,17 @@ def test_config_may_hold_routes_that_are_functions(app):
 SECRET = "s3cr3t-pass"
 
 
-@pytest.mark.parametrize("settings", [
-    {"broker": f"redis://user:{SECRET}@host:6379/0"}, {"backend": f"redis://:{SECRET}@host:6379/0"},
-    {"broker_url": f"amqp://user:{SECRET}@host//"}, {"result_backend": f"redis://:{SECRET}@host"},
-    {"broker": [f"amqp://user:{SECRET}@host//"]},
-], ids=["broker", "backend", "broker_url", "result_backend", "several"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"broker": f"redis://user:{SECRET}@host:6379/0"},
+        {"backend": f"redis://:{SECRET}@host:6379/0"},
+        {"broker_url": f"amqp://user:{SECRET}@host//"},
+        {"result_backend": f"redis://:{SECRET}@host"},
+        {"broker": [f"amqp://user:{SECRET}@host//"]},
+    ],
+    ids=["broker", "backend", "broker_url", "result_backend", "several"],
+)
 def test_a_cluster_is_refused_without_showing_the_password(settings):
     with pytest.raises(ImproperlyConfigured, match="embedded worker") as caught:
         App(set_as_current=False, **settings)
@@ -158,9 +168,13 @@ def test_a_cluster_is_refused_without_showing_the_password(settings):
 
 def test_the_settings_mask_what_may_be_secret(app):
     secrets = {
-        "broker_url": f"redis://:{SECRET}@h", "broker_read_url": [f"redis://:{SECRET}@h"], "redis_password": SECRET,
-        "security_key_password": SECRET.encode(), "database_url": f"postgresql://u:{SECRET}@h/d",
-        "s3_secret_access_key": SECRET, "cassandra_auth_kwargs": {"username": "u", "password": SECRET},
+        "broker_url": f"redis://:{SECRET}@h",
+        "broker_read_url": [f"redis://:{SECRET}@h"],
+        "redis_password": SECRET,
+        "security_key_password": SECRET.encode(),
+        "database_url": f"postgresql://u:{SECRET}@h/d",
+        "s3_secret_access_key": SECRET,
+        "cassandra_auth_kwargs": {"username": "u", "password": SECRET},
         "broker_transport_options": {"sentinel_kwargs": {"password": SECRET}, "visibility_timeout": 10},
         "mongodb_backend_settings": {"host": f"mongodb://u:{SECRET}@h/d", "database": "shown"},
     }
@@ -175,8 +189,10 @@ def test_the_settings_mask_what_may_be_secret(app):
 
 @pytest.mark.parametrize("name", ["broker_url", "broker_write_url", "result_backend"])
 def test_a_cluster_is_refused_whenever_it_is_set(app, name):
-    for use in (lambda: setattr(app.conf, name, f"redis://:{SECRET}@h"),
-                lambda: app.config_from_object({name: SECRET})):
+    for use in (
+        lambda: setattr(app.conf, name, f"redis://:{SECRET}@h"),
+        lambda: app.config_from_object({name: SECRET}),
+    ):
         with pytest.raises(ImproperlyConfigured, match=name) as caught:
             use()
         assert SECRET not in str(caught.value)
@@ -191,8 +207,10 @@ def test_settings_do_not_travel(app):
 
 # -- tasks ----------------------------------------------------------------------------------------------------------
 
+
 def test_an_unknown_option_is_refused_with_a_suggestion(app):
     with pytest.raises(TypeError, match=r"max_retrys.*did you mean 'max_retries'"):
+
         @app.task(max_retrys=3)
         def work():
             pass
@@ -206,9 +224,23 @@ def test_tasks_have_what_celerys_have():
     import celery
 
     # Its worker's machinery, and what needs its wire.
-    internal = {"OperationalError", "Request", "Strategy", "add_around", "add_to_chord", "annotate", "from_config",
-                "pop_request", "push_request", "request_stack", "send_event", "shadow_name", "signature_from_request",
-                "start_strategy", "subtask_from_request"}
+    internal = {
+        "OperationalError",
+        "Request",
+        "Strategy",
+        "add_around",
+        "add_to_chord",
+        "annotate",
+        "from_config",
+        "pop_request",
+        "push_request",
+        "request_stack",
+        "send_event",
+        "shadow_name",
+        "signature_from_request",
+        "start_strategy",
+        "subtask_from_request",
+    }
     missing = {name for name in dir(celery.Task) if not name.startswith("_")} - set(dir(nbcanvas.Task))
     assert missing == internal
 
@@ -282,6 +314,7 @@ def test_several_apps_side_by_side():
 def test_an_app_is_a_context_manager():
     before = current_app()
     with App("block", set_as_current=False) as app:
+
         @app.task
         def work():
             return 1
@@ -339,6 +372,7 @@ def test_seeded_ids(app, tasks):
 
 # -- routes ---------------------------------------------------------------------------------------------------------
 
+
 def queue_of(app, name, **options):
     """Return where a task really waits: a call that is not yet due, looked for among the depths."""
     result = app.send_task(name, countdown=600, **options)
@@ -347,22 +381,37 @@ def queue_of(app, name, **options):
     return queue
 
 
-@pytest.mark.parametrize(("routes", "expected"), [
-    (None, "celery"),
-    ({"feeds.tasks.import_feed": "feeds"}, "feeds"),
-    ({"feeds.tasks.import_feed": {"queue": "feeds"}}, "feeds"),
-    ({"feeds.tasks.*": {"queue": "globbed"}}, "globbed"),
-    ({re.compile(r"(feeds|web)\.tasks\..*"): {"queue": "matched"}}, "matched"),
-    ({"other.*": {"queue": "other"}}, "celery"),
-    ([("feeds.tasks.*", {"queue": "listed"}), ("web.tasks.*", {"queue": "web"})], "listed"),
-    ([{"other.*": "other"}, {"feeds.*": "second"}], "second"),
-    (([("web.tasks.*", {"queue": "web"}), ("feeds.tasks.*", {"queue": "in a list"})],), "in a list"),
-    (lambda name, args, kwargs, options, task=None, **kw: {"queue": name.split(".")[0]}, "feeds"),
-    ([lambda name, args, kwargs, options, task=None, **kw: None, {"feeds.*": "after"}], "after"),
-    ({"feeds.tasks.import_feed": {"routing_key": "by.key"}}, "by.key"),
-], ids=["none", "name", "options", "glob", "pattern", "no match", "pairs", "second table", "list of pairs",
-         "function", "after a function",
-        "routing key"])
+@pytest.mark.parametrize(
+    ("routes", "expected"),
+    [
+        (None, "celery"),
+        ({"feeds.tasks.import_feed": "feeds"}, "feeds"),
+        ({"feeds.tasks.import_feed": {"queue": "feeds"}}, "feeds"),
+        ({"feeds.tasks.*": {"queue": "globbed"}}, "globbed"),
+        ({re.compile(r"(feeds|web)\.tasks\..*"): {"queue": "matched"}}, "matched"),
+        ({"other.*": {"queue": "other"}}, "celery"),
+        ([("feeds.tasks.*", {"queue": "listed"}), ("web.tasks.*", {"queue": "web"})], "listed"),
+        ([{"other.*": "other"}, {"feeds.*": "second"}], "second"),
+        (([("web.tasks.*", {"queue": "web"}), ("feeds.tasks.*", {"queue": "in a list"})],), "in a list"),
+        (lambda name, args, kwargs, options, task=None, **kw: {"queue": name.split(".")[0]}, "feeds"),
+        ([lambda name, args, kwargs, options, task=None, **kw: None, {"feeds.*": "after"}], "after"),
+        ({"feeds.tasks.import_feed": {"routing_key": "by.key"}}, "by.key"),
+    ],
+    ids=[
+        "none",
+        "name",
+        "options",
+        "glob",
+        "pattern",
+        "no match",
+        "pairs",
+        "second table",
+        "list of pairs",
+        "function",
+        "after a function",
+        "routing key",
+    ],
+)
 def test_routes(app, routes, expected):
     @app.task(name="feeds.tasks.import_feed")
     def import_feed():
@@ -406,6 +455,7 @@ def test_routes_that_are_none(app):
 
 
 # -- control and inspect --------------------------------------------------------------------------------------------
+
 
 def test_inspect(app, tasks, gate):
     inspect = app.control.inspect()

@@ -109,8 +109,12 @@ def test_priority(app, tasks, gate):
 
 
 def test_arguments_are_checked_before_anything_is_sent(app, tasks):
-    for call in (lambda: tasks.add.delay(1), lambda: tasks.add.delay(1, 2, 3), lambda: tasks.add.delay(1, z=2),
-                 lambda: (tasks.add.s(1) | tasks.add.s(1))()):
+    for call in (
+        lambda: tasks.add.delay(1),
+        lambda: tasks.add.delay(1, 2, 3),
+        lambda: tasks.add.delay(1, z=2),
+        (tasks.add.s(1) | tasks.add.s(1)).delay,
+    ):
         with pytest.raises(InvalidTaskError, match=r"add\(x, y\)"):
             call()
     assert issubclass(InvalidTaskError, TypeError)

@@ -223,9 +223,13 @@ def both_ways(result):
 
 def test_results_travel(tasks):
     add, tsum = tasks.add, tasks.tsum
-    for sig in (add.s(1, 1), add.s(1, 1) | add.s(2), group(add.s(1, 1), add.s(2, 2)),
-                chord([add.s(1, 1)] * 2, tsum.s()),
-                add.s(1, 1) | group(add.s(1), add.s(2) | group(add.s(3), add.s(4)))):
+    for sig in (
+        add.s(1, 1),
+        add.s(1, 1) | add.s(2),
+        group(add.s(1, 1), add.s(2, 2)),
+        chord([add.s(1, 1)] * 2, tsum.s()),
+        add.s(1, 1) | group(add.s(1), add.s(2) | group(add.s(3), add.s(4))),
+    ):
         result = sig.delay()
         value = result.get(timeout=5)
         for again in both_ways(result):
@@ -270,6 +274,7 @@ def test_meta_has_celerys_keys(tasks):
 
 
 # -- groups ---------------------------------------------------------------------------------------------------------
+
 
 def test_group_results_stand_in_call_order(app):
     @app.task
@@ -384,6 +389,7 @@ def test_an_empty_group(tasks):
 
 
 # -- sets -----------------------------------------------------------------------------------------------------------
+
 
 def test_a_result_set(app, tasks):
     one, two, bad = tasks.add.delay(1, 1), tasks.add.delay(2, 2), tasks.fail.delay()

@@ -80,6 +80,7 @@ def test_a_task_is_no_signature_and_the_error_says_what_to_do(tasks):
 def test_a_run_is_run_by_its_signatures_app(app):
     other = App("other", set_as_current=False)
     try:
+
         @other.task
         def work():
             return "other"
@@ -92,6 +93,7 @@ def test_a_run_is_run_by_its_signatures_app(app):
 
 
 # -- states and counts ----------------------------------------------------------------------------------------------
+
 
 def test_states_and_counts_while_it_runs(app, tasks, gate):
     app.start_worker(concurrency=1)
@@ -236,6 +238,7 @@ def test_a_hundred_thousand_tasks(tasks):
 
 # -- waiting --------------------------------------------------------------------------------------------------------
 
+
 def test_timeouts_leave_the_run_alone(tasks, gate):
     run = submit(group(tasks.held.s(1), tasks.add.s(1, 1)))
     run.result[1].get(timeout=5)
@@ -321,6 +324,7 @@ def test_done_callbacks(tasks, gate):
 
 # -- cancelling -----------------------------------------------------------------------------------------------------
 
+
 def test_cancel_what_waits(app, tasks, gate):
     app.start_worker(concurrency=1)
     run = submit(group(tasks.held.s(i) for i in range(3)) | tasks.tsum.s() | tasks.add.s(1))
@@ -367,6 +371,7 @@ def test_cancel_a_retry_that_waits(app, tasks):
 
 # -- options and stamps ---------------------------------------------------------------------------------------------
 
+
 def test_options_are_for_every_call_and_a_signatures_own_win(app, tasks):
     run = submit(tasks.add.s(1, 1) | group(tasks.add.s(1), tasks.add.s(2).set(queue="own")), options={"queue": "all"})
     run.wait(timeout=5)
@@ -401,6 +406,7 @@ def test_stamps_and_a_visitor(tasks):
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_frame(app, tasks):
     sig = tasks.add.s(1, 1) | group(tasks.add.s(i) for i in range(2)) | tasks.tsum.s()
@@ -451,6 +457,7 @@ def test_a_frame_of_failures(tasks):
 
 
 # -- bad input ------------------------------------------------------------------------------------------------------
+
 
 def test_errors_come_before_anything_runs(app, tasks):
     with pytest.raises(NotSerializable):

@@ -33,6 +33,7 @@ def wait_until(condition, timeout=5):
 
 # -- names ----------------------------------------------------------------------------------------------------------
 
+
 def test_names(app):
     @app.task
     def plain():
@@ -68,6 +69,7 @@ def test_a_naming_scheme_of_ones_own(app):
 
 
 # -- what a task shows ----------------------------------------------------------------------------------------------
+
 
 def test_a_task_shows_its_own_signature_and_text(app):
     @app.task
@@ -112,13 +114,34 @@ def test_tasks_travel_by_name(tasks):
 
 # -- bind and request -----------------------------------------------------------------------------------------------
 
+
 def test_bind_and_the_request(app):
     @app.task(bind=True, name="show")
     def show(self, x, y=0):
         r = self.request
-        return {name: getattr(r, name) for name in (
-            "id", "root_id", "parent_id", "args", "kwargs", "retries", "is_eager", "called_directly", "group",
-            "group_index", "delivery_info", "eta", "expires", "timelimit", "task", "reply_to", "utc", "stamps")}
+        return {
+            name: getattr(r, name)
+            for name in (
+                "id",
+                "root_id",
+                "parent_id",
+                "args",
+                "kwargs",
+                "retries",
+                "is_eager",
+                "called_directly",
+                "group",
+                "group_index",
+                "delivery_info",
+                "eta",
+                "expires",
+                "timelimit",
+                "task",
+                "reply_to",
+                "utc",
+                "stamps",
+            )
+        }
 
     result = show.apply_async((1,), {"y": 2}, time_limit=60, soft_time_limit=30, queue="q", priority=3)
     found = result.get(timeout=5)
@@ -153,6 +176,7 @@ def test_the_current_task(app):
 
 
 # -- retries --------------------------------------------------------------------------------------------------------
+
 
 def test_retry(app):
     seen = []
@@ -292,8 +316,14 @@ def test_autoretry_but_not_for(app):
 def test_autoretry_backs_off(app, monkeypatch):
     waits = []
 
-    @app.task(bind=True, autoretry_for=(ConnectionError,), retry_backoff=3, retry_backoff_max=20, retry_jitter=False,
-              max_retries=4)
+    @app.task(
+        bind=True,
+        autoretry_for=(ConnectionError,),
+        retry_backoff=3,
+        retry_backoff_max=20,
+        retry_jitter=False,
+        max_retries=4,
+    )
     def flaky(self):
         raise ConnectionError("down")
 
@@ -335,6 +365,7 @@ def test_autoretry_options_of_a_base_class(app):
 
 
 # -- states ---------------------------------------------------------------------------------------------------------
+
 
 def test_track_started(app, gate):
     @app.task(track_started=True)
@@ -428,6 +459,7 @@ def test_reject_and_requeue(app):
 
 
 # -- classes and hooks ----------------------------------------------------------------------------------------------
+
 
 def test_a_base_class_is_made_once(app):
     made = []
@@ -574,6 +606,7 @@ def test_replace(app, tasks):
 
 
 # -- pydantic -------------------------------------------------------------------------------------------------------
+
 
 class ArgModel(BaseModel):
     value: int

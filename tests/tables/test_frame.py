@@ -13,10 +13,19 @@ from nbcanvas.plan import Call, Chain, Fan
 from nbcanvas.tables import COLUMNS, frame
 
 TYPES = {
-    "name": "category", "state": "category", "worker": "category", "queue": "category",
-    "retries": "Int64", "index": "Int64", "depth": "Int64",
-    "sent": "datetime64[ns, UTC]", "received": "datetime64[ns, UTC]", "started": "datetime64[ns, UTC]",
-    "finished": "datetime64[ns, UTC]", "wait": "timedelta64[ns]", "runtime": "timedelta64[ns]",
+    "name": "category",
+    "state": "category",
+    "worker": "category",
+    "queue": "category",
+    "retries": "Int64",
+    "index": "Int64",
+    "depth": "Int64",
+    "sent": "datetime64[ns, UTC]",
+    "received": "datetime64[ns, UTC]",
+    "started": "datetime64[ns, UTC]",
+    "finished": "datetime64[ns, UTC]",
+    "wait": "timedelta64[ns]",
+    "runtime": "timedelta64[ns]",
 }
 
 
@@ -29,8 +38,12 @@ def chord(n=3, **kwargs):
 
 
 def table(state, **options):
-    return frame(state, value_of=options.pop("value_of", lambda c: f"value of {c.id}"),
-                 describe=lambda c: ((1, 2), {"z": 3}, "celery", "parent"), **options)
+    return frame(
+        state,
+        value_of=options.pop("value_of", lambda c: f"value of {c.id}"),
+        describe=lambda c: ((1, 2), {"z": 3}, "celery", "parent"),
+        **options,
+    )
 
 
 def told(root, *events):
@@ -50,9 +63,17 @@ def test_columns_and_types_before_during_and_after_a_run():
 
 def test_a_row_says_what_is_known():
     error = ValueError("no")
-    df = table(told(chord(), ("sent", "m0", 1_700_000_000.25), ("started", "m0", 1_700_000_001.5, 0, "embedded/1"),
-                    ("succeeded", "m0", 1_700_000_003.0), ("failed", "m1", 5.0, 0, (error, "Traceback…")),
-                    ("retried", "m2", 6.0, 0, (error, None))), root_id="root")
+    df = table(
+        told(
+            chord(),
+            ("sent", "m0", 1_700_000_000.25),
+            ("started", "m0", 1_700_000_001.5, 0, "embedded/1"),
+            ("succeeded", "m0", 1_700_000_003.0),
+            ("failed", "m1", 5.0, 0, (error, "Traceback…")),
+            ("retried", "m2", 6.0, 0, (error, None)),
+        ),
+        root_id="root",
+    )
     row = df.iloc[0]
     assert row["sent"] == pd.Timestamp(1_700_000_000_250_000_000, tz="UTC")
     assert (row["wait"], row["runtime"]) == (pd.Timedelta(seconds=1.25), pd.Timedelta(seconds=1.5))
@@ -73,9 +94,18 @@ def test_times_do_not_run_backwards():
     assert (df["wait"][0], df["runtime"][0]) == (pd.Timedelta(0), pd.Timedelta(0))
 
 
-@pytest.mark.parametrize("value", [
-    np.arange(3), pd.Series([1, 2]), pd.DataFrame({"a": [1]}), [1, 2], (1, 2), {}, math.nan,
-])
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.arange(3),
+        pd.Series([1, 2]),
+        pd.DataFrame({"a": [1]}),
+        [1, 2],
+        (1, 2),
+        {},
+        math.nan,
+    ],
+)
 def test_any_value_is_one_cell(value):
     df = table(told(chord(2), *(("succeeded", i, 1.0) for i in ("m0", "m1", "body"))), value_of=lambda _: value)
     assert all(cell is value for cell in df["result"])
@@ -83,8 +113,11 @@ def test_any_value_is_one_cell(value):
 
 def test_each_call_is_described_once_and_only_successes_are_fetched():
     described, fetched = [], []
-    frame(told(chord(), ("succeeded", "m1", 1.0)), value_of=lambda c: fetched.append(c.id),
-          describe=lambda c: described.append(c.id) or ((), {}, None, None))
+    frame(
+        told(chord(), ("succeeded", "m1", 1.0)),
+        value_of=lambda c: fetched.append(c.id),
+        describe=lambda c: described.append(c.id) or ((), {}, None, None),
+    )
     assert described == ["m0", "m1", "m2", "body"]
     assert fetched == ["m1"]
 
@@ -92,8 +125,14 @@ def test_each_call_is_described_once_and_only_successes_are_fetched():
 def test_canvas_order_with_what_was_grafted():
     root = Chain([call("x"), call("y")])
     replacement = Chain([call("r", nesting=1), call("x", "mul", nesting=1)])
-    df = table(told(root, ("grafted", "y", 2.0, 0, (call("c"), "child")),
-                    ("grafted", "x", 3.0, 0, (replacement, "replacement")), ("succeeded", "r", 4.0, 1 << 20)))
+    df = table(
+        told(
+            root,
+            ("grafted", "y", 2.0, 0, (call("c"), "child")),
+            ("grafted", "x", 3.0, 0, (replacement, "replacement")),
+            ("succeeded", "r", 4.0, 1 << 20),
+        )
+    )
     assert df["task_id"].tolist() == ["r", "x", "y", "c"]
     assert df["state"].tolist() == ["SUCCESS", "WAITING", "WAITING", "WAITING"]
     assert df["name"].tolist() == ["add", "mul", "add", "add"]
@@ -106,16 +145,27 @@ def test_links_have_a_row_once_they_start():
 
 
 def test_stamps_are_columns():
-    root = Fan("g", [call("a", stamps={"experiment": 42, "tags": ["x", "y"], "state": "mine"}),
-                     call("b", stamps={"tags": {"q", "p"}}), call("c")])
+    root = Fan(
+        "g",
+        [
+            call("a", stamps={"experiment": 42, "tags": ["x", "y"], "state": "mine"}),
+            call("b", stamps={"tags": {"q", "p"}}),
+            call("c"),
+        ],
+    )
     df = table(State.of(root, 0.0))
-    assert list(df.columns[len(COLUMNS):]) == ["experiment", "tags", "stamp_state"]
+    assert list(df.columns[len(COLUMNS) :]) == ["experiment", "tags", "stamp_state"]
     assert df["experiment"].tolist() == [42, None, None]
     assert df["tags"].tolist() == [["x", "y"], ["p", "q"], None]
     assert df["stamp_state"].tolist() == ["mine", None, None]
     exploded = table(State.of(root, 0.0), stamps="explode")
     assert list(zip(exploded["task_id"], exploded["tags"], strict=True)) == [
-        ("a", "x"), ("a", "y"), ("b", "p"), ("b", "q"), ("c", None)]
+        ("a", "x"),
+        ("a", "y"),
+        ("b", "p"),
+        ("b", "q"),
+        ("c", None),
+    ]
     assert {name: str(exploded[name].dtype) for name in TYPES} == TYPES
 
 

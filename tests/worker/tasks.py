@@ -198,11 +198,25 @@ def define(app):
 
     def who(self, *args, **kwargs):
         r = self.request
-        return {"id": r.id, "root_id": r.root_id, "parent_id": r.parent_id, "retries": r.retries, "args": list(r.args),
-                "kwargs": dict(r.kwargs), "group": r.group, "group_index": r.group_index, "hostname": r.hostname,
-                "stamps": dict(r.stamps), "direct": r.called_directly, "chain": r.chain and len(r.chain),
-                "callbacks": r.callbacks and len(r.callbacks), "chord": r.chord is not None, "task": r.task,
-                "queue": app_of(self).conf.task_default_queue, "current": app_of(self).current_task.name}
+        return {
+            "id": r.id,
+            "root_id": r.root_id,
+            "parent_id": r.parent_id,
+            "retries": r.retries,
+            "args": list(r.args),
+            "kwargs": dict(r.kwargs),
+            "group": r.group,
+            "group_index": r.group_index,
+            "hostname": r.hostname,
+            "stamps": dict(r.stamps),
+            "direct": r.called_directly,
+            "chain": r.chain and len(r.chain),
+            "callbacks": r.callbacks and len(r.callbacks),
+            "chord": r.chord is not None,
+            "task": r.task,
+            "queue": app_of(self).conf.task_default_queue,
+            "current": app_of(self).current_task.name,
+        }
 
     def app_of(self):
         return self.app
@@ -234,19 +248,70 @@ def define(app):
     def replaced_badly(self):
         return self.replace(self.app.signature("tsum") | self.app.signature("tsum", (threading.Lock(),)))
 
-    plain = [add, tsum, echo, fail, lock, stream, sys_exit, os_exit, suicide, recurse, no_memory, chatter,
-             closes_stdout, prints, needs_two, holds_lock, local_error, no_repr, interrupted, fatal, ignored, rejected,
-             rejects_once, nap, patient, hold, write, stamp, where]
-    bound = [again, quietly, for_ever, half_way, custom, tracked, who, starts, blocks, reads, revokes, replaced,
-             replaced_by_group, replaced_badly]
+    plain = [
+        add,
+        tsum,
+        echo,
+        fail,
+        lock,
+        stream,
+        sys_exit,
+        os_exit,
+        suicide,
+        recurse,
+        no_memory,
+        chatter,
+        closes_stdout,
+        prints,
+        needs_two,
+        holds_lock,
+        local_error,
+        no_repr,
+        interrupted,
+        fatal,
+        ignored,
+        rejected,
+        rejects_once,
+        nap,
+        patient,
+        hold,
+        write,
+        stamp,
+        where,
+    ]
+    bound = [
+        again,
+        quietly,
+        for_ever,
+        half_way,
+        custom,
+        tracked,
+        who,
+        starts,
+        blocks,
+        reads,
+        revokes,
+        replaced,
+        replaced_by_group,
+        replaced_badly,
+    ]
     made = {fun.__name__: app.task(name=fun.__name__)(fun) for fun in plain}
     made |= {fun.__name__: app.task(name=fun.__name__, bind=True)(fun) for fun in bound}
-    made["flaky"] = app.task(name="flaky", bind=True, autoretry_for=(Flaky,), retry_backoff=True, retry_jitter=False,
-                             retry_backoff_max=0, retry_kwargs={"max_retries": 3})(flaky)
+    made["flaky"] = app.task(
+        name="flaky",
+        bind=True,
+        autoretry_for=(Flaky,),
+        retry_backoff=True,
+        retry_jitter=False,
+        retry_backoff_max=0,
+        retry_kwargs={"max_retries": 3},
+    )(flaky)
     made["poison"] = app.task(name="poison", acks_late=True, reject_on_worker_lost=True)(
-        lambda path: (note(path, "died"), os._exit(7)))
+        lambda path: (note(path, "died"), os._exit(7))
+    )
     made["dies_once"] = app.task(name="dies_once", acks_late=True, reject_on_worker_lost=True)(
-        lambda path: (note(path, "ran"), os._exit(7) if len(notes(path)) == 1 else None, "alive")[-1])
+        lambda path: (note(path, "ran"), os._exit(7) if len(notes(path)) == 1 else None, "alive")[-1]
+    )
 
     class Hooked(Task):
         def before_start(self, task_id, args, kwargs):

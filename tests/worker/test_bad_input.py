@@ -16,12 +16,16 @@ def fails(result, kind, text=None):
     return caught.value
 
 
-@pytest.mark.parametrize("send", [
-    lambda lab: lab.add.delay(threading.Lock(), 1),
-    lambda lab: lab.add.delay(1, y=threading.Lock()),
-    lambda lab: (lab.add.s(1, 1) | lab.add.s(threading.Lock())).delay(),
-    lambda lab: group(lab.echo.s(threading.Lock()), lab.echo.s(1)).delay(),
-], ids=["argument", "keyword", "chain", "group"])
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda lab: lab.add.delay(threading.Lock(), 1),
+        lambda lab: lab.add.delay(1, y=threading.Lock()),
+        lambda lab: (lab.add.s(1, 1) | lab.add.s(threading.Lock())).delay(),
+        lambda lab: group(lab.echo.s(threading.Lock()), lab.echo.s(1)).delay(),
+    ],
+    ids=["argument", "keyword", "chain", "group"],
+)
 def test_an_argument_that_does_not_travel_is_refused_where_it_is_sent(lab, send):
     with pytest.raises(errors.NotSerializable, match="lock"):
         send(lab)
@@ -37,14 +41,17 @@ def test_a_result_that_does_not_travel_ends_the_chain_and_the_chord(lab):
     fails(chord([lab.lock.s(), lab.add.s(1, 1)], lab.tsum.s()).delay(), errors.ChordError, "NotSerializable")
 
 
-@pytest.mark.parametrize(("name", "kind", "text"), [
-    ("sys_exit", errors.TaskError, r"sys.exit\(3\)"),
-    ("interrupted", errors.TaskError, "KeyboardInterrupt"),
-    ("recurse", RecursionError, None),
-    ("no_memory", MemoryError, "all gone"),
-    ("fatal", errors.RemoteError, "Fatal.*base"),
-    ("ignored", None, None),
-])
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("sys_exit", errors.TaskError, r"sys.exit\(3\)"),
+        ("interrupted", errors.TaskError, "KeyboardInterrupt"),
+        ("recurse", RecursionError, None),
+        ("no_memory", MemoryError, "all gone"),
+        ("fatal", errors.RemoteError, "Fatal.*base"),
+        ("ignored", None, None),
+    ],
+)
 def test_a_task_that_ends_oddly(lab, name, kind, text):
     task = getattr(lab, name)
     if kind is None:
@@ -112,8 +119,10 @@ def test_an_exception_whose_repr_raises(lab):
         result.get(timeout=10)
     assert "NoRepr" in result.traceback
     fails(chord([lab.no_repr.s(), lab.add.s(1, 1)], lab.tsum.s()).delay(), errors.ChordError)
-    fails((lab.echo.s(1) | chord([lab.no_repr.si(), lab.add.si(1, 1)], lab.tsum.s()) | lab.echo.s()).delay(),
-          errors.ChordError)
+    fails(
+        (lab.echo.s(1) | chord([lab.no_repr.si(), lab.add.si(1, 1)], lab.tsum.s()) | lab.echo.s()).delay(),
+        errors.ChordError,
+    )
 
 
 def test_reject(lab, tmp_path):

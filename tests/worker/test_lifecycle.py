@@ -238,8 +238,14 @@ def _runs(pid):
 def program(tmp_path, code, **kwargs):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(code))
-    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "PYTHONPATH": str(Path.cwd())}, **kwargs)
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        **kwargs,
+    )
 
 
 WORKING = """
@@ -284,12 +290,17 @@ def test_no_orphans_when_the_program_just_ends(tmp_path):
 
 
 def test_no_orphans_when_a_fork_of_the_kernel_lives_on(tmp_path):
-    kernel = program(tmp_path, WORKING.format(end="""
+    kernel = program(
+        tmp_path,
+        WORKING.format(
+            end="""
     if os.fork() == 0:
         time.sleep(3)
         os._exit(0)
     time.sleep(60)
-    """))
+    """
+        ),
+    )
     pids = pids_of(kernel)
     time.sleep(0.2)
     kernel.kill()
@@ -299,7 +310,9 @@ def test_no_orphans_when_a_fork_of_the_kernel_lives_on(tmp_path):
 
 def test_a_script_without_a_guard(tmp_path):
     """``__main__`` is not run again, its classes and functions travel, and what is bound anew is seen."""
-    out, errs = program(tmp_path, """
+    out, errs = program(
+        tmp_path,
+        """
         import time
         from nbcanvas import App, chain, errors, group, task
         print("main runs")
@@ -363,14 +376,17 @@ def test_a_script_without_a_guard(tmp_path):
         assert 'raise Bad("of main")' in result.traceback, result.traceback
         assert get(chain(mul.s(1, 1), mul.s(1))) == "new"
         print("end")
-    """).communicate(timeout=30)
+    """,
+    ).communicate(timeout=30)
     assert out.splitlines() == ["main runs", "caught of main", "end"], (out, errs)
     assert not errs
 
 
 def test_tasks_of_modules_follow_the_file(tmp_path):
     """A module's tasks go by reference; a changed file never runs old code, whether the kernel reloaded it or not."""
-    out, errs = program(tmp_path, """
+    out, errs = program(
+        tmp_path,
+        """
         import importlib, os, pathlib, sys, threading, time
         from nbcanvas import App
         app = App(worker_pool="processes", worker_concurrency=1)
@@ -404,12 +420,15 @@ def test_tasks_of_modules_follow_the_file(tmp_path):
         importlib.reload(mod)
         mod.mine.conf.update(worker_pool="processes", worker_concurrency=1)
         print(mod.one.delay().get(timeout=10)[0])
-    """).communicate(timeout=40)
+    """,
+    ).communicate(timeout=40)
     assert out.splitlines() == ["('one', 'help one', True)", "one", "help two, longer", "the other"], (out, errs)
 
 
 def test_what_tasks_print_is_printed(tmp_path):
-    out, errs = program(tmp_path, """
+    out, errs = program(
+        tmp_path,
+        """
         import os, sys
         from nbcanvas import App, task
         app = App(worker_pool="processes", worker_concurrency=1)
@@ -429,6 +448,7 @@ def test_what_tasks_print_is_printed(tmp_path):
             say.delay(f"word{i}").get(timeout=10)
         close.delay().get(timeout=10)
         say.delay("unheard").get(timeout=10)
-    """).communicate(timeout=30)
+    """,
+    ).communicate(timeout=30)
     assert out.splitlines() == [line for i in range(3) for line in (f"word{i}", f"word{i} too")]
     assert errs.splitlines()[:3] == ["word0", "word1", "word2"]

@@ -14,9 +14,20 @@ def message(name="t"):
     return Message(Call("id", name, ()), (), None, "root", None, 0.0)
 
 
-@pytest.mark.parametrize(("limit", "rate"), [
-    (None, 0), (0, 0), ("", 0), (2.5, 2.5), ("5", 5), ("10/s", 10), ("60/m", 1), ("3600/h", 1), ("1 / h", 1 / 3600),
-])
+@pytest.mark.parametrize(
+    ("limit", "rate"),
+    [
+        (None, 0),
+        (0, 0),
+        ("", 0),
+        (2.5, 2.5),
+        ("5", 5),
+        ("10/s", 10),
+        ("60/m", 1),
+        ("3600/h", 1),
+        ("1 / h", 1 / 3600),
+    ],
+)
 def test_rates(limit, rate):
     assert rate_per_second(limit) == rate
 

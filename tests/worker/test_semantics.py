@@ -39,8 +39,9 @@ def test_a_limit_that_is_not_reached_disturbs_nothing(lab):
 
 def test_limits_that_are_just_reached(lab):
     """A limit strikes around the very end of its task: one of the two ends wins, and the next task never suffers."""
-    results = [lab.nap.apply_async((0.02,), time_limit=0.02 + i / 2000, soft_time_limit=0.02 + i / 4000)
-               for i in range(20)]
+    results = [
+        lab.nap.apply_async((0.02,), time_limit=0.02 + i / 2000, soft_time_limit=0.02 + i / 4000) for i in range(20)
+    ]
     for result in results:
         end = result.get(timeout=10, propagate=False)
         assert end == "slept" or isinstance(end, errors.TimeLimitExceeded | errors.SoftTimeLimitExceeded)
@@ -218,12 +219,26 @@ def test_a_router_that_raises_ends_what_is_behind(lab):
 # -- classes, hooks, options ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("end", "said"), [
-    ("well", ["before_start", "run", "on_success well", "after_return SUCCESS"]),
-    ("fail", ["before_start", "run", "on_failure bad True", "after_return FAILURE"]),
-    ("retry", ["before_start", "run", "on_retry once", "after_return RETRY",
-               "before_start", "run", "on_success retry", "after_return SUCCESS"]),
-])
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("well", ["before_start", "run", "on_success well", "after_return SUCCESS"]),
+        ("fail", ["before_start", "run", "on_failure bad True", "after_return FAILURE"]),
+        (
+            "retry",
+            [
+                "before_start",
+                "run",
+                "on_retry once",
+                "after_return RETRY",
+                "before_start",
+                "run",
+                "on_success retry",
+                "after_return SUCCESS",
+            ],
+        ),
+    ],
+)
 def test_hooks(lab, tmp_path, end, said):
     lab.hooked.delay(str(tmp_path / "n"), end).get(timeout=10, propagate=False)
     assert notes(tmp_path / "n") == said
@@ -323,4 +338,7 @@ def test_map_starmap_chunks(lab):
     assert lab.echo.map([1, 2]).delay().get(timeout=10) == [1, 2]
     assert lab.add.starmap([(1, 2), (3, 4)]).delay().get(timeout=10) == [3, 7]
     assert lab.add.chunks([(i, i) for i in range(10)], 4).delay().get(timeout=10) == [
-        [0, 2, 4, 6], [8, 10, 12, 14], [16, 18]]
+        [0, 2, 4, 6],
+        [8, 10, 12, 14],
+        [16, 18],
+    ]

@@ -23,9 +23,11 @@ __all__ = ["Child"]
 
 _MISSING: Final = object()
 #: No `multiprocessing` start: that would import the user's ``__main__`` again.
-_START: Final = ("import sys; pipe, line, *sys.path = sys.argv[1:]; sys.argv = ['nbcanvas-child']\n"
-                 "from nbcanvas.worker.processes.inside import main\n"
-                 "main(int(pipe), int(line))")
+_START: Final = (
+    "import sys; pipe, line, *sys.path = sys.argv[1:]; sys.argv = ['nbcanvas-child']\n"
+    "from nbcanvas.worker.processes.inside import main\n"
+    "main(int(pipe), int(line))"
+)
 
 
 class Child:
@@ -42,7 +44,10 @@ class Child:
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own code
                 [sys.executable, "-c", _START, str(theirs.fileno()), str(line), *sys.path],
-                stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), line), start_new_session=True)
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), line),
+                start_new_session=True,
+            )
         os.close(line)
         self._started = False
         self._sending = threading.Lock()
@@ -170,7 +175,7 @@ def _signal_name(number: int) -> str:
 
 def _directory() -> str:
     try:
-        return os.getcwd()  # noqa: PTH109 - before each task: a plain string, quickly
+        return os.getcwd()
     except OSError:
         return "/"
 

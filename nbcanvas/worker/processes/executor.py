@@ -111,8 +111,16 @@ class ProcessExecutor:
                 child.await_start()
                 shipment = self._pool.shipment(task, values_only=values_only)
                 child.prepare(self._app)
-                child.send(("run", task.name, task.version, child.news((task.name, task.version), shipment), data,
-                            context.hostname))
+                child.send(
+                    (
+                        "run",
+                        task.name,
+                        task.version,
+                        child.news((task.name, task.version), shipment),
+                        data,
+                        context.hostname,
+                    )
+                )
                 kind, *rest = self._converse(child, task, context)
             except (EOFError, OSError):
                 return self._lost(child, task, message)
@@ -159,8 +167,7 @@ class ProcessExecutor:
             stack.pop()
             desk.close()
 
-    def _outcome(self, message: Message, context: Context, answer: Any, children: Any,
-                 worn: bool) -> Outcome:
+    def _outcome(self, message: Message, context: Context, answer: Any, children: Any, worn: bool) -> Outcome:
         if worn:
             self._drop(gently=True)
         if children is not None:

@@ -214,8 +214,9 @@ class Child:
         for name in names:
             self._main.__dict__.pop(name, None)
 
-    def _run(self, name: str, version: str, shipment: bytes | None, data: tuple[Any, ...],
-             hostname: str) -> tuple[Any, ...]:
+    def _run(
+        self, name: str, version: str, shipment: bytes | None, data: tuple[Any, ...], hostname: str
+    ) -> tuple[Any, ...]:
         if self._modules.have_changed():
             return ("stale",)
         guard, tasks = self._kernel.guard, self._engine.tasks

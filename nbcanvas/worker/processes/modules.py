@@ -18,9 +18,16 @@ class UserModules:
 
     def __init__(self) -> None:
         paths = sysconfig.get_paths()
-        roots = {paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], *site.getsitepackages(),
-                 site.getusersitepackages(), os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}  # noqa: PTH120
-        self._installed = tuple(os.path.join(os.path.realpath(root), "") for root in roots)  # noqa: PTH118
+        roots = {
+            paths["stdlib"],
+            paths["platstdlib"],
+            paths["purelib"],
+            paths["platlib"],
+            *site.getsitepackages(),
+            site.getusersitepackages(),
+            os.path.dirname(os.path.dirname(os.path.dirname(__file__))),
+        }
+        self._installed = tuple(os.path.join(os.path.realpath(root), "") for root in roots)
         self._times: dict[str, int] = {}
         self._known = 0
         self._next = 0.0
@@ -33,8 +40,11 @@ class UserModules:
         self._known = len(sys.modules)
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None) if module is not sys.modules["__main__"] else None
-            if isinstance(file, str) and file not in self._times \
-                    and not os.path.realpath(file).startswith(self._installed):
+            if (
+                isinstance(file, str)
+                and file not in self._times
+                and not os.path.realpath(file).startswith(self._installed)
+            ):
                 self._times[file] = _changed(file)
 
     def have_changed(self) -> bool:
@@ -48,6 +58,6 @@ class UserModules:
 
 def _changed(file: str) -> int:
     try:
-        return os.stat(file).st_mtime_ns  # noqa: PTH116 - hundreds of them
+        return os.stat(file).st_mtime_ns
     except OSError:
         return 0

@@ -116,11 +116,14 @@ def ship(task: Task, *, values_only: bool = False) -> Shipment:
     try:
         pickler.dump(task)
     except Exception as error:
-        msg = (f"task {task.name} cannot be sent to a process: {type(error).__name__}: {error}; move the task into a "
-               f"module, or use worker_pool='threads'")
+        msg = (
+            f"task {task.name} cannot be sent to a process: {type(error).__name__}: {error}; move the task into a "
+            f"module, or use worker_pool='threads'"
+        )
         raise NotSerializable(msg) from error
-    cells = {name: linecache.cache[name] for name in pickler.files
-             if name in linecache.cache and not os.path.exists(name)}  # noqa: PTH110 - half of them are no paths
+    cells = {
+        name: linecache.cache[name] for name in pickler.files if name in linecache.cache and not os.path.exists(name)
+    }
     return Shipment(task, pickle.dumps((file.getvalue(), cells), 5), list(pickler.used.values()))
 
 
@@ -161,4 +164,4 @@ def _blank_task() -> Task:
 def _fill_task(task: Task, state: tuple[type[Task], dict[str, Any]]) -> None:
     task.__class__, attributes = state
     task.__dict__.update(attributes)
-    task.bind(current_app())  # type: ignore[arg-type]
+    task.bind(current_app())

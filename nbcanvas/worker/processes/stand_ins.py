@@ -119,8 +119,13 @@ class _InChild(App):
 
     _link: Link
 
-    def submit(self, sig: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
-               options: Mapping[str, Any] | None = None) -> Any:
+    def submit(
+        self,
+        sig: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
         return self._link.ask("submit", sig, tuple(args), dict(kwargs or {}), dict(options or {}))
 
     def publish(self, plan: Plan) -> None:

@@ -32,16 +32,35 @@ from nbcanvas.plan import Call, Failed, Ignored, Message, Node, Outcome, Rejecte
 from nbcanvas.protocol.payload import pack, unpack
 from nbcanvas.worker.execute import portable
 
-__all__ = ["call_to_data", "data_to_message", "data_to_outcome", "data_to_record", "exception_from", "exception_to",
-           "message_to_data", "outcome_to_data", "record_to_data"]
+__all__ = [
+    "call_to_data",
+    "data_to_message",
+    "data_to_outcome",
+    "data_to_record",
+    "exception_from",
+    "exception_to",
+    "message_to_data",
+    "outcome_to_data",
+    "record_to_data",
+]
 
 Data = tuple[Any, ...]
 
 
 def call_to_data(call: Call) -> Data:
     """Return a call without what hangs on it: links and errbacks are the kernel's business."""
-    return (call.id, call.task, call.payload, call.immutable, pack(dict(call.options)) if call.options else None,
-            pack(dict(call.stamps)) if call.stamps else None, call.group_id, call.index, call.version, call.nesting)
+    return (
+        call.id,
+        call.task,
+        call.payload,
+        call.immutable,
+        pack(dict(call.options)) if call.options else None,
+        pack(dict(call.stamps)) if call.stamps else None,
+        call.group_id,
+        call.index,
+        call.version,
+        call.nesting,
+    )
 
 
 def _call(data: Data) -> Call:
@@ -51,8 +70,17 @@ def _call(data: Data) -> Call:
 
 def message_to_data(message: Message) -> Data:
     """Return a message without what is behind it, which may be ten thousand steps."""
-    return (call_to_data(message.call), message.given, message.root_id, message.parent_id, message.sent, message.due,
-            message.expires, message.retries, message.payload)
+    return (
+        call_to_data(message.call),
+        message.given,
+        message.root_id,
+        message.parent_id,
+        message.sent,
+        message.due,
+        message.expires,
+        message.retries,
+        message.payload,
+    )
 
 
 def data_to_message(data: Data) -> Message:
@@ -65,9 +93,19 @@ def record_to_data(record: Record | None) -> Data | None:
     """Return a record as a child may see it."""
     if record is None:
         return None
-    return (record.state, record.payload, exception_to(record.exc), record.traceback, pack(list(record.children)),
-            record.done, record.settled, None if record.call is None else call_to_data(record.call), record.parent_id,
-            record.retries, record.worker)
+    return (
+        record.state,
+        record.payload,
+        exception_to(record.exc),
+        record.traceback,
+        pack(list(record.children)),
+        record.done,
+        record.settled,
+        None if record.call is None else call_to_data(record.call),
+        record.parent_id,
+        record.retries,
+        record.worker,
+    )
 
 
 def data_to_record(data: Data | None) -> Record | None:
@@ -75,8 +113,17 @@ def data_to_record(data: Data | None) -> Record | None:
     if data is None:
         return None
     state, payload, exc, traceback, children, done, settled, call, *rest = data
-    return Record(state, payload, exception_from(exc), traceback, unpack(children), done, settled,
-                  None if call is None else _call(call), *rest)
+    return Record(
+        state,
+        payload,
+        exception_from(exc),
+        traceback,
+        unpack(children),
+        done,
+        settled,
+        None if call is None else _call(call),
+        *rest,
+    )
 
 
 def exception_to(exc: BaseException | None) -> bytes | None:
@@ -102,8 +149,14 @@ def outcome_to_data(outcome: Outcome) -> Data:  # noqa: PLR0911 - a row each
     if isinstance(outcome, Failed):
         return "failed", exception_to(outcome.exc), outcome.traceback
     if isinstance(outcome, Retried):
-        return ("retried", exception_to(outcome.exc), outcome.traceback, outcome.due, outcome.payload,
-                pack(dict(outcome.options)))
+        return (
+            "retried",
+            exception_to(outcome.exc),
+            outcome.traceback,
+            outcome.due,
+            outcome.payload,
+            pack(dict(outcome.options)),
+        )
     if isinstance(outcome, Replaced):
         return "replaced", pack(outcome.node)  # still a signature: the kernel freezes it
     if isinstance(outcome, Rejected):
