@@ -26,8 +26,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, action="append", help="only cases of this size (may be repeated)")
     parser.add_argument("--repeat", type=int, metavar="N", help=f"processes a contender ({_REPEATS})")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help=f"time limit of one process ({_LIMIT:.0f})")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", default=ROOT / "build" / "bench.md",
-                        help="where to keep the table (build/bench.md)")
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        default=ROOT / "build" / "bench.md",
+        help="where to keep the table (build/bench.md)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep every single figure")
     options = parser.parse_args(argv)
     unknown = sorted(set(options.names) - set(names))

@@ -135,8 +135,9 @@ def import_times(statement: str, module: str | None = None) -> Callable[[int], F
 
 
 def _importtime_ms(statement: str, module: str) -> float:
-    report = subprocess.run([sys.executable, "-X", "importtime", "-c", statement], check=True, capture_output=True,
-                            text=True).stderr
+    report = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", statement], check=True, capture_output=True, text=True
+    ).stderr
     for line in report.splitlines():
         _, cumulative, name = line.removeprefix("import time:").split("|")
         if name.strip() == module:
@@ -150,8 +151,12 @@ def cold_start(code: str) -> Callable[[int], Figures]:
     return lambda runs: {"process": _process_ms(code, runs)}
 
 
-def serve(package: str | None, settings: str, cases: Mapping[str, Callable[[int], Any]],
-          close: Callable[[], object] = lambda: None) -> None:
+def serve(
+    package: str | None,
+    settings: str,
+    cases: Mapping[str, Callable[[int], Any]],
+    close: Callable[[], object] = lambda: None,
+) -> None:
     """Measure the case that the command line asks for, print figures, and end the process.
 
     Parameters
@@ -168,8 +173,16 @@ def serve(package: str | None, settings: str, cases: Mapping[str, Callable[[int]
     name, size = sys.argv[1], int(sys.argv[2])
     try:
         figures = METERS[name](cases[name], size)
-        print(json.dumps({"version": version(package) if package else sys.version.split()[0], "settings": settings,
-                          "figures": figures}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "version": version(package) if package else sys.version.split()[0],
+                    "settings": settings,
+                    "figures": figures,
+                }
+            ),
+            flush=True,
+        )
         close()
     except BaseException:
         print_exc()

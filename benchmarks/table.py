@@ -82,8 +82,10 @@ def _scalings(rows: Sequence[Row]) -> Iterator[str]:
         costs = list(_costs(rows, scaling))
         if len(costs) > 1:
             spread = max(costs) / min(costs)
-            yield (f"- {scaling.title}: worst / best = {spread:.2f}, target ≤ {scaling.within}: "
-                   f"{'met' if spread <= scaling.within else 'MISSED'}")
+            yield (
+                f"- {scaling.title}: worst / best = {spread:.2f}, target ≤ {scaling.within}: "
+                f"{'met' if spread <= scaling.within else 'MISSED'}"
+            )
 
 
 def _costs(rows: Sequence[Row], scaling: Scaling) -> Iterator[float]:
@@ -102,8 +104,12 @@ def _contenders(rows: Sequence[Row]) -> Iterator[str]:
 def _conditions(repeats: int, load: tuple[float, float]) -> Iterator[str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     busy = " (busy with other things: absolute figures are too low)" if load[0] > 1 else ""
-    yield (f"- {platform.python_implementation()} {platform.python_version()}, {platform.system()} "
-           f"{platform.machine()}, {cores} cores; load average {load[0]:.1f} before{busy}, {load[1]:.1f} after; "
-           f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-    yield (f"- median, min and max of {repeats} process{'es' * (repeats > 1)} a contender, taking turns; "
-           "each process warms up, then repeats what is short and counts the median")
+    yield (
+        f"- {platform.python_implementation()} {platform.python_version()}, {platform.system()} "
+        f"{platform.machine()}, {cores} cores; load average {load[0]:.1f} before{busy}, {load[1]:.1f} after; "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    )
+    yield (
+        f"- median, min and max of {repeats} process{'es' * (repeats > 1)} a contender, taking turns; "
+        "each process warms up, then repeats what is short and counts the median"
+    )

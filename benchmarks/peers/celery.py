@@ -95,8 +95,19 @@ with start_worker(app, pool="solo", loglevel="ERROR", perform_ping_check=False):
 """
 
 if __name__ == "__main__":
-    serve("celery", f"memory://, cache+memory://, a worker with {THREADS} threads here, JSON, polled every "
-                    f"{POLL * 1e3:.0f} ms; plan is clone().freeze()", {
-        "group": group, "roundtrip": roundtrip, "chain": chain, "chord": chord, "build": build, "plan": plan,
-        "memory": memory, "import": import_times("from celery import Celery, chain, chord, group"),
-        "cold": cold_start(_COLD)})
+    serve(
+        "celery",
+        f"memory://, cache+memory://, a worker with {THREADS} threads here, JSON, polled every "
+        f"{POLL * 1e3:.0f} ms; plan is clone().freeze()",
+        {
+            "group": group,
+            "roundtrip": roundtrip,
+            "chain": chain,
+            "chord": chord,
+            "build": build,
+            "plan": plan,
+            "memory": memory,
+            "import": import_times("from celery import Celery, chain, chord, group"),
+            "cold": cold_start(_COLD),
+        },
+    )

@@ -54,5 +54,8 @@ def chord(size: int) -> Once:
 
 
 if __name__ == "__main__":
-    serve("distributed", f"LocalCluster(processes=False), one worker with {THREADS} threads",
-          {"group": group, "roundtrip": roundtrip, "chain": chain, "chord": chord})
+    serve(
+        "distributed",
+        f"LocalCluster(processes=False), one worker with {THREADS} threads",
+        {"group": group, "roundtrip": roundtrip, "chain": chain, "chord": chord},
+    )

@@ -24,5 +24,8 @@ def roundtrip(_size: int) -> Once:
 
 
 if __name__ == "__main__":
-    serve(None, f"concurrent.futures.ThreadPoolExecutor, {THREADS} threads, nothing isolated, no workflow",
-          {"group": group, "roundtrip": roundtrip})
+    serve(
+        None,
+        f"concurrent.futures.ThreadPoolExecutor, {THREADS} threads, nothing isolated, no workflow",
+        {"group": group, "roundtrip": roundtrip},
+    )

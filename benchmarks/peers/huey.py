@@ -23,8 +23,14 @@ add, total = (app.task()(function) for function in (work.add, work.total))
 
 @cache
 def _consume() -> None:
-    app.create_consumer(workers=THREADS, worker_type="thread", initial_delay=POLL, max_delay=POLL, periodic=False,
-                        check_worker_health=False).start()
+    app.create_consumer(
+        workers=THREADS,
+        worker_type="thread",
+        initial_delay=POLL,
+        max_delay=POLL,
+        periodic=False,
+        check_worker_health=False,
+    ).start()
 
 
 def _value(result: Any) -> Any:
@@ -75,6 +81,8 @@ def chord(size: int) -> Once:
 
 
 if __name__ == "__main__":
-    serve("huey", f"MemoryHuey(immediate=False), {THREADS} consumer threads here, pickled, "
-                  f"polled every {POLL * 1e3} ms",
-          {"group": group, "roundtrip": roundtrip, "chain": chain, "chord": chord})
+    serve(
+        "huey",
+        f"MemoryHuey(immediate=False), {THREADS} consumer threads here, pickled, polled every {POLL * 1e3} ms",
+        {"group": group, "roundtrip": roundtrip, "chain": chain, "chord": chord},
+    )

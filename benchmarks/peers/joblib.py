@@ -28,6 +28,10 @@ def cpu(size: int) -> Once:
 
 
 if __name__ == "__main__":
-    serve("joblib", f"Parallel(n_jobs={THREADS}, backend='threading'), nothing isolated; Parallel(n_jobs={PROCESSES}) "
-                    "for CPU tasks", {"group": group, "cpu": cpu},
-          close=lambda: get_reusable_executor(PROCESSES).shutdown())
+    serve(
+        "joblib",
+        f"Parallel(n_jobs={THREADS}, backend='threading'), nothing isolated; Parallel(n_jobs={PROCESSES}) "
+        "for CPU tasks",
+        {"group": group, "cpu": cpu},
+        close=lambda: get_reusable_executor(PROCESSES).shutdown(),
+    )

@@ -20,5 +20,9 @@ def cpu(size: int) -> Once:
 
 
 if __name__ == "__main__":
-    serve("loky", f"get_reusable_executor({PROCESSES}), one future a task", {"cpu": cpu},
-          close=lambda: get_reusable_executor(PROCESSES).shutdown())
+    serve(
+        "loky",
+        f"get_reusable_executor({PROCESSES}), one future a task",
+        {"cpu": cpu},
+        close=lambda: get_reusable_executor(PROCESSES).shutdown(),
+    )

@@ -46,13 +46,15 @@ def roundtrip(_size: int) -> Once:
 
 
 def chain(size: int) -> Once:
-    return _running(lambda: nbcanvas.submit(nbcanvas.chain(add.s(0, 1), *(add.s(1) for _ in range(size - 1)))).get(),
-                    size)
+    return _running(
+        lambda: nbcanvas.submit(nbcanvas.chain(add.s(0, 1), *(add.s(1) for _ in range(size - 1)))).get(), size
+    )
 
 
 def chord(size: int) -> Once:
-    return _running(lambda: nbcanvas.submit(nbcanvas.chord((add.s(i, i) for i in range(size)), total.s())).get(),
-                    size * (size - 1))
+    return _running(
+        lambda: nbcanvas.submit(nbcanvas.chord((add.s(i, i) for i in range(size)), total.s())).get(), size * (size - 1)
+    )
 
 
 def build(size: int) -> Once:
@@ -117,8 +119,21 @@ assert add.delay(1, 1).get() == 2
 """
 
 if __name__ == "__main__":
-    serve("nbcanvas", f"embedded worker, {THREADS} threads ({PROCESSES} processes for CPU tasks), "
-                      "arguments and results isolated, State on", {
-        "group": group, "roundtrip": roundtrip, "chain": chain, "chord": chord, "build": build, "plan": plan,
-        "memory": memory, "memory-run": memory_run, "cpu": cpu,
-        "import": import_times("import nbcanvas", "nbcanvas"), "cold": cold_start(_COLD)})
+    serve(
+        "nbcanvas",
+        f"embedded worker, {THREADS} threads ({PROCESSES} processes for CPU tasks), "
+        "arguments and results isolated, State on",
+        {
+            "group": group,
+            "roundtrip": roundtrip,
+            "chain": chain,
+            "chord": chord,
+            "build": build,
+            "plan": plan,
+            "memory": memory,
+            "memory-run": memory_run,
+            "cpu": cpu,
+            "import": import_times("import nbcanvas", "nbcanvas"),
+            "cold": cold_start(_COLD),
+        },
+    )
