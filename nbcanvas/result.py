@@ -5,6 +5,7 @@ A handle holds an id and where to ask; it can be made from the id alone, at any 
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -76,21 +77,20 @@ class Latch:
     """
 
     def __init__(self, count: int, stops: Callable[[Record], bool] | None = None) -> None:
-        self._left = count
+        # Counting by an iterator is atomic, and cheaper than a lock: ten thousand ends count here.
+        self._next = itertools.count(1).__next__
+        self._count = count
         self._stops = stops
         self._gate = threading.Lock()
         self._gate.acquire()
         self._open = False
-        self._counting = threading.Lock()
+        self._setting = threading.Lock()
         if not count:
             self._set()
 
     def __call__(self, task_id: str, record: Record) -> None:
         """Count one end (what `Backend.watch` calls)."""
-        with self._counting:
-            self._left -= 1
-            done = self._left <= 0
-        if done or (self._stops is not None and self._stops(record)):
+        if self._next() >= self._count or (self._stops is not None and self._stops(record)):
             self._set()
 
     def is_set(self) -> bool:
@@ -98,7 +98,7 @@ class Latch:
         return self._open
 
     def _set(self) -> None:
-        with self._counting:
+        with self._setting:
             if self._open:
                 return
             self._open = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import logging
 import threading
@@ -17,6 +16,7 @@ from nbcanvas.canvas import Signature, StampingVisitor
 from nbcanvas.canvas.host import set_explainer
 from nbcanvas.errors import NotASignature, TimeoutError  # noqa: A004 - Celery's name
 from nbcanvas.events.state import State
+from nbcanvas.garbage import collect_less
 from nbcanvas.plan import Call, calls_of
 from nbcanvas.protocol.payload import unpack, unpack_args
 from nbcanvas.result import AsyncResult, GroupResult, Latch, result_of
@@ -30,6 +30,8 @@ log = logging.getLogger("nbcanvas.run")
 
 _TICK = 0.1
 _FOLD_AT = 8192
+#: Runs of so many calls keep the garbage collector from looking at all of them again and again.
+_MANY = 10_000
 
 
 class Audience(Protocol):
@@ -107,12 +109,16 @@ class Run:
         self._callbacks: list[Callable[[Run], Any]] = []
         self._all = [call.id for call in calls_of(plan.node)]
         self._done = Latch(len(self._all))
+        self._restore: Callable[[], None] = lambda: None
 
     def _start(self) -> Run:
+        if len(self._all) >= _MANY:
+            self._restore = collect_less()
         stop = self.app.backend.watch(self._all, self._ended)
         try:
             self.app.publish(self._plan)
         except BaseException:
+            self._restore()
             stop()
             self.app.hub.close(self.id)
             raise
@@ -132,6 +138,7 @@ class Run:
             with self._ending:
                 if self.finished is None:
                     self.finished = time()
+                    self._restore()
                 callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
                 try:
@@ -222,6 +229,8 @@ class Run:
         return self._value().__await__()
 
     async def _value(self) -> Any:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 

@@ -21,6 +21,7 @@ from nbcanvas.errors import ImproperlyConfigured, RemoteError
 from nbcanvas.events import event as kinds
 from nbcanvas.events.event import Event
 from nbcanvas.events.hub import Hub
+from nbcanvas.garbage import collecting_less
 from nbcanvas.ids import IdSource, random_source, seeded_ids
 from nbcanvas.plan import Call, Chain, Fan, Message, Node, freeze, start
 from nbcanvas.plan.freezing import inherit
@@ -35,7 +36,7 @@ from .builtins import add_builtins
 from .perform import Performer
 from .registry import TaskRegistry
 from .routing import asks_functions, route_of
-from .settings import Settings
+from .settings import Settings, TaskDefaults
 
 __all__ = ["App", "Engine", "Plan", "current_app", "set_engine", "task"]
 
@@ -129,6 +130,7 @@ class App:
         urls = {name: url for name, url in (("broker_url", broker), ("result_backend", backend)) if url}
         self.conf = Settings({**settings, **({"include": include} if include else {}), **urls})
         self.conf.on_change(self._reconsider)
+        self.defaults = TaskDefaults.of(self.conf)
         self.Task = task_cls or BaseTask
         self.tasks = TaskRegistry()
         self.hub = Hub()
@@ -148,6 +150,7 @@ class App:
     def _reconsider(self) -> None:
         """Draw the consequences of changed settings."""
         self._profiles.clear()
+        self.defaults = TaskDefaults.of(self.conf)
         for name in ("broker_url", "broker_read_url", "broker_write_url", "result_backend"):
             value = self.conf[name]
             for url in value if isinstance(value, list | tuple) else [value]:
@@ -367,16 +370,17 @@ class App:
             When an argument would not travel.
         """
         options = options or {}
-        node = freeze(
-            sig,
-            self.new_ids(),
-            pack_args,
-            tuple(args),
-            kwargs or {},
-            options,
-            self.tasks.versions,
-            header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header),
-        )
+        with collecting_less():
+            node = freeze(
+                sig,
+                self.new_ids(),
+                pack_args,
+                tuple(args),
+                kwargs or {},
+                options,
+                self.tasks.versions,
+                header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header),
+            )
         root_id, parent_id = options.get("root_id"), options.get("parent_id")
         above = current()
         if above is not None and above[1].id is not None:
@@ -401,11 +405,12 @@ class App:
         InvalidTaskError
             When a call's arguments do not fit its task.
         """
-        now = time()
-        transition = start(plan.node, (), None, plan.root_id, plan.parent_id, now)
-        self._check(transition.send)
-        self.ensure_worker()
-        self.performer.perform(transition, plan.root_id, plan.parent_id, now)
+        with collecting_less():
+            now = time()
+            transition = start(plan.node, (), None, plan.root_id, plan.parent_id, now)
+            self._check(transition.send)
+            self.ensure_worker()
+            self.performer.perform(transition, plan.root_id, plan.parent_id, now)
 
     def _check(self, messages: Sequence[Message]) -> None:
         find = self.tasks.find

@@ -9,11 +9,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nbcanvas.errors import UnknownSetting
 
-__all__ = ["DEFAULTS", "Settings"]
+__all__ = ["DEFAULTS", "Settings", "TaskDefaults"]
 
 DAY: Final = 24 * 60 * 60
 
@@ -356,3 +356,24 @@ def unknown(name: str) -> UnknownSetting:
     near = difflib.get_close_matches(str(name).lower(), DEFAULTS, 1, 0.6)
     hint = f"; did you mean {near[0]!r}?" if near else "; see nbcanvas.App().conf for the names"
     return UnknownSetting(f"{name!r} is not a setting{hint}")
+
+
+class TaskDefaults(NamedTuple):
+    """The settings every execution of a task looks at, read once for each change of the settings."""
+
+    rate_limit: Any
+    track_started: bool
+    ignore_result: bool
+    time_limit: float | None
+    soft_time_limit: float | None
+
+    @classmethod
+    def of(cls, conf: Settings) -> TaskDefaults:
+        """Read them."""
+        return cls(
+            None if conf.worker_disable_rate_limits else conf.task_default_rate_limit,
+            bool(conf.task_track_started),
+            bool(conf.task_ignore_result),
+            conf.task_time_limit,
+            conf.task_soft_time_limit,
+        )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from nbcanvas.errors import CanvasError
+from nbcanvas.garbage import collecting_less
 
 from .algebra import as_list, fold, steps_of
 from .checks import not_a_signature
@@ -141,7 +142,9 @@ class group(Composite):
         if len(tasks) == 1 and isinstance(tasks[0], Mapping):
             only = as_signature(tasks[0], "member 0 of a group", app)
             tasks = (list(only.tasks) if isinstance(only, group) else [only.clone()],)
-        self._place({"tasks": _members(tasks, "group", app)}, app, options)
+        with collecting_less():
+            members = _members(tasks, "group", app)
+        self._place({"tasks": members}, app, options)
 
     @property
     def tasks(self) -> Any:

@@ -18,12 +18,13 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import time
 from typing import Any, Protocol
 
 from nbcanvas import states
 from nbcanvas.app import App
+from nbcanvas.app.settings import TaskDefaults
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import ImproperlyConfigured, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from nbcanvas.events.event import STARTED
@@ -282,7 +283,7 @@ class EmbeddedWorker:
         if (message.expires is not None and now > message.expires) or self._too_old(task, message, now):
             self._finish(slot, message, Revoked(TaskRevokedError("expired"), expired=True), None)
             return
-        if (task.rate_limit is not None or self.app.conf.task_default_rate_limit is not None) and (
+        if (task.rate_limit is not None or self.app.defaults.rate_limit is not None) and (
             wait := self._held_back(task, message)
         ):
             message.due = now + wait
@@ -302,7 +303,7 @@ class EmbeddedWorker:
         if self.app.conf.worker_disable_rate_limits:
             return 0.0
         return self.rates.wait(
-            message, task.rate_limit if task.rate_limit is not None else self.app.conf.task_default_rate_limit
+            message, task.rate_limit if task.rate_limit is not None else self.app.defaults.rate_limit
         )
 
     def _execute(self, slot: Slot, task: Task, message: Message, now: float) -> None:
@@ -313,8 +314,8 @@ class EmbeddedWorker:
         feed = app.hub.feed(message.root_id)
         if feed is not None:
             feed((STARTED, call.id, now, message.attempt, slot.name))
-        conf = app.conf
-        if task.track_started or (task.track_started is None and conf.task_track_started):
+        defaults = app.defaults
+        if task.track_started or (task.track_started is None and defaults.track_started):
             app.backend.update(
                 call.id,
                 Record(
@@ -327,7 +328,7 @@ class EmbeddedWorker:
                 ),
             )
         context = Context(message, call.task, hostname=slot.name, queue=app.queue_of)
-        limits = self._limits(task, options)
+        limits = _limits(task, options, defaults)
         watch = self._watch(slot, message, *limits) if limits is not None else None
         assert slot.executor is not None  # noqa: S101 - made before the loop
         try:
@@ -340,7 +341,7 @@ class EmbeddedWorker:
             return
         ignored = options.get("ignore_result") if options else None
         if ignored is None:
-            ignored = task.ignore_result if task.ignore_result is not None else conf.task_ignore_result
+            ignored = task.ignore_result if task.ignore_result is not None else defaults.ignore_result
         self._finish(slot, message, outcome, context, keep=not ignored)
 
     def _finish(
@@ -351,17 +352,6 @@ class EmbeddedWorker:
         self.app.performer.finish(message, outcome, slot.name, children, keep=keep)
 
     # -- limits and ending ------------------------------------------------------------------------------------------
-
-    def _limits(self, task: Task, options: Any) -> tuple[float | None, float | None] | None:
-        conf = self.app.conf
-        hard, soft = (options.get("time_limit"), options.get("soft_time_limit")) if options else (None, None)
-        hard = hard if hard is not None else task.time_limit if task.time_limit is not None else conf.task_time_limit
-        soft = (
-            soft
-            if soft is not None
-            else (task.soft_time_limit if task.soft_time_limit is not None else conf.task_soft_time_limit)
-        )
-        return None if hard is None and soft is None else (hard, soft)
 
     def _watch(self, slot: Slot, message: Message, hard: float | None, soft: float | None) -> Callable[[], None]:
         stops = []
@@ -481,6 +471,17 @@ class EmbeddedWorker:
             "prefetch_count": 0,
             "waiting": sum(self.app.broker.depth().values()),
         }
+
+
+def _limits(task: Task, options: Mapping[str, Any], defaults: TaskDefaults) -> tuple[float | None, float | None] | None:
+    """Return the hard and the soft limit of one execution: its options, then its task, then the settings decide."""
+    hard = options.get("time_limit") if options else None
+    soft = options.get("soft_time_limit") if options else None
+    if hard is None:
+        hard = task.time_limit if task.time_limit is not None else defaults.time_limit
+    if soft is None:
+        soft = task.soft_time_limit if task.soft_time_limit is not None else defaults.soft_time_limit
+    return None if hard is None and soft is None else (hard, soft)
 
 
 def _started_meta(name: str) -> Any:

@@ -290,22 +290,31 @@ def test_no_orphans_when_the_program_just_ends(tmp_path):
 
 
 def test_no_orphans_when_a_fork_of_the_kernel_lives_on(tmp_path):
+    noted = tmp_path / "fork"
     kernel = program(
         tmp_path,
         WORKING.format(
-            end="""
-    if os.fork() == 0:
-        time.sleep(3)
+            end=f"""
+    fork = os.fork()
+    if fork == 0:
+        time.sleep(30)
         os._exit(0)
+    with open({str(noted)!r}, "w") as file:
+        file.write(f"{{fork}}\\n")
     time.sleep(60)
     """
         ),
     )
     pids = pids_of(kernel)
-    time.sleep(0.2)
+    settle(lambda: noted.exists() and noted.read_text().endswith("\n"), 20)
     kernel.kill()
-    settle(lambda: not any(_runs(pid) for pid in pids), 2)
-    kernel.communicate()
+    try:
+        settle(lambda: not any(_runs(pid) for pid in pids), 10)
+    finally:
+        os.kill(int(noted.read_text()), signal.SIGKILL)
+        kernel.wait(10)
+        kernel.stdout.close()
+        kernel.stderr.close()
 
 
 def test_a_script_without_a_guard(tmp_path):
