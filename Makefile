@@ -31,7 +31,8 @@ demo: setup  ## run the tour notebook on real input and say what it did
 	@$(BIN)/python scripts/demo.py
 
 test: setup system lint types contracts vitest  ## everything: style, types, contracts, front end, Python, servers, browser, notebooks
-	$(BIN)/python -m pytest -m "" --no-skips
+	$(BIN)/python -m pytest -m "not browser" --no-skips
+	$(BIN)/python -m pytest -m browser --no-skips  # apart: Playwright keeps an event loop running
 	$(MAKE) notebooks
 
 lab: setup  ## open JupyterLab on notebooks/ (LAB_ARGS=… goes on to it)

@@ -184,7 +184,8 @@ def plain_enough(steps, waited=False):
 def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
     canvas = json.loads(json.dumps(build(recipe)))
     text = json.dumps(canvas)
-    assume("chunks" not in text and plain_enough(steps_of(canvas)))
+    # A chain of nothing has no result to freeze in Celery: IndexError where it is a chord's body.
+    assume("chunks" not in text and '"tasks": []' not in text and plain_enough(steps_of(canvas)))
     meaning = Meaning(canvas)
     event(f"{sum(meaning.ends.values())} tasks")
     theirs = celery_world.app.signature(canvas)
