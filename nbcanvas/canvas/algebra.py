@@ -221,8 +221,8 @@ def compose(left: Signature, right: Signature) -> Any:
         whole = Composition([], unrolls=True)
         whole.extend(steps)
     else:
-        # Behind an empty chain stands what stands alone; in a chain that was not folded a group of one still waits to be
-        # unrolled.
+        # Behind an empty chain stands what stands alone; in a chain that was not folded a group of one still waits to
+        # be unrolled.
         whole = Composition(steps, unrolls=not steps and kind_of(right) == "chain" and right._held != FLAT)
     whole.extend(steps_of(right))
     return _result(whole.close(), type(left) if kind_of(left) == "chain" else None, left._app, is_chain)
