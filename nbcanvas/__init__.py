@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import nbcanvas.worker  # noqa: F401 - registers what runs tasks
 from nbcanvas import errors, states
-from nbcanvas.app import App, current_app, task
+from nbcanvas.app import App, current_app, current_task, shared_task, task, uuid
 from nbcanvas.canvas import (
     Signature,
     StampingVisitor,
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+#: Celery's older names.
+subtask, maybe_subtask = signature, maybe_signature
+
 __all__ = [
     "App",
     "AsyncResult",
@@ -58,14 +61,19 @@ __all__ = [
     "chord",
     "chunks",
     "current_app",
+    "current_task",
     "errors",
     "group",
     "maybe_signature",
+    "maybe_subtask",
     "result_from_tuple",
+    "shared_task",
     "signature",
     "states",
     "submit",
+    "subtask",
     "task",
+    "uuid",
     "xmap",
     "xstarmap",
 ]

@@ -81,6 +81,10 @@ class NotASignature(CanvasError, TypeError):
     """Something else stands where a signature belongs."""
 
 
+class NotAVisitor(CanvasError, TypeError):
+    """Something that cannot stamp a canvas, or a hook of it that returned no headers."""
+
+
 class DuplicateId(CanvasError, ValueError):
     """One pinned task id appears twice in a canvas."""
 

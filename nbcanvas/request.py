@@ -54,6 +54,11 @@ class Context:
     def __repr__(self) -> str:
         return f"<Context: {self.task}[{self.id}]>"
 
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Set attributes, given as to ``dict.update``; what the message says cannot be changed."""
+        for name, value in dict(*args, **kwargs).items():
+            setattr(self, name, value)
+
     def get(self, key: str, default: Any = None) -> Any:
         """Return an attribute, or `default`."""
         return getattr(self, key, default)
@@ -129,6 +134,31 @@ class Context:
     def headers(self) -> Mapping[str, Any] | None:
         """Custom headers (the ``headers`` option)."""
         return self.options.get("headers")
+
+    @property
+    def shadow(self) -> str | None:
+        """Another name to show (the ``shadow`` option)."""
+        return self.options.get("shadow")
+
+    @property
+    def argsrepr(self) -> str:
+        """The positional arguments as text."""
+        return str(self.options.get("argsrepr") or repr(self.args))
+
+    @property
+    def kwargsrepr(self) -> str:
+        """The keyword arguments as text."""
+        return str(self.options.get("kwargsrepr") or repr(self.kwargs))
+
+    @property
+    def lang(self) -> str:
+        """The language of the task (protocol 2, header ``lang``)."""
+        return "py"
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """The message's properties."""
+        return {"correlation_id": self.id, "reply_to": None, "priority": self.options.get("priority")}
 
     @property
     def replaced_task_nesting(self) -> int:

@@ -6,13 +6,15 @@ A handle holds an id and where to ask; it can be made from the id alone, at any 
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import IO, Any
+from graphlib import CycleError, TopologicalSorter
+from typing import IO, Any, ClassVar, NoReturn, TypeVar
 
 from nbcanvas import states
 from nbcanvas.backend.port import Backend, Record, Tree
@@ -29,6 +31,7 @@ __all__ = [
     "GroupResult",
     "ResultSet",
     "allow_join_result",
+    "bound_to",
     "result_from_tuple",
     "result_of",
 ]
@@ -142,6 +145,8 @@ class AsyncResult:
     __slots__ = ("__weakref__", "_app", "_backend", "_value", "id", "parent")
 
     TimeoutError = TimeoutError
+    #: The app of handles that are made without one; see `bound_to`.
+    _home: ClassVar[Any] = None
 
     def __init__(
         self,
@@ -155,7 +160,7 @@ class AsyncResult:
             msg = f"AsyncResult requires a valid id, not {type(id).__name__}"
             raise ValueError(msg)
         self.id: str = id
-        self._app = app
+        self._app = app if app is not None else self._home
         self._backend = backend
         self.parent = parent
         self._value: tuple[Any] | None = None
@@ -408,7 +413,7 @@ class AsyncResult:
         if record is None:  # forgotten while waiting
             return None
         if propagate and record.state in PROPAGATE_STATES:
-            _throw(record, callback, self.id)
+            _throw(record, callback, self.id, self.name)
         value = self.result
         if callback is not None:
             callback(self.id, value)
@@ -420,13 +425,18 @@ class AsyncResult:
         """Raise the exception of a failed task; return the value of any other."""
         record = self._record()
         if record is not None and propagate and record.state in states.PROPAGATE_STATES:
-            _throw(record, callback, self.id)
+            _throw(record, callback, self.id, self.name)
         value = self.result
         if callback is not None:
             callback(self.id, value)
         return value
 
     maybe_reraise = maybe_throw
+
+    def throw(self, exc: BaseException | None = None, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise an exception here: `exc`, or the one that is being handled (Celery's name for it)."""
+        found = exc if exc is not None else sys.exception()
+        raise found if found is not None else RuntimeError("there is no exception to throw")
 
     def then(
         self,
@@ -539,12 +549,24 @@ class AsyncResult:
         return self.build_graph()
 
 
-def _throw(record: Record, callback: Callback | None, task_id: str) -> None:
+def _throw(record: Record, callback: Callback | None, task_id: str, name: str | None) -> None:
     exc = record.exc
     if callback is not None:
         callback(task_id, exc)
     assert exc is not None  # noqa: S101 - every such state has one
+    _say_where(exc, record, task_id, name)
     raise exc.with_traceback(None)
+
+
+def _say_where(exc: BaseException, record: Record, task_id: str, name: str | None) -> None:
+    """Note once in an exception where its task failed: it is raised far away from there."""
+    text = record.traceback
+    if not text:
+        return
+    how = f"failed on {record.worker}" if record.worker else "failed, or what it waited for did"
+    with suppress(Exception):  # a class may refuse attributes
+        if not any(text in note for note in getattr(exc, "__notes__", ())):
+            exc.add_note(f"\n{name or 'task'}[{task_id}] {how}:\n\n{text}")
 
 
 class EagerResult(AsyncResult):
@@ -562,9 +584,11 @@ class EagerResult(AsyncResult):
         The result of what came before it.
     children
         Gives the results of what the task started.
+    done
+        When it ended, in seconds since the epoch; now by default.
     """
 
-    __slots__ = ("_children", "_name", "_state", "_traceback")
+    __slots__ = ("_children", "_done", "_name", "_state", "_traceback")
 
     def __init__(
         self,
@@ -575,8 +599,10 @@ class EagerResult(AsyncResult):
         name: str | None = None,
         parent: Any = None,
         children: Callable[[], Sequence[Any]] = lambda: (),
+        done: float | None = None,
     ) -> None:
         super().__init__(id, parent=parent)
+        self._done = time.time() if done is None else done
         self._value = (ret_value,)
         self._state = state
         self._traceback = traceback
@@ -589,13 +615,13 @@ class EagerResult(AsyncResult):
     def _facts(self) -> tuple[Any, ...]:
         """Return what makes it, but for its parent; what its task started stays behind when it travels."""
         assert self._value is not None  # noqa: S101 - set by __init__
-        return self.id, self._value[0], self._state, self._traceback, self._name
+        return self.id, self._value[0], self._state, self._traceback, self._name, None, tuple, self._done
 
     def _record(self) -> Record:
         assert self._value is not None  # noqa: S101 - set by __init__
         value = self._value[0]
         exc = value if self._state in states.EXCEPTION_STATES and isinstance(value, BaseException) else None
-        return Record(self._state, None if exc is not None else value, exc, self._traceback, done=time.time())
+        return Record(self._state, None if exc is not None else value, exc, self._traceback, done=self._done)
 
     def _load(self, record: Record) -> Any:
         return record.payload
@@ -609,6 +635,39 @@ class EagerResult(AsyncResult):
     def children(self) -> list[Any]:
         """What the task started."""
         return list(self._children())
+
+    def get(  # type: ignore[override] # Celery's order
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        disable_sync_subtasks: bool = True,
+        callback: Callback | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Return the value, or raise the exception; there is nothing to wait for.
+
+        Parameters
+        ----------
+        timeout, **kwargs
+            Accepted for compatibility.
+        propagate, disable_sync_subtasks, callback
+            As for `AsyncResult.get`.
+        """
+        if disable_sync_subtasks:
+            _refuse_to_block()
+        return self.maybe_throw(propagate, callback)
+
+    wait = get  # type: ignore[assignment]
+
+    def then(
+        self,
+        callback: Callable[[AsyncResult], Any],
+        on_error: Callable[[AsyncResult], Any] | None = None,
+        weak: bool = False,
+    ) -> AsyncResult:
+        """Call `callback` (or `on_error`) with this result, at once; returns self."""
+        (on_error if on_error is not None and self._state in states.PROPAGATE_STATES else callback)(self)
+        return self
 
     def forget(self) -> None:
         """Nothing is kept anywhere."""
@@ -631,9 +690,11 @@ class ResultSet:
 
     #: Nothing comes before a set; a group may have a parent.
     parent: Any = None
+    #: The app of sets that are made without one; see `bound_to`.
+    _home: ClassVar[Any] = None
 
     def __init__(self, results: Iterable[Any] = (), app: Any = None, **kwargs: Any) -> None:
-        self._app = app
+        self._app = app if app is not None else self._home
         self._results: list[Any] | None = list(results)
 
     @property
@@ -816,7 +877,7 @@ class ResultSet:
             for task_id in ids:
                 record = backend.get(task_id)
                 if record is not None and record.state in states.PROPAGATE_STATES:
-                    _throw(record, None, task_id)
+                    _throw(record, None, task_id, record.call.task if record.call is not None else None)
 
     def _waited_for(self) -> tuple[Backend, list[str]]:
         """Return the ids of the tasks that have to end, and where to ask for them."""
@@ -840,7 +901,11 @@ class ResultSet:
             ready.release()
 
         leaves = {leaf.id: leaf for leaf in _leaves(self)}
-        stop = self.backend.watch(leaves, told)
+        backend, ids = self._waited_for()
+        for leaf in leaves.values():
+            if isinstance(leaf, EagerResult):
+                told(leaf.id, leaf._record())  # noqa: SLF001 - of this module
+        stop = backend.watch(ids, told)
         try:
             for _ in leaves:
                 if not ready.acquire(timeout=timeout):
@@ -853,16 +918,16 @@ class ResultSet:
 
     def then(self, callback: Callable[[Any], Any], on_error: Any = None, weak: bool = False) -> None:
         """Call `callback` with this set when every task has ended."""
-        leaves = list(_leaves(self))
-        latch = Latch(len(leaves))
+        backend, ids = self._waited_for()
+        latch = Latch(len(ids))
 
         def told(task_id: str, record: Record) -> None:
             latch(task_id, record)
             if latch.is_set():
                 callback(self)
 
-        if leaves:
-            self.backend.watch((leaf.id for leaf in leaves), told)
+        if ids:
+            backend.watch(ids, told)
         else:
             callback(self)
 
@@ -1021,7 +1086,7 @@ class GroupResult(ResultSet):
     @classmethod
     def restore(cls, id: str, backend: Backend | None = None, app: Any = None) -> GroupResult | None:
         """Return a saved group, or None."""
-        app = app if app is not None else current_host()
+        app = app if app is not None else cls._home if cls._home is not None else current_host()
         tree = (backend or app.backend).restore_group(id)
         found = result_from_tuple(tree, app) if tree is not None else None
         return found if isinstance(found, GroupResult) else None
@@ -1050,6 +1115,14 @@ class GroupResult(ResultSet):
         """Yield ``(result, value)`` for this group and everything below it."""
         for _, node in self.iterdeps(intermediate=intermediate):
             yield node, node.get(**kwargs)
+
+
+Handle = TypeVar("Handle", AsyncResult, GroupResult, ResultSet)
+
+
+def bound_to(app: Any, kind: type[Handle]) -> type[Handle]:
+    """Return a class of handles that ask `app` (what ``app.AsyncResult`` is, and its two siblings)."""
+    return type(kind.__name__, (kind,), {"__slots__": (), "__module__": kind.__module__, "_home": app})
 
 
 # -- from plans and tuples --------------------------------------------------------------------------------------
@@ -1203,8 +1276,6 @@ class DependencyGraph:
         ValueError
             When the graph has a cycle.
         """
-        from graphlib import CycleError, TopologicalSorter
-
         try:
             return list(TopologicalSorter(self.adjacent).static_order())
         except CycleError as error:

@@ -37,11 +37,18 @@ _MANY = 10_000
 class Audience(Protocol):
     """Who waits for runs, and wants to be told what a wait came to; a notebook registers itself as this."""
 
+    @property
+    def tells_clocks(self) -> bool:
+        """Whether it is to see when, and by which worker, things were done: that differs from run to run."""
+
     def wait_begins(self, run: Run) -> None:
         """Hear that somebody starts waiting for a run."""
 
     def wait_ended(self, run: Run, error: BaseException) -> BaseException:
         """Return what to raise when waiting for a run raised `error`: that itself, or something clearer."""
+
+    def wait_ran_out(self, run: Run, error: TimeoutError) -> None:
+        """Hear that `error` will be raised: a run has not ended in the time that somebody wanted to wait."""
 
 
 class _Registered:
@@ -206,7 +213,12 @@ class Run:
             After `timeout` seconds; the run goes on.
         """
         with _waiting(self):
-            return self.result.get(timeout=timeout, propagate=propagate, **kwargs)
+            try:
+                return self.result.get(timeout=timeout, propagate=propagate, **kwargs)
+            except TimeoutError as error:
+                if self._failed_with(error):
+                    raise
+        raise self._ran_out(timeout)
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until every call has ended, however it ended; returns self.
@@ -219,10 +231,26 @@ class Run:
         with _waiting(self):
             ended = self._done.wait(timeout)
         if not ended:
-            left = sum(count for state, count in self.counts.items() if state not in states.READY_STATES)
-            msg = f"{left} of {len(self)} tasks have not ended within {timeout} seconds; the run goes on"
-            raise TimeoutError(msg)
+            raise self._ran_out(timeout)
         return self
+
+    def _failed_with(self, error: BaseException) -> bool:
+        """Whether an exception is how one of the tasks ended."""
+        records = map(self.app.backend.get, self._all)
+        return any(record is not None and record.exc is error for record in records)
+
+    def _ran_out(self, timeout: float | None) -> TimeoutError:
+        """Return what to raise when the run has not ended in time."""
+        total, name = len(self), self.name or "run"
+        left = sum(count for state, count in self.counts.items() if state not in states.READY_STATES)
+        tasks, have = ("task", "has") if total == 1 else ("tasks", "has" if left == 1 else "have")
+        error = TimeoutError(
+            f"{name}: {left} of {total} {tasks} {have} not ended within {timeout} seconds; the run goes on, "
+            f"{name}.wait() waits again, {name}.cancel() stops it"
+        )
+        if _Registered.audience is not None:
+            _Registered.audience.wait_ran_out(self, error)
+        return error
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the value without holding up the event loop; any loop will do."""
@@ -274,17 +302,28 @@ class Run:
 
     # -- tables -----------------------------------------------------------------------------------------------------
 
-    def frame(self, stamps: str = "columns") -> pd.DataFrame:
+    def frame(self, stamps: str = "columns", clocks: bool | None = None) -> pd.DataFrame:
         """Return one row a task, in canvas order, also while it runs.
 
         Parameters
         ----------
         stamps
             ``"columns"`` for a column a stamp, ``"explode"`` for a row a value of list-valued stamps.
+        clocks
+            Whether to say when, by which worker and after which parent things were done.  By default it does, but
+            not in a notebook whose display is static: equal runs give equal frames there.
         """
         from nbcanvas.tables import frame
 
-        return frame(self.snapshot(), value_of=self._value_of, describe=self._describe, stamps=stamps)
+        if clocks is None:
+            clocks = _Registered.audience is None or _Registered.audience.tells_clocks
+        return frame(
+            self.snapshot(),
+            value_of=self._value_of,
+            describe=self._describe,
+            stamps=stamps,
+            clocks=clocks,
+        )
 
     def _value_of(self, call: Call) -> Any:
         record = self.app.backend.get(call.id)

@@ -59,6 +59,7 @@ def frame(
     describe: Callable[[Call], tuple[Sequence[Any], Mapping[str, Any], str | None, str | None]],
     stamps: str = "columns",
     root_id: str | None = None,
+    clocks: bool = True,
 ) -> pd.DataFrame:
     """Return what is known of each task as a row, in canvas order.
 
@@ -76,6 +77,9 @@ def frame(
         ``"columns"``: a column for each stamp, lists stay lists; ``"explode"``: a row for each value of a list.
     root_id
         The run's root id; None for the id of its first task.
+    clocks
+        Whether to say when, by which worker and after which parent (of a chord's body: whichever member was last)
+        things were done; with False equal runs give equal frames.
 
     Returns
     -------
@@ -115,12 +119,13 @@ def frame(
         unknown = np.isnan(micros)
         nanos = np.where(unknown, 0, micros).round().astype(np.int64) * 1000
         found = nanos.view("datetime64[ns]").copy()
-        found[unknown] = np.datetime64("NaT")
+        found[unknown | (not clocks)] = np.datetime64("NaT")
         return pd.Series(pd.DatetimeIndex(found).tz_localize("UTC"))
 
     sent, started, finished = (moments(c) for c in (state.columns.sent, state.columns.started, state.columns.finished))
     none = pd.Timedelta(0)
     workers = np.frombuffer(state.columns.worker, dtype=np.uint32)[at].astype(np.int64) - 1
+    worker_names = state.worker_names[1:] if clocks else ()
     data: dict[str, Any] = {
         "task_id": column([call.id for call in calls]),
         "name": category([call.task for call in calls]),
@@ -133,7 +138,9 @@ def frame(
         ),
         "error": column([state.error(row) for row in rows]),
         "traceback": column([state.traceback(row) for row in rows]),
-        "worker": pd.Categorical.from_codes(workers, categories=pd.Index(state.worker_names[1:], dtype=object)),
+        "worker": pd.Categorical.from_codes(
+            workers if clocks else np.full_like(workers, -1), categories=pd.Index(worker_names, dtype=object)
+        ),
         "queue": category([one[2] for one in told]),
         "retries": integers([state.retries(row) for row in rows]),
         "sent": sent,
@@ -142,7 +149,7 @@ def frame(
         "finished": finished,
         "wait": (started - sent).clip(lower=none),
         "runtime": (finished - started).clip(lower=none),
-        "parent_id": column([one[3] for one in told]),
+        "parent_id": column([one[3] if clocks else None for one in told]),
         "root_id": column([root_id or (calls[0].id if calls else None)] * len(rows)),
         "group_id": column([call.group_id for call in calls]),
         "index": integers([call.index for call in calls]),

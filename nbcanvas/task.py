@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import inspect
@@ -13,6 +14,7 @@ from types import MethodType
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from nbcanvas.canvas import Signature, chain, chunks, group, xmap, xstarmap
+from nbcanvas.canvas.host import current_host
 from nbcanvas.canvas.signature import make
 from nbcanvas.errors import (
     Ignore,
@@ -24,6 +26,7 @@ from nbcanvas.errors import (
     Retry,
 )
 from nbcanvas.request import Context, running
+from nbcanvas.validation import validated
 
 __all__ = ["Task", "TaskApp", "exponential_backoff"]
 
@@ -46,8 +49,9 @@ class TaskApp(Protocol):
     def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
         """Store a custom state."""
 
-    def AsyncResult(self, id: str, **kwargs: Any) -> Any:
-        """Return the result handle of a task id."""
+    @property
+    def AsyncResult(self) -> Any:
+        """The class of result handles."""
 
 
 class Task:
@@ -483,6 +487,17 @@ class Task:
             return sig.apply().get()
         raise Replacement(sig)
 
+    def add_to_chord(self, sig: Signature, lazy: bool = False) -> Any:
+        """Refuse: a header's size is fixed when it starts.
+
+        Raises
+        ------
+        NotImplementedError
+            With the way out.
+        """
+        msg = "a chord's header cannot grow while it runs: return self.replace(group([...])) puts several in this place"
+        raise NotImplementedError(msg)
+
     def add_trail(self, result: Any) -> Any:
         """Record `result` as a child of the running task."""
         if self.trail:
@@ -515,8 +530,6 @@ _NOT_RUNNING = Context()
 
 def _by_name(name: str) -> Any:
     """Unpickle a task: by name, in the default app."""
-    from nbcanvas.canvas.host import current_host
-
     task = current_host().lookup(name)
     if task is None:
         msg = f"no task named {name!r} is registered here"
@@ -559,15 +572,11 @@ def from_function(
     Raises
     ------
     TypeError
-        For an option that no task has.
+        For an option that looks like a misspelt one, or that would take a method away; and for a coroutine function.
     """
-    for option in options:
-        if not hasattr(base, option):
-            import difflib
-
-            near = difflib.get_close_matches(option, [n for n in dir(Task) if not n.startswith("_")], 1)
-            msg = f"unknown task option {option!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-            raise TypeError(msg)
+    _refuse_coroutine(fun, name)
+    for option, value in options.items():
+        _check_option(base, option, value)
     cls = type(
         fun.__name__,
         (base,),
@@ -582,8 +591,6 @@ def from_function(
     task: Task = cls()
     work = fun
     if pydantic:
-        from nbcanvas.validation import validated
-
         work = validated(fun, strict=pydantic_strict, context=pydantic_context, dump_kwargs=pydantic_dump_kwargs or {})
     task.run = MethodType(work, task) if bind else work  # type: ignore[method-assign]
     task._unbound = not bind  # noqa: SLF001 - made here
@@ -597,8 +604,36 @@ def from_function(
     return task
 
 
+_HOOKS = frozenset({"before_start", "on_success", "on_failure", "on_retry", "after_return", "on_bound", "on_replace"})
+#: How much a name that no task has must look like one that tasks have to be taken for a mistake.
+_ALIKE = 0.75
+_MISSING = object()
+
+
+def _check_option(base: type[Task], option: str, value: Any) -> None:
+    """Refuse an option that is a mistake; any other one that no task has becomes an attribute, as in Celery."""
+    if not hasattr(base, option):
+        near = difflib.get_close_matches(option, [n for n in dir(Task) if not n.startswith("_")], 1, _ALIKE)
+        if near:
+            msg = f"unknown task option {option!r}; did you mean {near[0]!r}?"
+            raise TypeError(msg)
+        return
+    own = vars(Task).get(option, _MISSING)
+    is_part = own is not _MISSING and (option.startswith("_") or hasattr(own, "__get__"))
+    if is_part and not (option in _HOOKS and callable(value)):
+        msg = f"{option!r} is no task option but a part of every task; choose another name, or give a class with base="
+        raise TypeError(msg)
+
+
+def _refuse_coroutine(fun: Any, name: Any) -> None:
+    if inspect.iscoroutinefunction(fun) or inspect.isasyncgenfunction(fun):
+        msg = f"task {name}: an async function cannot be a task; write a plain one that calls asyncio.run(...)"
+        raise TypeError(msg)
+
+
 def prepare(task: Task) -> None:
     """Make a task of a class ready: automatic retries, and a version."""
+    _refuse_coroutine(task.run, task.name)
     if not task.version:
         task.version = version_of(type(task))
     if task.autoretry_for:

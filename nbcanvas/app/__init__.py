@@ -1,7 +1,20 @@
 """The App: what ties registry, ports and settings together."""
 
-from .app import App, Engine, Plan, current_app, set_engine, task
+from .app import App, Engine, Plan, current_app, current_task, set_engine, shared_task, task, uuid
 from .perform import Performer
 from .settings import DEFAULTS, Settings
 
-__all__ = ["DEFAULTS", "App", "Engine", "Performer", "Plan", "Settings", "current_app", "set_engine", "task"]
+__all__ = [
+    "DEFAULTS",
+    "App",
+    "Engine",
+    "Performer",
+    "Plan",
+    "Settings",
+    "current_app",
+    "current_task",
+    "set_engine",
+    "shared_task",
+    "task",
+    "uuid",
+]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
+import os
+import platform
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from time import time
 from typing import Any, Protocol, Self, overload
 
+from nbcanvas import result as results
 from nbcanvas.backend.local import LocalBackend
-from nbcanvas.backend.port import Backend
+from nbcanvas.backend.port import Backend, Record
 from nbcanvas.broker.local import LocalBroker
 from nbcanvas.broker.port import Broker
-from nbcanvas.canvas import Signature, pin, set_default_host
+from nbcanvas.canvas import Signature, pin, set_default_host, signature
 from nbcanvas.control import Control
 from nbcanvas.errors import ImproperlyConfigured, RemoteError
 from nbcanvas.events import event as kinds
@@ -26,8 +31,8 @@ from nbcanvas.ids import IdSource, random_source, seeded_ids
 from nbcanvas.plan import Call, Chain, Fan, Message, Node, freeze, start
 from nbcanvas.plan.freezing import inherit
 from nbcanvas.protocol.payload import pack, pack_args, unpack_args
-from nbcanvas.request import Context, current
-from nbcanvas.result import AsyncResult, GroupResult, ResultSet, result_of
+from nbcanvas.request import Context, current, running
+from nbcanvas.result import bound_to, result_of
 from nbcanvas.states import EXCEPTION_STATES
 from nbcanvas.task import Task as BaseTask
 from nbcanvas.task import from_function, prepare
@@ -38,7 +43,7 @@ from .registry import TaskRegistry
 from .routing import asks_functions, route_of
 from .settings import Settings, TaskDefaults
 
-__all__ = ["App", "Engine", "Plan", "current_app", "set_engine", "task"]
+__all__ = ["App", "Engine", "Plan", "current_app", "current_task", "set_engine", "shared_task", "task", "uuid"]
 
 
 class Engine(Protocol):
@@ -237,6 +242,54 @@ class App:
             }
         self.conf.update(found)
 
+    def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> bool:
+        """Take settings from the module that an environment variable names; False when it names none."""
+        name = os.environ.get(variable_name)
+        if name:
+            self.config_from_object(name, silent, force)
+        elif not silent:
+            msg = f"the environment variable {variable_name!r} is not set: it has to name a module of settings"
+            raise ImproperlyConfigured(msg)
+        return bool(name)
+
+    def autodiscover_tasks(
+        self,
+        packages: Iterable[str] | Callable[[], Iterable[str]] = (),
+        related_name: str | None = "tasks",
+        force: bool = False,
+    ) -> None:
+        """Import the module of tasks of each package, at once.
+
+        Parameters
+        ----------
+        packages
+            Their names, or a function that gives them.
+        related_name
+            The module's name; None imports the packages themselves.
+        force
+            Accepted for compatibility.
+        """
+        for package in packages() if callable(packages) else packages:
+            importlib.import_module(package)
+            name = f"{package}.{related_name}"
+            if related_name and importlib.util.find_spec(name) is not None:
+                importlib.import_module(name)
+
+    def finalize(self, auto: bool = False) -> None:
+        """Do nothing: an app is ready when it is made."""
+
+    def now(self) -> datetime:
+        """Return the time, in UTC."""
+        return datetime.now(UTC)
+
+    def bugreport(self) -> str:
+        """Return what a report of a bug should say of versions and settings."""
+        given = ", ".join(sorted(self.conf.given)) or "none"
+        return (
+            f"nbcanvas, Python {platform.python_version()} on {platform.system()}\n"
+            f"pool {self.conf.worker_pool}, {len(self.tasks)} tasks\nsettings given: {given}"
+        )
+
     @overload
     def task(self, fun: Callable[..., Any], /, **options: Any) -> BaseTask: ...
     @overload
@@ -308,33 +361,34 @@ class App:
 
     def signature(self, *args: Any, **kwargs: Any) -> Any:
         """Return a signature that belongs to this app (see `nbcanvas.signature`)."""
-        from nbcanvas.canvas import signature
-
         kwargs.setdefault("app", self)
         return signature(*args, **kwargs)
 
-    def AsyncResult(self, id: str, **kwargs: Any) -> AsyncResult:
-        """Return the handle of a task id."""
-        return AsyncResult(id, app=self, **kwargs)
+    @functools.cached_property
+    def AsyncResult(self) -> type[results.AsyncResult]:
+        """The class of result handles that ask this app."""
+        return bound_to(self, results.AsyncResult)
 
-    def GroupResult(
-        self,
-        id: str | None = None,
-        results: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> GroupResult:
-        """Return the handle of a group."""
-        return GroupResult(id, results or (), app=self, **kwargs)
+    @functools.cached_property
+    def GroupResult(self) -> type[results.GroupResult]:
+        """The class of group handles that ask this app."""
+        return bound_to(self, results.GroupResult)
 
-    def ResultSet(self, results: Iterable[Any] = (), **kwargs: Any) -> ResultSet:
-        """Return some results, taken together."""
-        return ResultSet(results, app=self, **kwargs)
+    @functools.cached_property
+    def ResultSet(self) -> type[results.ResultSet]:
+        """The class of sets of results that ask this app."""
+        return bound_to(self, results.ResultSet)
 
     @property
     def current_task(self) -> BaseTask | None:
         """The task that runs in this thread."""
         found = current()
         return found[0] if found is not None else None
+
+    @property
+    def current_worker_task(self) -> BaseTask | None:
+        """The task that a worker runs in this thread, whatever that one calls like a function."""
+        return next((task for task, context in reversed(running.stack) if not context.called_directly), None)
 
     # -- planning and sending ---------------------------------------------------------------------------------------
 
@@ -498,8 +552,6 @@ class App:
 
     def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
         """Store a custom state of a running task, and tell its run (``update_state``)."""
-        from nbcanvas.backend.port import Record
-
         exc = None
         if state in EXCEPTION_STATES:
             exc, meta = meta if isinstance(meta, BaseException) else RemoteError("Exception", meta), None
@@ -620,5 +672,28 @@ def task(*args: Any, **options: Any) -> Any:
     """Make a task of a function, in the current app (see `App.task`)."""
     return current_app().task(*args, **options)
 
+
+shared_task = task
+
+
+def uuid() -> str:
+    """Return a new task id."""
+    return current_app().new_ids()()
+
+
+class CurrentTask:
+    """Stands for the task that runs in this thread (``current_task.request.id``); false when none does."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(current_app().current_task, name)
+
+    def __bool__(self) -> bool:
+        return current_app().current_task is not None
+
+    def __repr__(self) -> str:
+        return repr(current_app().current_task)
+
+
+current_task = CurrentTask()
 
 set_default_host(current_app)

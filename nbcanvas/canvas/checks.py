@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from nbcanvas.errors import NotASignature
+from nbcanvas.errors import NotASignature, NotAVisitor
 
-__all__ = ["not_a_signature"]
+__all__ = ["NO_BODY", "bad_visitor", "not_a_signature"]
+
+NO_BODY: Final = "this chord has no body; call it with one: chord(header)(body)"
 
 
 def _described(value: Any) -> tuple[str, str]:  # noqa: PLR0911 - one line for each way to go wrong
@@ -46,3 +48,14 @@ def not_a_signature(value: Any, where: str) -> NotASignature:
     """Return the error for `value` standing at `where` ("member 3 of a group")."""
     what, hint = _described(value)
     return NotASignature(f"{where} is not a signature but {what}; {hint}")
+
+
+def bad_visitor(visitor: Any) -> NotAVisitor | None:
+    """Return the error for what cannot be a visitor, None when it can."""
+    if isinstance(visitor, type):
+        return NotAVisitor(f"a visitor is an object, and this is the class itself: write {visitor.__name__}()")
+    if not callable(getattr(visitor, "on_signature", None)):
+        return NotAVisitor(
+            f"{_article(visitor)} is no visitor: {visitor!r:.40}; pass a StampingVisitor, or stamps by name: label=..."
+        )
+    return None

@@ -9,7 +9,7 @@ from nbcanvas.errors import CanvasError
 from nbcanvas.garbage import collecting_less
 
 from .algebra import as_list, fold, steps_of
-from .checks import not_a_signature
+from .checks import NO_BODY, not_a_signature
 from .copying import replica, replicate_members
 from .host import default_host
 from .shape import EXPOSED, FRESH, raw
@@ -112,7 +112,7 @@ class chain(Composite):
         self["kwargs"]["tasks"] = value
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it on workers (an empty chain does nothing)."""
+        """Run it on workers; an empty chain called so gives None, as in Celery (sent otherwise, an empty group)."""
         return self.apply_async(args, kwargs) if raw(self, "kwargs")["tasks"] else None
 
     def unchain_tasks(self) -> list[Any]:
@@ -299,7 +299,7 @@ class chord(Composite):
     def _with_body(self, body: Any) -> chord:
         if body is None:
             if raw(self, "kwargs").get("body") is None:
-                raise CanvasError("this chord has no body; call it with one: chord(header)(body)")
+                raise CanvasError(NO_BODY)
             return self
         whole: chord = replica(self)
         whole.body = as_signature(body, "the body of a chord").clone()

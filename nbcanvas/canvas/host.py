@@ -45,6 +45,10 @@ class Host(Protocol):
     def conf(self) -> Any:
         """Return the settings, by attribute."""
 
+    @property
+    def AsyncResult(self) -> Any:  # noqa: N802 - Celery's name
+        """Return the class of result handles."""
+
 
 class _Default:
     factory: Callable[[], Host] | None = None

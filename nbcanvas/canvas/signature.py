@@ -490,6 +490,11 @@ class Signature(dict[str, Any]):
         return bound_app(self) or current_host()
 
     @property
+    def AsyncResult(self) -> Any:  # noqa: N802 - Celery's name
+        """The class of result handles of its app."""
+        return self.app.AsyncResult
+
+    @property
     def id(self) -> str | None:
         """The pinned id, None when there is none."""
         task_id: str | None = raw(self, "options").get("task_id")

@@ -11,7 +11,10 @@ from abc import ABCMeta, abstractmethod
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from nbcanvas.errors import NotAVisitor
+
 from .algebra import as_list
+from .checks import bad_visitor
 from .shape import TYPES, kind_of, raw
 from .trampoline import Walk, drive
 
@@ -128,12 +131,35 @@ def merged_stamps(
 
 def stamp(sig: Signature, visitor: StampingVisitor | None, append_stamps: bool, headers: dict[str, Any]) -> None:
     """Stamp a whole canvas in place, links included."""
+    _check(visitor)
     drive(_stamp(sig, visitor, append_stamps, headers))
 
 
 def stamp_links(sig: Signature, visitor: StampingVisitor | None, append_stamps: bool, headers: dict[str, Any]) -> None:
     """Stamp the callbacks and errbacks of `sig` in place."""
+    _check(visitor)
     drive(_links(sig, visitor, append_stamps, headers))
+
+
+def _check(visitor: Any) -> None:
+    error = bad_visitor(visitor) if visitor is not None else None
+    if error is not None:
+        raise error
+
+
+def _said(visitor: StampingVisitor | None, hook: str, sig: Any, headers: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the headers a hook of the visitor adds; None without a visitor."""
+    if visitor is None:
+        return None
+    found = getattr(visitor, hook)(sig, **headers)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        msg = (
+            f"{type(visitor).__name__}.{hook} must return a dict of headers, not {type(found).__name__}: {found!r:.80}"
+        )
+        raise NotAVisitor(msg)
+    return found
 
 
 def _stamp(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dict[str, Any]) -> Walk:
@@ -141,7 +167,7 @@ def _stamp(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dic
     if kind == "task":
         if "link" in raw(sig, "options") or "link_error" in raw(sig, "options"):
             yield _links(sig, visitor, append, headers)
-        visited = None if visitor is None else visitor.on_signature(sig, **headers) or {}
+        visited = _said(visitor, "on_signature", sig, headers)
         # Each task has stamps of its own: a list in them must not be one object in all of them.
         stamps = merged_stamps(sig, headers, visited, append)
         raw(sig, "options").update(
@@ -151,10 +177,7 @@ def _stamp(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dic
     if kind == "chord":
         yield _chord(sig, visitor, append, headers)
         return
-    visited = None
-    if visitor is not None:
-        start = visitor.on_chain_start if kind == "chain" else visitor.on_group_start
-        visited = start(sig, **headers) or {}
+    visited = _said(visitor, "on_chain_start" if kind == "chain" else "on_group_start", sig, headers)
     headers = merged_stamps(sig, headers, visited, append)
     yield _links(sig, visitor, append, headers)
     sig.tasks = sig.signatures(sig.tasks, kind, sig._app)
@@ -166,7 +189,7 @@ def _stamp(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dic
 
 
 def _chord(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dict[str, Any]) -> Walk:
-    visited = None if visitor is None else visitor.on_chord_header_start(sig, **headers) or {}
+    visited = _said(visitor, "on_chord_header_start", sig, headers)
     headers = merged_stamps(sig, headers, visited, append)
     yield _links(sig, visitor, append, headers)
     header: Any = sig.tasks
@@ -178,7 +201,7 @@ def _chord(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dic
         visitor.on_chord_header_end(sig, **headers)
     if sig.body is not None:
         if visitor is not None:
-            headers = merged_stamps(sig, headers, visitor.on_chord_body(sig, **headers) or {}, append)
+            headers = merged_stamps(sig, headers, _said(visitor, "on_chord_body", sig, headers), append)
         yield _stamp(sig.body, visitor, append, headers)
 
 
@@ -189,5 +212,5 @@ def _links(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dic
             continue
         linked = options[key] = sig.signatures(as_list(options[key]), key)
         for link in linked:
-            visited = None if visitor is None else getattr(visitor, hook)(link, **deepcopy(headers)) or {}
+            visited = None if visitor is None else _said(visitor, hook, link, deepcopy(headers))
             yield _stamp(link, visitor, append, merged_stamps(sig, headers, visited, append, self_headers=False))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import json
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nbcanvas.canvas import Signature
 from nbcanvas.errors import CanvasError, InvalidTaskError, NBCanvasError, NotRegistered, NotSerializable
-from nbcanvas.plan import Call, Chain, Fan, Node, places
-from nbcanvas.protocol.payload import size_of, unpack_args
+from nbcanvas.ids import seeded_ids
+from nbcanvas.plan import Call, Chain, Fan, Node, freeze, places
+from nbcanvas.protocol.payload import pack, pack_args, size_of, unpack_args
 from nbcanvas.result import AsyncResult
 
 from .errors import nearest
@@ -23,6 +25,7 @@ __all__ = ["Problem", "call_text", "leading", "path_of", "problems", "refuse_unk
 LARGE = 1_000_000
 #: What Celery's JSON can write besides plain JSON.
 _PORTABLE = (dt.datetime, dt.date, dt.time, decimal.Decimal, uuid.UUID, bytes, AsyncResult)
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 #: As many problems of one kind are listed; the rest are counted.
 MOST = 8
 
@@ -66,13 +69,14 @@ def refuse_unknown_or_wrong(sig: Signature, app: Any) -> None:
     CanvasError
         When the canvas cannot mean anything.
     """
-    for problem in _errors(app.look(sig), app):
+    root, stuck = _look(sig, app)
+    for problem in (*stuck, *_errors(root, app)):
         if problem.error is not None:
             raise problem.error
 
 
-def problems(sig: Signature, app: Any) -> list[Problem]:
-    """Return everything that is wrong with a canvas, errors first; empty when there is nothing to say.
+def problems(sig: Signature, app: Any) -> tuple[Node | None, list[Problem]]:
+    """Return a canvas frozen, and everything that is wrong with it, errors first.
 
     Parameters
     ----------
@@ -80,21 +84,88 @@ def problems(sig: Signature, app: Any) -> list[Problem]:
         The canvas; it is neither run nor changed.
     app
         The app that would run it.
+
+    Returns
+    -------
+    Node or None
+        The canvas, with a stand-in for what cannot travel; None when it cannot mean anything.
+    list of Problem
+        Empty when there is nothing to say.
     """
     try:
-        root = app.look(sig)
-    except (CanvasError, NotSerializable) as error:
-        return [Problem("error", "", str(error), error)]
-    found = _few(_errors(root, app))
+        root, stuck = _look(sig, app)
+    except CanvasError as error:
+        return None, [Problem("error", "", str(error), error)]
+    found = _few(stuck)
+    found += _few(_errors(root, app))
     found += _few(_bound_to_this_process(root))
     sizes = [(size_of(call.payload), call) for call, _ in _calls(root)]
     large = [(size, call) for size, call in sizes if size > LARGE]
     found += _few(Problem("note", path_of(root, call), f"its message takes {_bytes(size)}") for size, call in large)
     found += _few(_barriers_without_results(root, app))
-    return found
+    return root, found
 
 
-def _few(found: Iterator[Problem]) -> list[Problem]:
+class _StandIn:
+    """Stands for an argument that cannot travel, and looks like it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _text(value: Any) -> str:
+    try:
+        return _ADDRESS.sub("", repr(value))
+    except Exception:  # noqa: BLE001 - a broken repr must not hide the real problem
+        return f"<{type(value).__qualname__}>"
+
+
+def _look(sig: Signature, app: Any) -> tuple[Node, list[Problem]]:
+    """Freeze a canvas only to look at it; arguments that cannot travel become problems, and are stood in for."""
+    try:
+        return app.look(sig), []
+    except NotSerializable:
+        pass
+    refused: dict[int, list[NotSerializable]] = {}
+
+    def packed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        errors: list[NotSerializable] = []
+
+        def stand_in(name: Any, value: Any) -> Any:
+            try:
+                pack(value)
+            except NotSerializable as error:
+                errors.append(NotSerializable(f"argument {name}: {error}"))
+                return _StandIn(_text(value))
+            return value
+
+        own = tuple(stand_in(at, value) for at, value in enumerate(args, 1))
+        payload = pack_args(own, {name: stand_in(name, value) for name, value in kwargs.items()})
+        if errors:
+            refused[id(payload)] = errors  # the call keeps it, so its id stays its own
+        return payload
+
+    root = freeze(
+        sig,
+        seeded_ids("look"),
+        packed,
+        versions=app.tasks.versions,
+        header_errbacks=bool(app.conf.task_allow_error_cb_on_chord_header),
+    )
+    found = []
+    for call, _ in _calls(root):
+        for error in refused.get(id(call.payload), ()):
+            path = path_of(root, call)
+            found.append(
+                Problem("error", path, str(error), NotSerializable(f"{path}: {error}" if path else str(error)))
+            )
+    return root, found
+
+
+def _few(found: Iterable[Problem]) -> list[Problem]:
     listed = list(found)
     if len(listed) <= MOST:
         return listed
@@ -150,7 +221,7 @@ def _bound_to_this_process(root: Node) -> Iterator[Problem]:
         args, kwargs = unpack_args(call.payload)
         for name, value in (*enumerate(args, 1), *kwargs.items()):
             kind = (call.task, name, type(value).__qualname__)
-            if kind not in said and not _is_json(value):
+            if kind not in said and not isinstance(value, _StandIn) and not _is_json(value):
                 said.add(kind)
                 yield Problem(
                     "note", path_of(root, call), f"argument {name} ({kind[2]}) would not travel to a cluster as JSON"

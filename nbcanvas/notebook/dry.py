@@ -26,10 +26,8 @@ def dry_run(sig: Signature, app: App) -> dict[str, Any]:
     app
         The app that would run it.
     """
-    found = problems(sig, app)
-    try:
-        root = app.look(sig)
-    except NBCanvasError:
+    root, found = problems(sig, app)
+    if root is None:
         return {"text/plain": _verdict(found), "text/html": _problems_html(found)}
     told = in_words(root, sig, app)
     return {

@@ -6,6 +6,7 @@ import logging
 from typing import Any, Final
 
 from . import formatters
+from .cell import fill_empty
 from .completion import Matcher, matcher
 from .magics import CanvasMagics
 from .session import Session
@@ -37,6 +38,7 @@ class Extension:
         shell.register_magics(CanvasMagics(self.session))
         shell.configurables.append(self.session.settings)
         shell.Completer.custom_matchers.append(self._matcher)
+        shell.input_transformers_cleanup.append(fill_empty)
         formatters.register(self.session)
 
     def remove(self) -> None:
@@ -48,6 +50,8 @@ class Extension:
         shell.configurables[:] = [one for one in shell.configurables if one is not self.session.settings]
         matchers = shell.Completer.custom_matchers
         matchers[:] = [one for one in matchers if one is not self._matcher]
+        transformers = shell.input_transformers_cleanup
+        transformers[:] = [one for one in transformers if one is not fill_empty]
         formatters.unregister(self.session)
         self.session.close()
 

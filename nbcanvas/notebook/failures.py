@@ -53,7 +53,9 @@ def _alike(one: BaseException | str | None, other: BaseException) -> bool:
     return one is other or (type(one) is type(other) and str(one) == str(other))
 
 
-def failure_lines(run: Run, error: BaseException, shell: Any = None, most: int = 4) -> list[str]:
+def failure_lines(
+    run: Run, error: BaseException, shell: Any = None, most: int = 4, *, workers: bool = True
+) -> list[str]:
     """Return what a cell shows when waiting for a run raised one of its tasks' exceptions.
 
     Parameters
@@ -66,6 +68,8 @@ def failure_lines(run: Run, error: BaseException, shell: Any = None, most: int =
         The InteractiveShell; it knows which file is which cell.
     most
         How many failures to show.
+    workers
+        Whether to name the workers they happened on.
     """
     state = run.snapshot()
     rows = failed_rows(state)
@@ -74,7 +78,7 @@ def failure_lines(run: Run, error: BaseException, shell: Any = None, most: int =
     lines = [f"{RED}{type(error).__name__}{OFF}: {error}"]
     led = leading(run.root)
     for row in rows[: max(most, 1)]:
-        lines += ["", *_one(state, row, led, shell)]
+        lines += ["", *_one(state, row, led, shell, workers=workers)]
         own = state.error(row)
         if own is not None and not _alike(own, error):
             lines.append(f"  {_named(own)}")
@@ -83,13 +87,13 @@ def failure_lines(run: Run, error: BaseException, shell: Any = None, most: int =
     return [*lines, "", _what_to_do(run, state, len(rows))]
 
 
-def _one(state: State, row: int, led: dict[str, bool], shell: Any) -> list[str]:
+def _one(state: State, row: int, led: dict[str, bool], shell: Any, *, workers: bool) -> list[str]:
     place = state.calls[row]
     call = state.call(row)
     where = f"{place.path} → " if place.path else ""
     facts = []
     worker = state.worker(row)
-    if worker:
+    if worker and workers:
         facts.append(f"on {worker}")
     if state.retries(row):
         facts.append(f"after {state.retries(row)} retr{'y' if state.retries(row) == 1 else 'ies'}")

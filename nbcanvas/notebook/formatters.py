@@ -1,4 +1,4 @@
-"""How signatures and runs look as the value of a cell: registered with the shell, so that the language stays pure."""
+"""How signatures, runs and explanations look as values of cells; with the shell, so that the language stays pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Any
 from nbcanvas.canvas import Signature
 from nbcanvas.canvas.shape import TYPES
 from nbcanvas.picture.bars import bars_model, bars_text
+from nbcanvas.picture.explain import Explanation, explanation_html
 from nbcanvas.run import Run
 
 from .dry import canvas_bundle
 from .live import still
 from .session import Session
+from .testing import tells_clocks
 
 __all__ = ["register", "unregister"]
 
 
 def register(session: Session) -> None:
-    """Show signatures with their picture, and runs with their bars."""
-    durations = _Durations(session)
+    """Show signatures with their picture, runs with their bars, explanations as lists."""
+
+    def durations() -> bool:
+        return tells_clocks(session.settings, session.shell)
 
     def text_of_signature(sig: Signature, printer: Any, cycle: bool) -> None:
         printer.text(repr(sig) if not cycle else "…")
@@ -43,13 +47,14 @@ def register(session: Session) -> None:
         formatters["text/html"].for_type(kind, html_of_signature)
     formatters["text/plain"].for_type(Run, text_of_run)
     formatters["text/html"].for_type(Run, html_of_run)
+    formatters["text/html"].for_type(Explanation, explanation_html)
 
 
 def unregister(session: Session) -> None:
     """Take all of it back."""
     for mime in ("text/plain", "text/html"):
         formatter = session.shell.display_formatter.formatters[mime]
-        for kind in (*_signatures(), Run):
+        for kind in (*_signatures(), Run, Explanation):
             formatter.pop(kind, None)
 
 
@@ -60,15 +65,3 @@ def _signatures() -> tuple[type[Signature], ...]:
 
 def _title(run: Run) -> str:
     return f"Run {run.name or run.id[:8]} · {run.name or 'run'}.get() waits for its value"
-
-
-class _Durations:
-    """Whether pictures say times: not under a test runner."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __call__(self) -> bool:
-        from .testing import display_of
-
-        return display_of(self._session.settings, self._session.shell) != "static"

@@ -61,7 +61,7 @@ class CanvasMagics(Magics):
             %canvas worker stop
             %canvas tasks | runs | last | list
             %canvas inspect active             reserved, scheduled, registered, revoked, stats
-            %canvas revoke ID                  or --stamp KEY=VALUE, with --terminate
+            %canvas revoke ID|NAME             or --stamp KEY=VALUE, with --terminate
             %canvas cancel NAME
 
         Defaults come from %config NBCanvas and from [tool.nbcanvas] in pyproject.toml.

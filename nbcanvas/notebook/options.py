@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import keyword
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -14,11 +14,13 @@ from IPython.core.magic_arguments import argument
 
 from .errors import CellError, UnknownOption
 
-__all__ = ["ARGUMENTS", "VIEWS", "CellOptions", "key_value", "name_of_variable", "parse", "with_arguments"]
+__all__ = ["ARGUMENTS", "VIEWS", "CellOptions", "key_value", "name_of_variable", "parse", "stamps_of", "with_arguments"]
 
 #: What ``--view`` can show in this version, and what it will.
 VIEWS: Final = ("bars", "graph", "table", "none")
 LATER_VIEWS: Final = ("timeline",)
+#: Options that a later version will have.
+LATER: Final = ("--write",)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,41 @@ class CellOptions:
             raise CellError(f"--view {self.view} comes with a later version; now there are {', '.join(VIEWS)}")
         if self.view is not None and self.view not in VIEWS:
             raise UnknownOption.of("view", self.view, VIEWS, f"there are {', '.join(VIEWS)}")
+        if self.dry_run:
+            self._refuse_with_dry_run()
+
+    def _refuse_with_dry_run(self) -> None:
+        for option, given, what in (
+            ("-o", self.out, "bind"),
+            ("-f", self.frame, "bind"),
+            ("-w", self.wait not in (None, False) or type(self.wait) is float, "wait for"),
+        ):
+            if given:
+                raise CellError(f"-n runs nothing, so {option} has nothing to {what}")
+
+    def refuse_with_eager(self) -> None:
+        """Refuse what means nothing for a canvas that runs in the thread of the cell.
+
+        Raises
+        ------
+        CellError
+            Naming the options.
+        """
+        given = {
+            "-f": self.frame,
+            "--view": None if self.view == "none" else self.view,
+            "-w SECONDS": None if isinstance(self.wait, bool) else self.wait,
+            "--priority": self.priority,
+            "--countdown": self.countdown,
+            "--expires": self.expires,
+            "--timeout": self.timeout,
+        }
+        named = [option for option, value in given.items() if value is not None]
+        if named:
+            raise CellError(
+                f"an eager canvas (-e) runs in the thread of the cell, with no messages and no run, so "
+                f"{', '.join(named)} would mean nothing"
+            )
 
     def execution(self) -> dict[str, Any]:
         """Return the execution options under the names ``apply_async`` has for them."""
@@ -103,6 +140,14 @@ def key_value(text: str) -> tuple[str, Any]:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return key, value
+
+
+def stamps_of(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return stamps as a mapping; what is given several times becomes a list of all its values."""
+    found: dict[str, list[Any]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
 
 
 def seconds(text: str) -> float:
@@ -158,7 +203,7 @@ ARGUMENTS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
             "action": "append",
             "type": key_value,
             "default": [],
-            "help": "Stamp every task (can be repeated).",
+            "help": "Stamp every task (can be repeated; the same KEY again makes a list).",
         },
     ),
     (("-V", "--visitor"), {"metavar": "NAME", "help": "Stamp with this StampingVisitor: a class or an object."}),
@@ -198,6 +243,8 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> CellOptions:
     if extra:
         flags = [flag for names, _ in ARGUMENTS for flag in names]
         word = extra[0]
+        if word.partition("=")[0] in LATER:
+            raise CellError(f"{word.partition('=')[0]} comes with a later version")
         if word.startswith("-"):
             raise UnknownOption.of("option", word, flags, "%%canvas? lists them")
         raise CellError(
@@ -205,7 +252,7 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> CellOptions:
             f"its run to that name"
         )
     values = vars(found)
-    stamps = dict(values.pop("stamp"))
+    stamps = stamps_of(values.pop("stamp"))
     return CellOptions(stamps=stamps, **values)
 
 

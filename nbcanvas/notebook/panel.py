@@ -12,8 +12,9 @@ from nbcanvas.picture.markup import duration, plural
 from nbcanvas.run import Run
 
 from .errors import CellError, UnknownOption
-from .names import run_named
-from .options import key_value
+from .names import run_named, variables
+from .options import key_value, stamps_of
+from .testing import tells_clocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,12 +59,12 @@ def status(session: Session, app: App | None = None) -> Status:
     else:
         stats = worker.stats()
         lines.append(
-            f"worker   {worker.hostname}: {plural(worker.concurrency, 'slot')}, pool {worker.pool}, "
+            f"worker   {_host(session, worker.hostname)}: {plural(worker.concurrency, 'slot')}, pool {worker.pool}, "
             f"{plural(stats['total'], 'task')} finished, {stats['waiting']} waiting"
         )
     going = [run for run in session.runs if not run.done]
     lines.append(f"runs     {plural(len(going), 'run')} going on, {len(session.runs) - len(going)} ended")
-    lines += [f"         {run.name or run.id[:8]}: {_progress(run)}" for run in going[-10:]]
+    lines += [f"         {run.name or run.id[:8]}: {_progress(session, run)}" for run in going[-10:]]
     return Status(lines)
 
 
@@ -80,6 +81,8 @@ def worker(session: Session, words: list[str]) -> Status:
         return status(session)
     if given.pool is not None and given.pool not in POOLS:
         raise UnknownOption.of("pool", given.pool, POOLS, f"there are {', '.join(POOLS)}")
+    if given.concurrency is not None and given.concurrency < 1:
+        raise CellError(f"-c takes a number of slots, one or more, and not {given.concurrency}")
     settings = session.settings
     app.start_worker(given.concurrency or settings.concurrency, given.pool or settings.pool)
     return status(session)
@@ -114,6 +117,7 @@ def runs(session: Session, words: list[str]) -> pd.DataFrame:
     import pandas as pd
 
     _none("runs", words)
+    clocks = _tells_clocks(session)
     rows = [
         {
             "name": run.name or "",
@@ -122,8 +126,8 @@ def runs(session: Session, words: list[str]) -> pd.DataFrame:
             "tasks": len(run),
             "done": run.snapshot().ready,
             "canvas": _cut(repr(run.signature)),
-            "started": pd.Timestamp(run.started, unit="s", tz="UTC"),
-            "runtime": pd.Timedelta(seconds=(run.finished or time()) - run.started),
+            "started": pd.Timestamp(run.started, unit="s", tz="UTC") if clocks else pd.NaT,
+            "runtime": pd.Timedelta(seconds=(run.finished or time()) - run.started) if clocks else pd.NaT,
         }
         for run in session.runs
     ]
@@ -140,7 +144,7 @@ def inspect_(session: Session, words: list[str]) -> pd.DataFrame:
     if what not in INSPECTIONS:
         raise UnknownOption.of("inspection", what, INSPECTIONS, f"there are {', '.join(INSPECTIONS)}")
     answers = getattr(current_app().control.inspect(), what)() or {}
-    rows = [{"worker": name, **row} for name, answer in answers.items() for row in _rows(answer)]
+    rows = [{"worker": _host(session, name), **row} for name, answer in answers.items() for row in _rows(answer)]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["worker", "id", "name"])
 
 
@@ -161,7 +165,7 @@ def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def revoke(session: Session, words: list[str]) -> Status:
-    """``revoke ID…`` or ``revoke --stamp KEY=VALUE``, with ``--terminate``."""
+    """``revoke ID…`` (a run by its name, too) or ``revoke --stamp KEY=VALUE``, with ``--terminate``."""
     parser = _parser("revoke")
     parser.add_argument("ids", nargs="*")
     parser.add_argument("-s", "--stamp", action="append", type=key_value, default=[])
@@ -169,29 +173,42 @@ def revoke(session: Session, words: list[str]) -> Status:
     given = parser.parse_args(words)
     control = current_app().control
     if not given.ids and not given.stamp:
-        raise CellError("%canvas revoke takes task ids, or --stamp KEY=VALUE")
+        raise CellError("%canvas revoke takes task ids, names of runs, or --stamp KEY=VALUE")
+    meant = [_meant(session, word) for word in given.ids]  # all of them, before anything is revoked
     if given.stamp:
-        control.revoke_by_stamped_headers(dict(given.stamp), terminate=given.terminate)
-    if given.ids:
-        control.revoke(_full_ids(session, given.ids), terminate=given.terminate)
+        control.revoke_by_stamped_headers(stamps_of(given.stamp), terminate=given.terminate)
+    for one in meant:
+        if isinstance(one, Run):
+            one.cancel(terminate=given.terminate)
+        else:
+            control.revoke(one, terminate=given.terminate)
     said = [*given.ids, *(f"tasks stamped {key}={value!r}" for key, value in given.stamp)]
     return Status([f"revoked: {', '.join(said)}"])
 
 
-def _full_ids(session: Session, ids: list[str]) -> list[str]:
-    """Complete ids that were cut short, where that is unambiguous."""
-    known = (
-        [call.id for run in session.runs for call in run.snapshot().tree.calls]
-        if any(len(one) < 36 for one in ids)
-        else []
-    )
-    found = []
-    for one in ids:
-        fits = [full for full in known if full.startswith(one)]
-        if len(fits) > 1 and one not in fits:
-            raise CellError(f"{len(fits)} tasks have an id that begins with {one}")
-        found.append(fits[0] if len(fits) == 1 else one)
-    return found
+def _meant(session: Session, word: str) -> Run | str:
+    """Return the run of that name, or the id of the task whose id is, or begins with, that word."""
+    named = session.namespace.get(word)
+    if isinstance(named, Run):
+        return named
+    bound = [session.namespace[name] for name in variables(session.namespace, Run)]
+    known = {run.id: run for run in (*session.runs, *(run for run in bound if isinstance(run, Run)))}
+    fits = {call.id for run in known.values() for call in run.snapshot().tree.calls if call.id.startswith(word)}
+    if word in fits:
+        return word
+    runs_of = [run for run_id, run in known.items() if run_id.startswith(word)]
+    if len(runs_of) == 1:
+        return runs_of[0]
+    if len(fits) == 1:
+        return fits.pop()
+    if fits or runs_of:
+        raise CellError(f"{len(fits | {run.id for run in runs_of})} tasks have an id that begins with {word}")
+    app = current_app()
+    if app.backend.get(word) is None and not any(m.call.id == word for m in app.broker.waiting()):
+        answers = app.control.inspect().query_task(word) or {}
+        if not any(answers.values()):
+            raise CellError(f"no known task has the id {word}, and no run the name; %canvas runs lists the runs")
+    return word
 
 
 def cancel(session: Session, words: list[str]) -> Status:
@@ -202,7 +219,7 @@ def cancel(session: Session, words: list[str]) -> Status:
     given = parser.parse_args(words)
     run = run_named(session.namespace, session.runs, given.name)
     run.cancel(terminate=given.terminate)
-    return Status([f"{given.name} is cancelled: {_progress(run)}"])
+    return Status([f"{given.name} is cancelled: {_progress(session, run)}"])
 
 
 def last(session: Session, words: list[str]) -> Run:
@@ -289,9 +306,19 @@ def _documented(task: Any) -> bool:
     return bool(type(task).__dict__.get("__doc__"))
 
 
-def _progress(run: Run) -> str:
+def _progress(session: Session, run: Run) -> str:
     state = run.snapshot()
-    return f"{state.ready} of {state.total} done, {duration((run.finished or time()) - run.started)}"
+    after = f", {duration((run.finished or time()) - run.started)}" if _tells_clocks(session) else ""
+    return f"{state.ready} of {state.total} done{after}"
+
+
+def _host(session: Session, worker: str) -> str:
+    """Return a worker's name, without the host where cells are compared."""
+    return worker if _tells_clocks(session) else worker.partition("@")[0]
+
+
+def _tells_clocks(session: Session) -> bool:
+    return tells_clocks(session.settings, session.shell)
 
 
 def _cut(text: str, limit: int = 80) -> str:

@@ -14,7 +14,6 @@ from nbcanvas.run import Run, set_audience, submit
 from .cell import show_frames
 from .checks import refuse_unknown_or_wrong
 from .dry import dry_run
-from .errors import CellError
 from .failures import innermost
 from .live import GRACE, Bundle, LiveView, Publisher, still, text_of, wait_settled
 from .names import app_named, visitor_named
@@ -131,20 +130,23 @@ class Session:
         view = options.view or settings.view
         wait = (True if settings.wait else None) if options.wait is None else options.wait
         timeout = None if wait is None or wait is True else float(wait)
-        self.show(run, display, view, waits=bool(wait is not None or options.frame), timeout=timeout)
-        if options.frame:
-            run.wait(timeout)
-            self.publisher.finish(run)
-            self.namespace[options.frame] = run.frame()
-        return NOTHING if wait is None else self._value(run, timeout, display, view)
+        waits = wait is not None or options.frame is not None
+        self.show(run, display, view, waits=waits, timeout=timeout)
+        if not waits:
+            return NOTHING
+        try:
+            if options.frame:
+                self.namespace[options.frame] = run.wait(timeout).frame()
+            return NOTHING if wait is None else run.get(timeout)
+        finally:
+            self._end(run, display, view)
 
     def _eagerly(self, sig: Signature, app: App, options: CellOptions, visitor: StampingVisitor | None) -> Any:
         """Run a canvas in this thread; an exception arrives here with its real frames, for ``%debug``."""
+        options.refuse_with_eager()
         if options.stamps or visitor is not None:
             sig = sig.clone()
             sig.stamp(visitor, **options.stamps)
-        if options.frame:
-            raise CellError("-f/--frame needs a run; an eager canvas has only its value")
         execution = {name: value for name, value in self._execution(options).items() if name == "queue"}
         try:
             result = app.apply(sig, (), {}, {**execution, "throw": True})
@@ -157,18 +159,12 @@ class Session:
             self.namespace[options.out] = result
         return result.get(disable_sync_subtasks=False)
 
-    def _value(self, run: Run, timeout: float | None, display: Display, view: str) -> Any:
-        try:
-            return run.get(timeout)
-        finally:
-            if run.done:
-                self._end(run, display, view)
-
     def _end(self, run: Run, display: Display, view: str) -> None:
-        """Let the cell that waited end with the still."""
-        self.publisher.finish(run)
-        if display == "text" and not hasattr(self.shell, "kernel"):
-            self.show_bundle(text_of(still(run, wait_settled(run), view)))
+        """Let the cell that waited end with the still, of the state reached if the run goes on."""
+        if run.done:
+            self.publisher.finish(run)
+        if display == "text" and view != "none" and not hasattr(self.shell, "kernel"):
+            self.show_bundle(text_of(still(run, wait_settled(run) if run.done else run.snapshot(), view)))
 
     def _execution(self, options: CellOptions) -> dict[str, Any]:
         settings = self.settings
@@ -216,10 +212,12 @@ class Session:
         display = display or display_of(self.settings, self.shell)
         view = view or str(self.settings.view)
         if display == "static":
-            run.wait(timeout)
-            state = wait_settled(run)
-            if view != "none":
-                self.show_bundle(still(run, state, view, durations=False))
+            try:
+                run.wait(timeout)
+            finally:  # a wait that ran out leaves what was reached
+                state = wait_settled(run) if run.done else run.snapshot()
+                if view != "none":
+                    self.show_bundle(still(run, state, view, durations=False))
             return
         terminal = not hasattr(self.shell, "kernel")
         if "none" in {display, view} or (terminal and waits):

@@ -39,7 +39,7 @@ class NBCanvas(Configurable):
     expires = Float(None, allow_none=True, help="Revoke what has not started after so many seconds.").tag(config=True)
     timeout = Float(None, allow_none=True, help="Hard time limit of each task, in seconds.").tag(config=True)
     concurrency = Int(
-        None, allow_none=True, help="Slots of the embedded worker; None: as many as there are processors."
+        None, allow_none=True, min=1, help="Slots of the embedded worker; None: as many as there are processors."
     ).tag(config=True)
     pool = Enum((None, "threads", "processes", "solo"), None, allow_none=True, help="Pool of the embedded worker.").tag(
         config=True

@@ -11,7 +11,7 @@ from nbcanvas.app import App
 from .errors import UnknownOption
 from .settings import DISPLAYS, NBCanvas
 
-__all__ = ["ENVIRONMENT", "Display", "display_of", "seed_once"]
+__all__ = ["ENVIRONMENT", "Display", "display_of", "seed_once", "tells_clocks"]
 
 #: ``static``, ``live``, ``text`` or ``none``; it overrules every setting.
 ENVIRONMENT: Final = "NBCANVAS_DISPLAY"
@@ -28,6 +28,14 @@ def seed_once(app: App) -> None:
     if app not in _seeded:
         _seeded.add(app)
         app.seed_ids(0)
+
+
+def tells_clocks(settings: NBCanvas, shell: Any) -> bool:
+    """Whether cells say when, how long and on which host: not where a test runner compares them.
+
+    Everything that is shown asks here: stills, frames, the panel, failures.
+    """
+    return display_of(settings, shell) != "static"
 
 
 def display_of(settings: NBCanvas, shell: Any) -> Display:

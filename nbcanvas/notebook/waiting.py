@@ -12,13 +12,14 @@ from time import monotonic
 from types import FrameType
 from typing import Any, Final
 
-from nbcanvas.errors import NBCanvasError, TaskError
+from nbcanvas.errors import NBCanvasError, TaskError, TimeoutError  # noqa: A004 - Celery's name
 from nbcanvas.events.state import State
 from nbcanvas.run import Run
 
 from .errors import WaitInterrupted, render_as, shorten
 from .failures import comes_from, failure_lines
 from .settings import NBCanvas
+from .testing import tells_clocks
 
 __all__ = ["SECOND", "NotebookAudience"]
 
@@ -42,6 +43,11 @@ class NotebookAudience:
         self._settings = settings
         self._last: tuple[str, float] | None = None
 
+    @property
+    def tells_clocks(self) -> bool:
+        """Whether frames say when, and by which worker, things were done."""
+        return tells_clocks(self._settings, self._shell)
+
     def wait_begins(self, run: Run) -> None:
         """Note interrupts from now on: a coroutine hears of them as a cancellation, like any other."""
         if hasattr(self._shell, "kernel") and threading.current_thread() is threading.main_thread():
@@ -59,9 +65,16 @@ class NotebookAudience:
             self._explain(run, error)
         return error
 
+    def wait_ran_out(self, run: Run, error: TimeoutError) -> None:
+        """Let the error show itself in one line."""
+        if self._settings.short_errors:
+            shorten(error)
+
     def _explain(self, run: Run, error: Exception) -> None:
         if isinstance(error, TaskError) or comes_from(run, error):
-            render_as(error, failure_lines(run, error, self._shell, int(self._settings.tracebacks)))
+            render_as(
+                error, failure_lines(run, error, self._shell, int(self._settings.tracebacks), workers=self.tells_clocks)
+            )
         elif isinstance(error, NBCanvasError):
             shorten(error)  # waiting failed, not a task
 

@@ -178,7 +178,7 @@ def _bar(state: State, stage: Stage, shown: dict[str, str], retried: int, extra:
         fraction=min((over + extra) / total, 1.0) if total else 1.0,
         state=how,
         unit="item" if many else "task",
-        waiting_for=_waiting_for(state, stage) if how == states.WAITING else "",
+        waiting_for=_waiting_for(state, stage, shown) if how == states.WAITING else "",
     )
 
 
@@ -192,11 +192,12 @@ def _state(calls: dict[str, int], count: int) -> str:
     return next((name for name in order if calls.get(name)), states.STARTED if ready else states.WAITING)
 
 
-def _waiting_for(state: State, stage: Stage) -> str:
+def _waiting_for(state: State, stage: Stage, shown: dict[str, str]) -> str:
     if not stage.before:
         return "waiting"
     if len(stage.before) == 1:
-        return f"waiting for {short(state.call(stage.before[0]).task)}"
+        task = state.call(stage.before[0]).task
+        return f"waiting for {shown.get(task) or short(task)}"
     codes = bytes_at(state.columns.code, stage.before)
     left = len(codes) - sum(codes.count(CODES[name]) for name in states.READY_STATES)
     return f"waiting for {number(left)}" if left else "waiting"

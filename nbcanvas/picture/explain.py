@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ _SAMPLE: Final = 64
 ArgsOf = Callable[[Call], tuple[Sequence[Any], Mapping[str, Any]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
     """What will happen, in words; its str is the whole of it.
 
@@ -56,6 +56,8 @@ class Explanation:
                 lines += [f"{head}:", *(f"  {line}" for line in said)]
         return "\n".join(lines)
 
+    __repr__ = __str__
+
 
 def explain(
     node: Node,
@@ -65,6 +67,7 @@ def explain(
     size_of: Callable[[Call], int] | None = None,
     queue_of: Callable[[Call], str] | None = None,
     items: Callable[[Call], int] | None = None,
+    known: Container[str] | None = None,
 ) -> Explanation:
     """Say what will happen when a frozen canvas runs.
 
@@ -82,6 +85,8 @@ def explain(
         Gives the queue a call goes to.
     items
         Gives how many items a ``celery.map`` or ``celery.starmap`` call goes over.
+    known
+        The names of tasks that are registered; others are marked.
     """
     calls = list(calls_of(node))
     told = Counter(call.task for call in calls)
@@ -89,7 +94,11 @@ def explain(
     common = ", ".join(f"{shown[task]} ×{number(count)}" for task, count in told.most_common(6))
     more = f" and {plural(len(told) - 6, 'other')}" if len(told) > 6 else ""
     title = f"{plural(len(calls), 'task')}: {common}{more}." if calls else "Nothing to run."
-    teller = _Teller(Folding(node), shown, args_of, items)
+    unknown = frozenset(() if known is None else (task for task in shown if task not in known))
+    if unknown:
+        listed = sorted(unknown)
+        title += f" Not registered: {', '.join(listed[:6])}{' and others' if len(listed) > 6 else ''}."
+    teller = _Teller(Folding(node), shown, args_of, items, unknown)
     return Explanation(
         title,
         tuple(teller.tell([node], _BUDGET, "", 0)) if calls else (),
@@ -116,12 +125,18 @@ class _Teller:
     """Tells the steps; no deeper than the budget of lines allows, like a layout."""
 
     def __init__(
-        self, folding: Folding, shown: Mapping[str, str], args_of: ArgsOf | None, items: Callable[[Call], int] | None
+        self,
+        folding: Folding,
+        shown: Mapping[str, str],
+        args_of: ArgsOf | None,
+        items: Callable[[Call], int] | None,
+        unknown: frozenset[str],
     ) -> None:
         self.folding = folding
         self.shown = shown
         self.args_of = args_of
         self.items = items
+        self.unknown = unknown
 
     def tell(self, part: Bundle | More, budget: int, given: str, indent: int) -> Iterator[tuple[int, str]]:
         """Yield lines for a part; `given` says what comes before its own arguments."""
@@ -185,6 +200,8 @@ class _Teller:
             said = self.map(calls)
         else:
             said = f"{name} ×{number(count)}, side by side" if count > 1 else f"{name}({own})" if self.args_of else name
+        if call.task in self.unknown:
+            said += " (not registered)"
         if given:
             deaf = sum(one.immutable for one in calls)
             if deaf == count:
@@ -334,4 +351,4 @@ def in_words(root: Node, sig: Signature, app: App) -> Explanation:
     def arguments(call: Call) -> tuple[Any, Any]:
         return unpack_args(call.payload)
 
-    return explain(root, sig, args_of=arguments, size_of=size, queue_of=app.queue_of)
+    return explain(root, sig, args_of=arguments, size_of=size, queue_of=app.queue_of, known=app.tasks)

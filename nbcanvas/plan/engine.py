@@ -52,6 +52,7 @@ from .model import (
     Then,
     Value,
 )
+from .times import due_time, expiry_time
 
 __all__ = [
     "DECISIONS",
@@ -207,31 +208,6 @@ def _message(
         expiry_time(options, now),
         int(options.get("retries") or 0),
     )
-
-
-def due_time(options: Any, now: float) -> float | None:
-    """Return when a call with these options may start, in seconds since the epoch, or None for at once.
-
-    ``countdown`` (seconds from now) is preferred to ``eta`` (an aware datetime, or a number), as in Celery.
-    """
-    countdown = options.get("countdown")
-    if countdown is not None:
-        return now + float(countdown)
-    return _timestamp(options.get("eta"))
-
-
-def expiry_time(options: Any, now: float) -> float | None:
-    """Return when a call with these options expires, or None; ``expires`` is seconds from now or a datetime."""
-    expires = options.get("expires")
-    if isinstance(expires, int | float):
-        return now + float(expires)
-    return _timestamp(expires)
-
-
-def _timestamp(moment: Any) -> float | None:
-    if moment is None or isinstance(moment, int | float):
-        return moment
-    return float(moment.timestamp())
 
 
 # -- what will not run ------------------------------------------------------------------------------------------
@@ -411,7 +387,7 @@ DECISIONS: Final[dict[type, Decision]] = {
     ),
     Ignored: Decision(
         _on_ignored,
-        "IGNORED, unless the task set a state itself",
+        "IGNORED, unless the task set an end state itself",
         "ends",
         "every later step ends as REVOKED",
         "a revocation goes into the slot",

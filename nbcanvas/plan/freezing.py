@@ -21,12 +21,14 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from nbcanvas.canvas import Signature, chain, chord, chunks, group, maybe_signature, raw
+from nbcanvas.canvas.checks import NO_BODY
 from nbcanvas.canvas.trampoline import drive
-from nbcanvas.errors import DuplicateId, NotASignature, NotSerializable
+from nbcanvas.errors import CanvasError, DuplicateId, InvalidTaskError, NotASignature, NotSerializable
 from nbcanvas.ids import IdSource
 
 from .graph import calls_of
 from .model import NO_OPTIONS, Call, Chain, Fan, Node, Payload
+from .times import check_times
 
 __all__ = ["Freezer", "freeze", "inherit"]
 
@@ -205,13 +207,15 @@ class Freezer:
                 self._versions.get(task, ""),
                 self._nesting,
             )
-        stamped = own.get("stamped_headers")
-        stamps = {name: own[name] for name in stamped if name in own} if stamped else None
-        merged = {
-            k: v
-            for k, v in (*own.items(), *around.options.items())
-            if k not in _STRUCTURAL and (stamps is None or k not in stamps)
-        }
+        given = {**own, **around.options} if around.options else own
+        stamped = (*(own.get("stamped_headers") or ()), *(around.options.get("stamped_headers") or ()))
+        stamps = {name: given[name] for name in stamped if name in given} if stamped else None
+        merged = {k: v for k, v in given.items() if k not in _STRUCTURAL and (stamps is None or k not in stamps)}
+        try:
+            check_times(merged)
+        except InvalidTaskError as error:
+            msg = f"{task}: {error}"
+            raise InvalidTaskError(msg) from None
         return Call(
             call_id,
             task,
@@ -271,14 +275,14 @@ class Freezer:
     def _chord(self, sig: chord, around: Around) -> _Work:
         inside = _into(sig, around)
         header, body = raw(sig, "kwargs")["header"], raw(sig, "kwargs").get("body")
+        if body is None:
+            raise CanvasError(NO_BODY)
         before = inside._replace(links=(), last_id=None, errbacks=self._header(inside), inner=self._header(inside))
         steps: _Steps
         if isinstance(header, dict):
             steps = yield self._group(_signature(header), before)
         else:
             steps = [(yield self._fan(_signatures(header), None, before))]
-        if body is None:
-            return steps
         own_id = raw(sig, "options").get("task_id")
         # The options of a chord that was frozen name its header (see `canvas.pin`).
         last_id = around.last_id or (own_id if own_id != steps[0].id else None)
@@ -456,7 +460,8 @@ def freeze(
     Node
     """
     link, link_error = _listed(options.get("link")), _listed(options.get("link_error"))
-    rest = {k: v for k, v in options.items() if k not in _STRUCTURAL and v is not None}
+    # The names of stamps travel with their values, down to the first calls.
+    rest = {k: v for k, v in options.items() if (k not in _STRUCTURAL or k == "stamped_headers") and v is not None}
     around = Around(
         tuple(args), kwargs or NO_OPTIONS, rest or NO_OPTIONS, options.get("task_id"), link, link_error, link_error
     )

@@ -29,11 +29,12 @@ from nbcanvas.backend.port import Record
 from nbcanvas.errors import ImproperlyConfigured, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from nbcanvas.events.event import STARTED
 from nbcanvas.plan import Failed, Message, Outcome, Revoked
+from nbcanvas.protocol.payload import pack
 from nbcanvas.request import Context
 from nbcanvas.task import Task
 
 from .errbacks import ErrbackTeller
-from .execute import TerminateTask, execute, failure
+from .execute import TerminateTask, arguments, execute, failure
 from .limits import Watchdog, interrupt
 from .rates import RateLimits
 
@@ -444,8 +445,6 @@ class EmbeddedWorker:
         return found
 
     def _info(self, message: Message) -> dict[str, Any]:
-        from .execute import arguments
-
         args, kwargs = arguments(message)
         queue, priority = self.app.route(message)
         return {
@@ -485,8 +484,6 @@ def _limits(task: Task, options: Mapping[str, Any], defaults: TaskDefaults) -> t
 
 
 def _started_meta(name: str) -> Any:
-    from nbcanvas.protocol.payload import pack
-
     return pack({"pid": os.getpid(), "hostname": name})
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import traceback as tracebacks
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbcanvas.app import App
 from nbcanvas.errors import (
@@ -19,17 +20,37 @@ from nbcanvas.errors import (
     TaskRevokedError,
 )
 from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Replaced, Retried, Revoked, Value
+from nbcanvas.plan.times import moment
 from nbcanvas.protocol.payload import pack, pack_args, unpack, unpack_args
 from nbcanvas.request import Context, running
 from nbcanvas.task import Task
 
-__all__ = ["TerminateTask", "arguments", "execute", "failure", "portable"]
+__all__ = ["ExceptionInfo", "TerminateTask", "arguments", "execute", "failure", "portable"]
 
 log = logging.getLogger("nbcanvas.worker")
 
 
 class TerminateTask(BaseException):
     """Raised in the thread of a task that is to end now; no ``except Exception`` of the task holds it up."""
+
+
+class ExceptionInfo(NamedTuple):
+    """How an attempt went wrong, as hooks are given it (``einfo``); its text is the traceback's.
+
+    Attributes
+    ----------
+    type, exception
+        The exception.
+    traceback
+        The text of its traceback.
+    """
+
+    type: type[BaseException]
+    exception: BaseException
+    traceback: str
+
+    def __str__(self) -> str:
+        return self.traceback
 
 
 def arguments(message: Message) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -116,19 +137,29 @@ def _with_hooks(
     again = context.get("retry")
     if again is not None:
         outcome = _retried(again, None)
-    try:
-        if isinstance(outcome, Value):
-            task.on_success(value, call_id, args, kwargs)
-            task.after_return("SUCCESS", value, call_id, args, kwargs, None)
-        elif isinstance(outcome, Failed):
-            task.on_failure(outcome.exc, call_id, args, kwargs, outcome.traceback)
-            task.after_return("FAILURE", outcome.exc, call_id, args, kwargs, outcome.traceback)
-        elif isinstance(outcome, Retried):
-            task.on_retry(outcome.exc, call_id, args, kwargs, outcome.traceback)
-            task.after_return("RETRY", outcome.exc, call_id, args, kwargs, outcome.traceback)
-    except BaseException as exc:  # noqa: BLE001 - a hook that raises makes the task fail, as in Celery
-        return _ended(app, task, message, exc, frames=context.is_eager)
+    if isinstance(outcome, Value):
+        _tell(task, "on_success", value, call_id, args, kwargs)
+        _tell(task, "after_return", "SUCCESS", value, call_id, args, kwargs, None)
+    elif isinstance(outcome, Failed | Retried):
+        error = outcome.exc
+        einfo = ExceptionInfo(type(error), error, outcome.traceback or "")
+        if isinstance(outcome, Failed):
+            _tell(task, "on_failure", error, call_id, args, kwargs, einfo)
+            _tell(task, "after_return", "FAILURE", error, call_id, args, kwargs, einfo)
+        else:
+            _tell(task, "on_retry", error, call_id, args, kwargs, einfo)
     return outcome
+
+
+def _tell(task: Task, hook: str, *args: Any) -> None:
+    """Call a hook of a task that has ended; how it ended stands, whatever the hook does (as in Celery)."""
+    try:
+        getattr(task, hook)(*args)
+    except TerminateTask:
+        raise
+    except BaseException as exc:  # a hook may do what a task may do
+        log.exception("%s of %s raised", hook, task.name)
+        _drop_frames(exc)
 
 
 def _ended(  # noqa: PLR0911 - one for each way to end
@@ -169,7 +200,7 @@ def _is_return(exc: BaseException) -> bool:
 
 def _retried(exc: Retry, text: str | None) -> Retried:
     when = exc.when
-    due = time() + when if isinstance(when, int | float) else when.timestamp() if when is not None else None
+    due = time() + when if isinstance(when, int | float) else moment("eta", when)
     payload = None if exc.sig is None else pack_args(*exc.sig)
     cause = exc.exc if exc.exc is not None else exc
     _drop_frames(cause)
@@ -220,14 +251,12 @@ def _drop_frames(exc: BaseException | None) -> None:
     seen: set[int] = set()
     while exc is not None and id(exc) not in seen:
         seen.add(id(exc))
-        exc.__traceback__ = None
+        BaseException.with_traceback(exc, None)  # a class may refuse to have attributes set
         exc = exc.__cause__ or exc.__context__
 
 
 def portable(exc: BaseException) -> BaseException:
     """Return an exception that survives being pickled: itself, or a `RemoteError` that stands for it."""
-    import pickle
-
     try:
         found = pickle.loads(pickle.dumps(exc))  # noqa: S301 - our own bytes
     except Exception:  # noqa: BLE001 - constructors and reducers may raise anything

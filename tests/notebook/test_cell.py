@@ -31,8 +31,23 @@ def test_a_semicolon_silences_the_value(shell):
 
 def test_waiting_no_longer_than_asked(shell):
     told = shell.error("%%canvas -w 0.05 -o slow\nnap.s(1)")
-    assert isinstance(told.error, TimeoutError)
-    assert len(told.shown) == 1
+    assert type(told.error) is errors.TimeoutError
+    [said] = told.shown
+    assert "slow: 1 of 1 task has not ended within 0.05 seconds" in said
+    assert "slow.wait() waits again, slow.cancel() stops it" in said
+    assert shell.error("slow.get(0.05)").shown == [said]
+    assert shell.error("slow.wait(0.05)").shown == [said]
+    shell["slow"].wait(5)
+
+
+@pytest.mark.parametrize(("display", "option"), [("static", "-w 0.3"), ("text", "-w 0.3"), ("text", "-f df -w 0.3")])
+def test_a_wait_that_runs_out_shows_what_was_reached(shell, monkeypatch, display, option):
+    monkeypatch.setenv("NBCANVAS_DISPLAY", display)
+    before = len(shell.displayed.outputs)
+    shell.error(f"%%canvas {option} -o slow\nadd.s(1, 1) | nap.si(1)")
+    [still] = [output["data"]["text/plain"] for output in shell.displayed.outputs[before:]]
+    assert "running" in still
+    assert "1 of 2 tasks" in still
     shell["slow"].wait(5)
 
 
@@ -87,6 +102,21 @@ def test_a_syntax_error_has_the_line_number_of_the_cell(shell):
     assert not any("magics.py" in shown for shown in told.shown)
 
 
+@pytest.mark.parametrize("cell", ["%%canvas", "%%canvas -o total", "%%canvas\n", "%%canvas\n\n  \n"])
+def test_an_empty_cell_is_told_what_it_lacks(shell, cell):
+    told = shell.error(cell)
+    assert isinstance(told.error, errors.NotASignature)
+    assert "it ends in nothing; write it as the last line" in str(told.error)
+    assert len(told.shown) == 1
+
+
+def test_await_in_a_cell_says_where_to_await(shell):
+    told = shell.error("%%canvas\nimport asyncio\nadd.s(await asyncio.sleep(0, 1), 1)")
+    assert isinstance(told.error, CanvasSyntaxError)
+    assert told.error.lineno == 3
+    assert "await it in a cell above" in told.text
+
+
 @pytest.mark.parametrize("body", ["x = await y\nadd.s(1, 1)", "add.s(1, 1) if"])
 def test_what_is_no_python_here_is_a_syntax_error_too(shell, body):
     told = shell.error(f"%%canvas\n{body}")
@@ -114,6 +144,14 @@ def test_an_unknown_option_suggests_the_nearest(shell):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ("-n -o total", "-n runs nothing, so -o has nothing to bind"),
+        ("-n -f df", "-n runs nothing, so -f has nothing to bind"),
+        ("-n -w", "-n runs nothing, so -w has nothing to wait for"),
+        ("-n -w 0", "-n runs nothing, so -w has nothing to wait for"),
+        ("-e -f df --view graph", "-f, --view would mean nothing"),
+        ("-e -w 3 --countdown 2", "-w SECONDS, --countdown would mean nothing"),
+        ("--write tasks.py", "--write comes with a later version"),
+        ("--write=tasks.py", "--write comes with a later version"),
         ("-o 1a", "cannot be one"),
         ("-o class", "cannot be one"),
         ("-f a.b", "cannot be one"),
@@ -191,6 +229,11 @@ class InGroup(StampingVisitor):
     assert list(shell["df"]["letter"]) == ["x"]
 
 
+def test_a_stamp_given_twice_is_a_list(shell):
+    shell.run("%%canvas -s a=1 -s b=x -s a=2 -f df\nadd.s(1, 1)")
+    assert shell["df"][["a", "b"]].to_numpy().tolist() == [[[1, 2], "x"]]
+
+
 def test_execution_options_reach_the_tasks(shell):
     shell.run("""
 @task(bind=True)
@@ -255,6 +298,32 @@ def test_a_dry_run_runs_nothing_and_says_what_is_wrong(shell):
     [bundle] = shell.shows("%%canvas --dry-run\ngroup(add.s(i, i) for i in range(10)) | tsum.s()")
     assert "No problems found." in bundle["text/plain"]
     assert "chord" in bundle["text/plain"]
+
+
+def test_a_dry_run_of_what_cannot_travel_shows_every_problem(shell):
+    [bundle] = shell.shows(
+        "%%canvas -n\nimport threading\nlock = threading.Lock()\n"
+        "group(add.s(1, lock), add.s(lock, y=lock), add.s(2)) | tsum.s()"
+    )
+    text = bundle["text/plain"]
+    for path, which in (("[0]", "argument 2"), ("[1]", "argument 1"), ("[1]", "argument y")):
+        assert f"✗ chord.header{path}: {which}: lock" in text
+    assert "✗ chord.header[2]: add(x, y): " in text
+    assert "add(1, <unlocked _thread.lock object>)" in text
+    assert "4 of these would fail" in text
+    assert "<img" in bundle["text/html"]
+    told = shell.error("%%canvas\ngroup(add.s(1, 1), add.s(1, lock)) | tsum.s()")
+    assert isinstance(told.error, errors.NotSerializable)
+    assert str(told.error).startswith("chord.header[1]: argument 2: ")
+
+
+def test_an_explanation_is_its_words(shell):
+    explanation = shell.run("(add.s(1, 1) | signature('nb.lost')).explain()")
+    formats, _ = shell.ip.display_formatter.format(explanation)
+    assert formats["text/plain"] == str(explanation)
+    assert "<li" in formats["text/html"]
+    assert "Not registered: nb.lost." in str(explanation)
+    assert "2. lost() (not registered), given the value of add" in str(explanation)
 
 
 def test_an_interrupt_of_the_cells_own_code_shows_that_code(shell):
@@ -365,3 +434,7 @@ def test_a_timeout_that_a_task_raises_is_the_tasks_failure(shell):
     told = shell.error("%%canvas -w\nlate.s()")
     assert type(told.error) is TimeoutError
     assert "late()" in told.text
+    shell.run("import nbcanvas\n@task\ndef later():\n    raise nbcanvas.errors.TimeoutError('the other side')")
+    told = shell.error("%%canvas -w 5\ngroup(later.s(), nap.s(0.2))")
+    assert str(told.error) == "the other side"
+    assert "later()" in told.text

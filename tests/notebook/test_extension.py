@@ -19,6 +19,7 @@ def traces(ip) -> dict:
     return {
         "magics": [kind for kind in ("line", "cell") if "canvas" in ip.magics_manager.magics[kind]],
         "matchers": len(ip.Completer.custom_matchers),
+        "transformers": len(ip.input_transformers_cleanup),
         "configurables": [type(one).__name__ for one in ip.configurables].count("NBCanvas"),
         "formatters": sum(
             kind in formatters[mime].type_printers
@@ -232,6 +233,24 @@ def test_revoke_by_id_and_by_stamp(shell, eventually):
     assert shell["first"].get(timeout=5) == 0.3
 
 
+def test_revoke_by_the_name_or_id_of_a_run(shell):
+    shell.run("%canvas worker start -c 1")
+    shell.run(
+        "import nbcanvas\nfirst = nbcanvas.submit(nap.s(0.3))\nlong = nbcanvas.submit(group(nap.s(0.2), nap.s(0.2)))"
+    )
+    assert "revoked: long" in repr(shell.run("%canvas revoke long"))
+    shell["long"].wait(5)
+    assert shell["long"].counts["REVOKED"] == 2
+    shell.run("chained = nbcanvas.submit(nap.s(0.1) | nap.s())")
+    shell.run(f"%canvas revoke {shell['chained'].id[:12]}")
+    shell["chained"].wait(5)
+    assert "REVOKED" in shell["chained"].counts
+    shell.run("other = add.apply_async((1, 1), countdown=60)")
+    shell.run(f"%canvas revoke {shell['other'].id}")
+    with pytest.raises(errors.TaskRevokedError):
+        shell["other"].get(timeout=5)
+
+
 def test_cancel_by_name(shell):
     shell.run("import nbcanvas\nlong = nbcanvas.submit(group(nap.s(0.2) for i in range(100)))")
     assert "long is cancelled" in repr(shell.run("%canvas cancel long"))
@@ -250,6 +269,9 @@ def test_cancel_by_name(shell):
         ("connect redis://x", "next release"),
         ("cancel nobody", "%canvas runs lists them"),
         ("revoke", "takes task ids"),
+        ("revoke nobody", "no known task has the id nobody"),
+        ("worker start -c 0", "one or more"),
+        ("worker start -c -2", "one or more"),
         ("tasks all", "takes nothing"),
         ("last", "no canvas has run"),
         ("worker start -c many", "many"),

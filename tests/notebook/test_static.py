@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -9,7 +10,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from nbcanvas.notebook import UnknownOption
+from nbcanvas.notebook import CellError, UnknownOption
+from nbcanvas.notebook.save import save
 
 TASKS = """%load_ext nbcanvas
 import time, random
@@ -52,6 +54,18 @@ TABLES = [
     "total.state, dict(total.counts)",
     "%canvas tasks",
 ]
+CLOCKS = [
+    TASKS,
+    "%canvas worker start -c 2",
+    "%%canvas -o run\ngroup(add.s(i, i) for i in range(4)) | tsum.s()",
+    "run.frame()",
+    "run.frame()[['sent', 'runtime', 'worker']]",
+    "%canvas runs",
+    "%canvas",
+    "%canvas cancel run",
+    "(add.s(1, 1) | tsum.s()).explain()",
+    "%%canvas -w\nadd.s(1, 1) | fail.s()",
+]
 
 
 def environment(**more):
@@ -61,19 +75,28 @@ def environment(**more):
     return {**clean, "JUPYTER_PLATFORM_DIRS": "1", **more}
 
 
+def made(cells):
+    """Make a notebook; cells that fail are marked, as nbval wants it."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    for cell in notebook.cells:
+        if "fail.s()" in cell.source:
+            cell.metadata["tags"] = ["raises-exception"]
+    return notebook
+
+
 def executed(cells, monkeypatch, **env):
     """Execute cells as nbclient does, without a test runner in sight unless `env` says so."""
     for name in ("PYTEST_CURRENT_TEST", "NBCANVAS_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    notebook = made(cells)
     client = NotebookClient(notebook, timeout=60, kernel_name="python3", store_widget_state=False)
     client.execute()
     return notebook
 
 
-@pytest.mark.parametrize("cells", [VALUES, TABLES], ids=["values", "tables"])
+@pytest.mark.parametrize("cells", [VALUES, TABLES, CLOCKS], ids=["values", "tables", "clocks"])
 def test_nbval_compares_a_notebook_without_a_sanitise_file(tmp_path, monkeypatch, cells):
     notebook = executed(cells, monkeypatch, NBCANVAS_DISPLAY="static")
     path = tmp_path / "notebook.ipynb"
@@ -97,6 +120,51 @@ def test_nbval_compares_a_notebook_without_a_sanitise_file(tmp_path, monkeypatch
     )
     assert done.returncode == 0, done.stdout[-4000:]
     assert f"{len(cells)} passed" in done.stdout
+
+
+def test_no_host_and_no_clock_in_a_static_notebook(monkeypatch):
+    notebook = executed(CLOCKS, monkeypatch, NBCANVAS_DISPLAY="static")
+    shown = nbformat.writes(notebook)
+    assert socket.gethostname() not in shown
+    assert "embedded@" not in shown
+    frame = notebook.cells[4].outputs[0]["data"]["text/plain"]
+    assert re.findall(r"NaT|NaN", frame) == ["NaT", "NaT", "NaN"] * 5
+    explained = notebook.cells[8].outputs[0]["data"]
+    assert explained["text/plain"].startswith("2 tasks: ")
+    assert "<ul>" in explained["text/html"]
+
+
+def test_a_notebook_is_saved_in_static_mode(tmp_path):
+    path = tmp_path / "mine.ipynb"
+    notebook = made(VALUES)
+    notebook.metadata["title"] = "mine"
+    ids = [cell["id"] for cell in notebook.cells]
+    nbformat.write(notebook, path)
+    command = [sys.executable, "-m", "nbcanvas.notebook.save", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=environment(), check=False)
+    assert (done.returncode, done.stdout) == (0, f"saved {path}\n"), done.stderr
+    saved = nbformat.read(path, as_version=4)
+    assert saved.metadata == {"title": "mine"}
+    assert [cell["id"] for cell in saved.cells] == ids
+    assert saved.cells[2].outputs[0]["data"]["text/plain"] == "9900"
+    assert "ms" not in saved.cells[1].outputs[0]["data"]["text/plain"]
+
+
+def test_a_notebook_that_fails_is_left_alone(tmp_path):
+    path = tmp_path / "mine.ipynb"
+    nbformat.write(made(["1 + 1", "1 / 0"]), path)
+    before = path.read_bytes()
+    with pytest.raises(CellError, match=r"(?s)mine.ipynb is left as it was.*ZeroDivisionError"):
+        save(path)
+    assert path.read_bytes() == before
+    with pytest.raises(CellError, match="cannot be read as a notebook"):
+        save(tmp_path / "none.ipynb")
+
+
+def test_saving_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nbclient", None)
+    with pytest.raises(CellError, match="needs nbclient"):
+        save(tmp_path / "mine.ipynb")
 
 
 def test_nbval_notices_another_value(tmp_path, monkeypatch):
@@ -184,3 +252,21 @@ def test_without_the_widget_html_is_updated(kernel, eventually):
     kernel.run("total.wait()")
     eventually(lambda: "succeeded" in str(kernel.of("update_display_data")[-1][1]["content"]["data"]))
     assert len(kernel.of("update_display_data")) >= 4
+
+
+def test_frames_have_clocks_where_nothing_is_compared(shell, monkeypatch):
+    shell.run("%%canvas -o total\nadd.s(1, 1)")
+    columns = ["sent", "started", "finished", "wait", "runtime", "worker"]
+    assert shell["total"].frame()[columns].isna().all(axis=None)
+    assert shell["total"].frame(clocks=True)[columns].notna().all(axis=None)  # who asks gets them
+    assert shell.run("%canvas runs")[["started", "runtime"]].isna().all(axis=None)
+    monkeypatch.setenv("NBCANVAS_DISPLAY", "live")
+    assert shell["total"].frame()[columns].notna().all(axis=None)
+    assert shell.run("%canvas runs")[["started", "runtime"]].notna().all(axis=None)
+    assert "embedded@" in repr(shell.run("%canvas"))
+
+
+def test_a_failure_names_its_worker_where_nothing_is_compared(shell, monkeypatch):
+    assert "embedded" not in shell.error("%%canvas -w\nfail.s(1)").text
+    monkeypatch.setenv("NBCANVAS_DISPLAY", "none")
+    assert "on embedded@" in shell.error("%%canvas -w\nfail.s(1)").text

@@ -88,3 +88,24 @@ def test_html_is_escaped():
     html = explanation_html(explain(Call("a", "<b>", ("<i>",)), args_of=lambda _: (("<i>",), {})))
     assert "&lt;b&gt;(&#x27;&lt;i&gt;&#x27;)" in html
     assert "<i>" not in html
+
+
+def test_tasks_nobody_registered_are_marked():
+    node = freeze(group(sig("a.load"), sig("b.load")) | sig("b.sum"), seeded_ids(1), pack_args)
+    said = str(explain(node, known={"a.load", "b.sum"}))
+    assert said.splitlines()[0].endswith("Not registered: b.load.")
+    assert "- b.load (not registered)." in said
+    assert "- a.load." in said
+    assert str(explain(node, known={"a.load", "b.load", "b.sum"})).count("registered") == 0
+
+
+def test_names_that_would_be_alike_are_told_in_full():
+    said = str(told(sig("a.load") | sig("b.load") | sig("c.sum")))
+    assert "1. a.load()." in said
+    assert "2. b.load(), given the value of a.load." in said
+    assert "3. sum(), given the value of b.load." in said
+
+
+def test_its_repr_is_its_words():
+    explanation = told(sig("a"))
+    assert repr(explanation) == str(explanation)

@@ -229,7 +229,6 @@ def test_tasks_have_what_celerys_have():
         "Request",
         "Strategy",
         "add_around",
-        "add_to_chord",
         "annotate",
         "from_config",
         "pop_request",

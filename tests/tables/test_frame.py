@@ -180,3 +180,15 @@ def test_a_hundred_thousand_rows_take_less_than_a_second():
     df = frame(state, value_of=lambda _: 4, describe=lambda _: ((1, 2), {}, "celery", None))
     assert time.process_time() - began < 2  # twice the promise: machines are shared
     assert len(df) == 100_001
+
+
+def test_without_clocks_equal_runs_give_equal_frames():
+    def run(at, worker):
+        events = (("sent", "m0", at), ("started", "m0", at + 1, 0, worker), ("succeeded", "m0", at + 3 * at))
+        return table(told(chord(), *events), clocks=False)
+
+    first, second = run(10.0, "one@a/1"), run(20.0, "two@b/7")
+    pd.testing.assert_frame_equal(first, second)
+    assert {name: str(dtype) for name, dtype in first.dtypes.items()} == {**dict.fromkeys(COLUMNS, "object"), **TYPES}
+    assert first[["worker", "sent", "started", "finished", "wait", "runtime"]].isna().all(axis=None)
+    assert first["state"][0] == "SUCCESS"

@@ -321,7 +321,8 @@ def define(app):
             note(args[0], f"on_success {retval}")
 
         def on_failure(self, exc, task_id, args, kwargs, einfo):
-            note(args[0], f"on_failure {exc} {'ValueError' in einfo}")
+            whole = einfo.type is ValueError and "ValueError" in einfo.traceback == str(einfo)
+            note(args[0], f"on_failure {exc} {whole}")
 
         def on_retry(self, exc, task_id, args, kwargs, einfo):
             note(args[0], f"on_retry {exc}")

@@ -231,7 +231,6 @@ def test_a_router_that_raises_ends_what_is_behind(lab):
                 "before_start",
                 "run",
                 "on_retry once",
-                "after_return RETRY",
                 "before_start",
                 "run",
                 "on_success retry",
