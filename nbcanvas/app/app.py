@@ -29,7 +29,7 @@ from nbcanvas.events.hub import Hub
 from nbcanvas.garbage import collecting_less
 from nbcanvas.ids import IdSource, random_source, seeded_ids
 from nbcanvas.plan import Call, Chain, Fan, Message, Node, freeze, start
-from nbcanvas.plan.freezing import inherit
+from nbcanvas.plan.freezing import Packer, inherit
 from nbcanvas.protocol.payload import pack, pack_args, unpack_args
 from nbcanvas.request import Context, current, running
 from nbcanvas.result import bound_to, result_of
@@ -44,6 +44,9 @@ from .routing import asks_functions, route_of
 from .settings import Settings, TaskDefaults
 
 __all__ = ["App", "Engine", "Plan", "current_app", "current_task", "set_engine", "shared_task", "task", "uuid"]
+
+
+_NO_KWARGS: Mapping[str, Any] = {}
 
 
 class Engine(Protocol):
@@ -425,30 +428,41 @@ class App:
         """
         options = options or {}
         with collecting_less():
-            node = freeze(
-                sig,
-                self.new_ids(),
-                pack_args,
-                tuple(args),
-                kwargs or {},
-                options,
-                self.tasks.versions,
-                header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header),
-            )
+            node = self._frozen(sig, self.new_ids(), pack_args, tuple(args), kwargs or {}, options)
         root_id, parent_id = options.get("root_id"), options.get("parent_id")
         above = current()
         if above is not None and above[1].id is not None:
             root_id, parent_id = root_id or above[1].root_id, parent_id or above[1].id
         return Plan(node, root_id or _first_id(node), parent_id)
 
-    def look(self, sig: Signature) -> Node:
-        """Freeze a canvas only to look at it: its ids are thrown away, and the app's source of ids is left alone."""
+    def look(self, sig: Signature, pack: Packer = pack_args) -> Node:
+        """Freeze a canvas only to look at it: its ids are thrown away, and the app's source of ids is left alone.
+
+        Parameters
+        ----------
+        sig
+            The canvas.
+        pack
+            Packs a call's arguments; another one than usual can put something in the place of what cannot travel.
+        """
+        return self._frozen(sig, seeded_ids("look"), pack)
+
+    def _frozen(
+        self,
+        sig: Signature,
+        new_id: IdSource,
+        pack: Packer,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = _NO_KWARGS,
+        options: Mapping[str, Any] = _NO_KWARGS,
+        *,
+        nesting: int = 0,
+    ) -> Node:
+        """Freeze a canvas as this app's tasks and settings have it."""
+        header_errbacks = bool(self.conf.task_allow_error_cb_on_chord_header)
+        versions = self.tasks.versions
         return freeze(
-            sig,
-            seeded_ids("look"),
-            pack_args,
-            versions=self.tasks.versions,
-            header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header),
+            sig, new_id, pack, args, kwargs, options, versions, header_errbacks=header_errbacks, nesting=nesting
         )
 
     def publish(self, plan: Plan) -> None:
@@ -509,15 +523,8 @@ class App:
     def replacement(self, message: Message, sig: Signature) -> Node:
         """Freeze a canvas that stands in for the task of a message from now on, and tell the run."""
         call = message.call
-        node = freeze(
-            sig,
-            self.new_ids(),
-            pack_args,
-            options={"task_id": call.id},
-            versions=self.tasks.versions,
-            header_errbacks=bool(self.conf.task_allow_error_cb_on_chord_header),
-            nesting=call.nesting + 1,
-        )
+        own_id = {"task_id": call.id}
+        node = self._frozen(sig, self.new_ids(), pack_args, options=own_id, nesting=call.nesting + 1)
         inherit(node, call)
         feed = self.hub.feed(message.root_id)
         if feed is not None:
@@ -541,7 +548,7 @@ class App:
         """Pin the ids of a canvas, in place, and return its result handle (``sig.freeze()``)."""
         pin(sig, self.new_ids(), **structure)
         # Planned only to learn the shape of the result: a pinned canvas plans to the same ids every time.
-        node = freeze(sig, self.new_ids(), lambda args, kwargs: None)
+        node = self._frozen(sig, self.new_ids(), lambda args, kwargs: None)
         return result_of(node, self)
 
     def send_task(
@@ -636,9 +643,6 @@ class App:
             worker, self.worker = self.worker, None
             if worker is not None:
                 worker.stop(timeout)
-
-
-_NO_KWARGS: Mapping[str, Any] = {}
 
 
 def _first_id(node: Node) -> str:

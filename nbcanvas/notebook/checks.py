@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from nbcanvas.canvas import Signature
 from nbcanvas.errors import CanvasError, InvalidTaskError, NBCanvasError, NotRegistered, NotSerializable
-from nbcanvas.ids import seeded_ids
-from nbcanvas.plan import Call, Chain, Fan, Node, freeze, places
+from nbcanvas.plan import Call, Chain, Fan, Node, places
 from nbcanvas.protocol.payload import pack, pack_args, size_of, unpack_args
 from nbcanvas.result import AsyncResult
 
@@ -148,13 +147,7 @@ def _look(sig: Signature, app: Any) -> tuple[Node, list[Problem]]:
             refused[id(payload)] = errors  # the call keeps it, so its id stays its own
         return payload
 
-    root = freeze(
-        sig,
-        seeded_ids("look"),
-        packed,
-        versions=app.tasks.versions,
-        header_errbacks=bool(app.conf.task_allow_error_cb_on_chord_header),
-    )
+    root = app.look(sig, packed)
     found = []
     for call, _ in _calls(root):
         for error in refused.get(id(call.payload), ()):

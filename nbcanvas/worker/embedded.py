@@ -242,11 +242,6 @@ class EmbeddedWorker:
                 thread.join(_WAKE_EVERY if left is None else min(left, _WAKE_EVERY))
                 self.app.broker.wake()  # a slot may have been about to wait when it was woken first
 
-    @property
-    def stopping(self) -> bool:
-        """Whether it takes no more messages."""
-        return self._stopping
-
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     def _loop(self, slot: Slot) -> None:
