@@ -41,6 +41,7 @@ class Child:
     def __init__(self) -> None:
         self._pipe, theirs = Pipe()
         line, self._line = os.pipe()
+        _children.add(self)  # before anything else: the kernel may be forked while the child starts
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own code
                 [sys.executable, "-c", _START, str(theirs.fileno()), str(line), *sys.path],
@@ -54,7 +55,6 @@ class Child:
         self._surroundings: tuple[Any, ...] = ()
         self._known: dict[tuple[str, str], Shipment] = {}
         self._main: dict[str, Any] = {}
-        _children.add(self)
 
     @property
     def pid(self) -> int:
