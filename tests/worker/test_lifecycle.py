@@ -295,6 +295,8 @@ def test_no_orphans_when_a_fork_of_the_kernel_lives_on(tmp_path):
         tmp_path,
         WORKING.format(
             end=f"""
+    while not os.path.exists({str(noted) + "-now"!r}):  # both children are at work by then
+        time.sleep(0.01)
     fork = os.fork()
     if fork == 0:
         time.sleep(30)
@@ -306,6 +308,7 @@ def test_no_orphans_when_a_fork_of_the_kernel_lives_on(tmp_path):
         ),
     )
     pids = pids_of(kernel)
+    (tmp_path / "fork-now").touch()
     settle(lambda: noted.exists() and noted.read_text().endswith("\n"), 20)
     kernel.kill()
     try:
