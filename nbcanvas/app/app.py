@@ -28,7 +28,7 @@ from nbcanvas.events.event import Event
 from nbcanvas.events.hub import Hub
 from nbcanvas.garbage import collecting_less
 from nbcanvas.ids import IdSource, random_source, seeded_ids
-from nbcanvas.plan import Call, Chain, Fan, Message, Node, freeze, start
+from nbcanvas.plan import Call, Chain, Fan, Message, Node, Transition, freeze, start
 from nbcanvas.plan.freezing import Packer, inherit
 from nbcanvas.protocol.payload import pack, pack_args, unpack_args
 from nbcanvas.request import Context, current, running
@@ -87,14 +87,22 @@ class Plan:
         The frozen canvas.
     root_id, parent_id
         For its messages' headers.
+    begin
+        Says what starts, as a function of the time; by default all of it does.
     """
 
-    __slots__ = ("node", "parent_id", "root_id")
+    __slots__ = ("begin", "node", "parent_id", "root_id")
 
-    def __init__(self, node: Node, root_id: str, parent_id: str | None) -> None:
+    def __init__(
+        self, node: Node, root_id: str, parent_id: str | None, begin: Callable[[float], Transition] | None = None
+    ) -> None:
         self.node = node
         self.root_id = root_id
         self.parent_id = parent_id
+        self.begin = begin or self._all
+
+    def _all(self, now: float) -> Transition:
+        return start(self.node, (), None, self.root_id, self.parent_id, now)
 
 
 class App:
@@ -475,7 +483,7 @@ class App:
         """
         with collecting_less():
             now = time()
-            transition = start(plan.node, (), None, plan.root_id, plan.parent_id, now)
+            transition = plan.begin(now)
             self._check(transition.send)
             self.ensure_worker()
             self.performer.perform(transition, plan.root_id, plan.parent_id, now)

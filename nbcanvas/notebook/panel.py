@@ -125,7 +125,7 @@ def runs(session: Session, words: list[str]) -> pd.DataFrame:
             "state": run.state,
             "tasks": len(run),
             "done": run.snapshot().ready,
-            "canvas": _cut(repr(run.signature)),
+            "canvas": _cut(run.canvas),
             "started": pd.Timestamp(run.started, unit="s", tz="UTC") if clocks else pd.NaT,
             "runtime": pd.Timedelta(seconds=(run.finished or time()) - run.started) if clocks else pd.NaT,
         }

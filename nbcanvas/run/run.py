@@ -5,26 +5,27 @@ from __future__ import annotations
 import builtins
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import suppress
 from time import time
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, cast
 
 from nbcanvas import states
 from nbcanvas.app import App, Plan
 from nbcanvas.canvas import Signature, StampingVisitor
 from nbcanvas.canvas.host import set_explainer
 from nbcanvas.errors import NotASignature, TimeoutError  # noqa: A004 - Celery's name
+from nbcanvas.events.event import Event
 from nbcanvas.events.state import State
 from nbcanvas.garbage import collect_less
 from nbcanvas.plan import Call, calls_of
 from nbcanvas.protocol.payload import unpack, unpack_args
 from nbcanvas.result import AsyncResult, GroupResult, Latch, result_of
 
-if TYPE_CHECKING:
-    import pandas as pd
+from .audience import audience, waiting
+from .views import Description, Views
 
-__all__ = ["Audience", "Run", "set_audience", "submit"]
+__all__ = ["Run", "submit"]
 
 log = logging.getLogger("nbcanvas.run")
 
@@ -34,49 +35,7 @@ _FOLD_AT = 8192
 _MANY = 10_000
 
 
-class Audience(Protocol):
-    """Who waits for runs, and wants to be told what a wait came to; a notebook registers itself as this."""
-
-    @property
-    def tells_clocks(self) -> bool:
-        """Whether it is to see when, and by which worker, things were done: that differs from run to run."""
-
-    def wait_begins(self, run: Run) -> None:
-        """Hear that somebody starts waiting for a run."""
-
-    def wait_ended(self, run: Run, error: BaseException) -> BaseException:
-        """Return what to raise when waiting for a run raised `error`: that itself, or something clearer."""
-
-    def wait_ran_out(self, run: Run, error: TimeoutError) -> None:
-        """Hear that `error` will be raised: a run has not ended in the time that somebody wanted to wait."""
-
-
-class _Registered:
-    audience: Audience | None = None
-
-
-def set_audience(audience: Audience | None) -> None:
-    """Say who is told of waits (the notebook room does this; None takes it back)."""
-    _Registered.audience = audience
-
-
-@contextmanager
-def _waiting(run: Run) -> Iterator[None]:
-    audience = _Registered.audience
-    if audience is None:
-        yield
-        return
-    audience.wait_begins(run)
-    try:
-        yield
-    except BaseException as error:
-        told = audience.wait_ended(run, error)
-        if told is error:
-            raise
-        raise told from None
-
-
-class Run:
+class Run(Views):
     """A canvas that was started: its results, what every call of it is doing, and the ways to wait or cancel.
 
     Make one with `submit`, or with ``%%canvas -o name``.
@@ -87,22 +46,31 @@ class Run:
         The run's id: the root id of its tasks.
     app
         The app that runs it.
-    signature
-        The canvas, as it was given.
+    canvas
+        How it reads, shortened.
     root
         The frozen canvas.
     result
         Its result handle: an AsyncResult, or a GroupResult.
     name
         What it was bound to, or None.
-    started
-        When, in seconds since the epoch.
+    started, finished
+        When, in seconds since the epoch; None while it goes on.
+
+    Parameters
+    ----------
+    app, plan, name, canvas
+        The app, the frozen canvas, what to call the run, and how the canvas reads.
+    known
+        What is known of some of its calls already, as events.
     """
 
-    def __init__(self, app: App, signature: Signature, plan: Plan, name: str | None = None) -> None:
+    def __init__(
+        self, app: App, plan: Plan, name: str | None = None, canvas: str = "", known: Iterable[Event] = ()
+    ) -> None:
         self.app = app
-        self.signature = signature
         self.name = name
+        self.canvas = canvas
         self.root = plan.node
         self.id = plan.root_id
         self.result: AsyncResult | GroupResult = result_of(plan.node, app)
@@ -110,7 +78,7 @@ class Run:
         self.finished: float | None = None
         self._plan = plan
         self._events = app.hub.open(plan.root_id)
-        self._state = State.of(plan.node, self.started, _items)
+        self._state = State.of(plan.node, self.started, _items).apply(known)
         self._folding = threading.Lock()
         self._ending = threading.Lock()
         self._callbacks: list[Callable[[Run], Any]] = []
@@ -118,7 +86,8 @@ class Run:
         self._done = Latch(len(self._all))
         self._restore: Callable[[], None] = lambda: None
 
-    def _start(self) -> Run:
+    def start(self) -> Run:
+        """Send what starts it; once (`submit` and `rerun` do this)."""
         if len(self._all) >= _MANY:
             self._restore = collect_less()
         stop = self.app.backend.watch(self._all, self._ended)
@@ -212,7 +181,7 @@ class Run:
         TimeoutError
             After `timeout` seconds; the run goes on.
         """
-        with _waiting(self):
+        with waiting(self):
             try:
                 return self.result.get(timeout=timeout, propagate=propagate, **kwargs)
             except TimeoutError as error:
@@ -228,7 +197,7 @@ class Run:
         TimeoutError
             After `timeout` seconds; the run goes on.
         """
-        with _waiting(self):
+        with waiting(self):
             ended = self._done.wait(timeout)
         if not ended:
             raise self._ran_out(timeout)
@@ -248,8 +217,9 @@ class Run:
             f"{name}: {left} of {total} {tasks} {have} not ended within {timeout} seconds; the run goes on, "
             f"{name}.wait() waits again, {name}.cancel() stops it"
         )
-        if _Registered.audience is not None:
-            _Registered.audience.wait_ran_out(self, error)
+        hears = audience()
+        if hears is not None:
+            hears.wait_ran_out(self, error)
         return error
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -267,7 +237,7 @@ class Run:
                 loop.call_soon_threadsafe(ended.set)
 
         self.add_done_callback(told)
-        with _waiting(self):
+        with waiting(self):
             while not self.done:
                 # A loop that only waits hears of an interrupt when it wakes up (ipykernel), so it wakes up often.
                 try:
@@ -300,39 +270,16 @@ class Run:
             terminate=terminate,
         )
 
-    # -- tables -----------------------------------------------------------------------------------------------------
-
-    def frame(self, stamps: str = "columns", clocks: bool | None = None) -> pd.DataFrame:
-        """Return one row a task, in canvas order, also while it runs.
-
-        Parameters
-        ----------
-        stamps
-            ``"columns"`` for a column a stamp, ``"explode"`` for a row a value of list-valued stamps.
-        clocks
-            Whether to say when, by which worker and after which parent things were done.  By default it does, but
-            not in a notebook whose display is static: equal runs give equal frames there.
-        """
-        from nbcanvas.tables import frame
-
-        if clocks is None:
-            clocks = _Registered.audience is None or _Registered.audience.tells_clocks
-        return frame(
-            self.snapshot(),
-            value_of=self._value_of,
-            describe=self._describe,
-            stamps=stamps,
-            clocks=clocks,
-        )
-
-    def _value_of(self, call: Call) -> Any:
+    def value_of(self, call: Call) -> Any:
+        """Return the value of a call that succeeded; None when it is not kept."""
         record = self.app.backend.get(call.id)
         return None if record is None else unpack(record.payload)
 
-    def _describe(self, call: Call) -> tuple[Any, Any, str, str | None]:
+    def describe(self, call: Call) -> Description:
+        """Return a call's own arguments, its queue, and the id of what started it."""
         args, kwargs = unpack_args(call.payload)
         record = self.app.backend.get(call.id)
-        return args, kwargs, self.app.queue_of(call), record.parent_id if record is not None else None
+        return Description(args, kwargs, self.app.queue_of(call), record.parent_id if record is not None else None)
 
 
 def _items(call: Call) -> int:
@@ -378,7 +325,6 @@ def submit(
         msg = f"a canvas is a signature, but this is {type(sig).__name__}: {sig!r:.80}{hint}"
         raise NotASignature(msg)
     app = app if app is not None else cast("App", sig.app)
-    shown = sig
     if stamps or visitor is not None:
         sig = sig.clone()
         sig.stamp(visitor, **(stamps or {}))
@@ -388,7 +334,7 @@ def submit(
     if options:
         for call in calls_of(plan.node):
             call.options = {**options, **call.options}
-    return Run(app, shown, plan, name)._start()  # noqa: SLF001 - made here
+    return Run(app, plan, name, repr(sig)).start()
 
 
 def _explain(sig: Signature) -> Any:

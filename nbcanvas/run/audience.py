@@ -1,0 +1,67 @@
+"""Who waits for runs, and wants to be told: a notebook registers itself here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from nbcanvas.errors import TimeoutError  # noqa: A004 - Celery's name
+
+if TYPE_CHECKING:
+    from .run import Run
+
+__all__ = ["Audience", "audience", "set_audience", "tells_clocks", "waiting"]
+
+
+class Audience(Protocol):
+    """Who waits for runs, and wants to be told what a wait came to; a notebook registers itself as this."""
+
+    @property
+    def tells_clocks(self) -> bool:
+        """Whether it is to see when, and by which worker, things were done: that differs from run to run."""
+
+    def wait_begins(self, run: Run) -> None:
+        """Hear that somebody starts waiting for a run."""
+
+    def wait_ended(self, run: Run, error: BaseException) -> BaseException:
+        """Return what to raise when waiting for a run raised `error`: that itself, or something clearer."""
+
+    def wait_ran_out(self, run: Run, error: TimeoutError) -> None:
+        """Hear that `error` will be raised: a run has not ended in the time that somebody wanted to wait."""
+
+
+class _Registered:
+    audience: Audience | None = None
+
+
+def audience() -> Audience | None:
+    """Return who is told of waits, or None."""
+    return _Registered.audience
+
+
+def tells_clocks() -> bool:
+    """Whether what is shown may say when, and by which worker, things were done."""
+    return _Registered.audience is None or _Registered.audience.tells_clocks
+
+
+def set_audience(audience: Audience | None) -> None:
+    """Say who is told of waits (the notebook room does this; None takes it back)."""
+    _Registered.audience = audience
+
+
+@contextmanager
+def waiting(run: Run) -> Iterator[None]:
+    """Tell the audience that somebody waits for a run, and let it say what a wait raises."""
+    hears = _Registered.audience
+    if hears is None:
+        yield
+        return
+    hears.wait_begins(run)
+    try:
+        yield
+    except BaseException as error:
+        told = hears.wait_ended(run, error)
+        if told is error:
+            raise
+        raise told from None
