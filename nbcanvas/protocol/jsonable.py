@@ -1,0 +1,101 @@
+"""Values as JSON, with the types that kombu adds to it (PROTOCOL: "JSON extensions").
+
+An object with exactly the keys ``__type__`` and ``__value__`` stands for a value that JSON has not: datetime, date,
+time, Decimal, UUID, bytes.  Tuples become lists.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from nbcanvas.errors import NotSerializable
+
+__all__ = ["dumps", "loads"]
+
+_SEPARATORS: Final = (",", ":")
+
+
+def _bytes(value: bytes) -> tuple[str, Any]:
+    try:
+        return "bytes", value.decode("utf-8")
+    except UnicodeDecodeError:
+        return "base64", base64.b64encode(value).decode("ascii")
+
+
+#: Type -> its tag, and what stands for a value of it; a datetime is a date, too, so it comes first.
+_WRITERS: Final[dict[type, Callable[[Any], tuple[str, Any]]]] = {
+    datetime: lambda value: ("datetime", value.isoformat()),
+    date: lambda value: ("date", value.isoformat()),
+    time: lambda value: ("time", value.isoformat()),
+    Decimal: lambda value: ("decimal", str(value)),
+    UUID: lambda value: ("uuid", {"hex": value.hex}),
+    bytes: _bytes,
+}
+
+
+def _default(value: Any) -> Any:
+    """Return what stands for a value that JSON has not."""
+    reducer = getattr(value, "__json__", None)
+    if reducer is not None:
+        return reducer()
+    for kind, write in _WRITERS.items():
+        if isinstance(value, kind):
+            tag, plain = write(value)
+            return {"__type__": tag, "__value__": plain}
+    msg = f"{type(value).__qualname__} has no form in JSON"
+    raise TypeError(msg)
+
+
+def dumps(value: Any) -> str:
+    """Return a value as JSON.
+
+    Raises
+    ------
+    NotSerializable
+        Saying which type has no form in JSON.
+    """
+    try:
+        return json.dumps(value, default=_default, separators=_SEPARATORS)
+    except (TypeError, ValueError, RecursionError) as error:
+        msg = f"{type(value).__qualname__} cannot travel as JSON ({error or type(error).__name__})"
+        raise NotSerializable(msg) from error
+
+
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "decimal": Decimal,
+    "uuid": lambda value: UUID(**value),
+    "bytes": lambda value: value.encode("utf-8"),
+    "base64": lambda value: base64.b64decode(value.encode("ascii")),
+}
+
+
+def _object(found: dict[str, Any]) -> Any:
+    if len(found) == 2 and "__type__" in found and "__value__" in found:
+        reader = _READERS.get(found["__type__"])
+        if reader is not None:
+            return reader(found["__value__"])
+    return found
+
+
+def loads(text: str | bytes) -> Any:
+    """Return the value of a JSON text; an unknown ``__type__`` stays as it is.
+
+    Raises
+    ------
+    ValueError
+        When it is no such text.
+    """
+    try:
+        return json.loads(text, object_hook=_object)
+    except (TypeError, AttributeError, RecursionError, ArithmeticError) as error:
+        msg = f"a tagged value that says something else than its type: {error}"
+        raise ValueError(msg) from error
