@@ -22,7 +22,7 @@ export HYPOTHESIS_PROFILE ?= ci
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab bench setup front system lint types contracts vitest unit servers browser notebooks constraints clean
+.PHONY: help demo test lab bench setup front system kernels lint types contracts vitest unit servers browser notebooks constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,7 +30,7 @@ help:  ## this list
 demo: setup  ## run the tour notebook on real input and say what it did
 	@$(BIN)/python scripts/demo.py
 
-test: setup system lint types contracts vitest  ## everything: style, types, contracts, front end, Python, servers, browser, notebooks
+test: setup system kernels lint types contracts vitest  ## everything: style, types, contracts, front end, Python, servers, browser, notebooks
 	$(BIN)/python -m pytest -m "not browser" --no-skips
 	$(BIN)/python -m pytest -m browser --no-skips  # apart: Playwright keeps an event loop running
 	$(MAKE) notebooks
@@ -76,6 +76,18 @@ front: $(STAMPS)/dev  ## build the front end, if its sources changed
 system:  ## servers and browser, through apt-get where it may
 	@sh scripts/ensure_system.sh $(SYSTEM)
 
+# Kernels of other versions, for the browser tests: each in a folder of its own that comes first on its path; the rest
+# of what it needs is that of the virtual environment.
+KERNELS := $(patsubst tests/browser/kernels/%.txt,build/kernels/%/.installed,$(wildcard tests/browser/kernels/*.txt))
+
+kernels: $(KERNELS)  ## older ipykernels beside the one of the virtual environment
+
+build/kernels/%/.installed: tests/browser/kernels/%.txt | $(STAMPS)/dev
+	@echo "installing $*, for the browser tests"
+	@rm -rf $(@D)
+	@$(PIP) install --target $(@D) --no-deps --requirement $<
+	@touch $@
+
 # ---------------------------------------------------------------------------------------------------- the parts of `test`
 
 lint: $(STAMPS)/dev  ## ruff: rules and format
@@ -98,11 +110,12 @@ unit: setup  ## the tests that need nothing but Python
 servers: setup system  ## the differential tests with Redis and real Celery
 	$(BIN)/python -m pytest -m servers
 
-browser: setup system  ## the tests in JupyterLab and Chromium
+browser: setup system kernels  ## the tests in JupyterLab, Notebook 7 and Chromium
 	$(BIN)/python -m pytest -m browser
 
-notebooks: setup  ## every notebook, executed and compared
+notebooks: setup  ## every notebook, executed and compared (nbval), and executed from top to bottom (nbmake)
 	$(BIN)/python -m pytest --nbval notebooks
+	$(BIN)/python -m pytest --nbmake -n 2 notebooks
 
 # ------------------------------------------------------------------------------------------------------------ housekeeping
 

@@ -35,7 +35,7 @@ from nbcanvas.result import (
     allow_join_result,
     result_from_tuple,
 )
-from nbcanvas.run import Run, submit
+from nbcanvas.run import Recording, Run, attach, frame, submit
 from nbcanvas.task import Task
 
 if TYPE_CHECKING:
@@ -51,18 +51,21 @@ __all__ = [
     "AsyncResult",
     "EagerResult",
     "GroupResult",
+    "Recording",
     "ResultSet",
     "Run",
     "Signature",
     "StampingVisitor",
     "Task",
     "allow_join_result",
+    "attach",
     "chain",
     "chord",
     "chunks",
     "current_app",
     "current_task",
     "errors",
+    "frame",
     "group",
     "maybe_signature",
     "maybe_subtask",

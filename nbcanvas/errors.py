@@ -19,8 +19,13 @@
     │   ├── TimeLimitExceeded       it ran into its hard time limit
     │   ├── Terminated              it was terminated on request
     │   └── RemoteError             its exception could not travel; this stands for it
+    ├── StillRunning                a run that has not ended was asked to run again
     ├── IncompleteStream            a result graph was asked for before it was complete
-    └── CorruptResult               a stored result that cannot be understood
+    ├── CorruptResult               a stored result, or run, that cannot be understood
+    ├── ResultExpired               a result that was not kept so long (LookupError)
+    ├── UnknownRun                  no run, or more than one, is meant by that (LookupError)
+    ├── RecordingError              a recording that cannot be read or written, or what it cannot do (ValueError)
+    └── NotWritable                 a canvas, or a task, that cannot be written as Python source
 
     TaskPredicate                   how a running task says what should happen next; not an error
     ├── Retry                       run me again
@@ -53,17 +58,22 @@ __all__ = [
     "NotASignature",
     "NotRegistered",
     "NotSerializable",
+    "NotWritable",
+    "RecordingError",
     "Reject",
     "RemoteError",
     "Replacement",
+    "ResultExpired",
     "Retry",
     "SoftTimeLimitExceeded",
+    "StillRunning",
     "TaskError",
     "TaskPredicate",
     "TaskRevokedError",
     "Terminated",
     "TimeLimitExceeded",
     "TimeoutError",
+    "UnknownRun",
     "UnknownSetting",
     "WorkerLostError",
 ]
@@ -184,12 +194,32 @@ class RemoteError(TaskError):
         return f"{self.exc_type}({', '.join(map(str, self.exc_args))})"
 
 
+class StillRunning(NBCanvasError):
+    """A run that has not ended was asked to run again."""
+
+
 class IncompleteStream(NBCanvasError):
     """The result graph is not complete yet."""
 
 
 class CorruptResult(NBCanvasError):
     """A stored result that cannot be understood."""
+
+
+class ResultExpired(NBCanvasError, LookupError):
+    """A result that was not kept so long."""
+
+
+class UnknownRun(NBCanvasError, LookupError):
+    """No run, or more than one, is meant by an id or a name."""
+
+
+class RecordingError(NBCanvasError, ValueError):
+    """A recording that cannot be read or written, or that is asked for what only a run can do."""
+
+
+class NotWritable(NBCanvasError):
+    """A canvas, or a task, that cannot be written as Python source."""
 
 
 class SoftTimeLimitExceeded(Exception):

@@ -1,6 +1,7 @@
 """State names and their precedence (the Celery guide's "Task states", plus what only nbcanvas shows).
 
-``SENT`` and ``WAITING`` exist in views alone: a backend that knows nothing of a task says ``PENDING``.
+``SENT`` and ``WAITING`` exist in views alone: a backend that knows nothing of a task says ``PENDING``.  ``REPLACED`` is
+what views say of an earlier attempt that put another canvas in its place; no task stays in it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ IGNORED: Final = "IGNORED"
 PROGRESS: Final = "PROGRESS"
 WAITING: Final = "WAITING"
 SENT: Final = "SENT"
+REPLACED: Final = "REPLACED"
 
 #: A task in one of these will not change any more (Celery's three, plus the two ends that Celery never stores).
 READY_STATES: Final = frozenset({SUCCESS, FAILURE, REVOKED, IGNORED, REJECTED})
@@ -38,6 +40,7 @@ PRECEDENCE: Final = (
     PROGRESS,
     STARTED,
     RETRY,
+    REPLACED,
     RECEIVED,
     SENT,
     WAITING,

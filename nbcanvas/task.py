@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MethodType
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from nbcanvas.canvas import Signature, chain, chunks, group, xmap, xstarmap
+from nbcanvas.canvas import Signature, chain, chunks, xmap, xstarmap
 from nbcanvas.canvas.host import current_host
 from nbcanvas.canvas.signature import make
 from nbcanvas.errors import (
@@ -461,8 +461,8 @@ class Task:
     def replace(self, sig: Signature) -> Any:
         """Put `sig` in the task's place; it takes over the task's id and what waits for it.
 
-        Write ``return self.replace(sig)``.  Links and errbacks of the task move to the end of `sig`, a group is
-        given a body that hands on the list of its results (as in Celery).
+        Write ``return self.replace(sig)``.  Links and errbacks of the task move to the end of `sig`; of one that ends
+        in a group a last call hands on the list of its results (as in Celery).
 
         Raises
         ------
@@ -477,8 +477,6 @@ class Task:
         if isinstance(sig, chain) and not sig.tasks:
             msg = "Cannot replace with an empty chain"
             raise ImproperlyConfigured(msg)
-        if isinstance(sig, group) or (isinstance(sig, chain) and isinstance(sig.tasks[-1], group)):
-            sig = sig | Signature("celery.accumulate", kwargs={"index": 0}, app=self._app)
         return self.on_replace(sig)
 
     def on_replace(self, sig: Signature) -> Any:

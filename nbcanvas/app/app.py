@@ -16,8 +16,8 @@ from time import time
 from typing import Any, Protocol, Self, overload
 
 from nbcanvas import result as results
-from nbcanvas.backend.local import LocalBackend
 from nbcanvas.backend.port import Backend, Record
+from nbcanvas.backend.urls import is_database, needs_cluster
 from nbcanvas.broker.local import LocalBroker
 from nbcanvas.broker.port import Broker
 from nbcanvas.canvas import Signature, pin, set_default_host, signature
@@ -28,7 +28,7 @@ from nbcanvas.events.event import Event
 from nbcanvas.events.hub import Hub
 from nbcanvas.garbage import collecting_less
 from nbcanvas.ids import IdSource, random_source, seeded_ids
-from nbcanvas.plan import Call, Chain, Fan, Message, Node, Transition, freeze, start
+from nbcanvas.plan import Call, Chain, Fan, Message, Node, Transition, calls_of, freeze, start
 from nbcanvas.plan.freezing import Packer, inherit
 from nbcanvas.protocol.payload import pack, pack_args, unpack_args
 from nbcanvas.request import Context, current, running
@@ -37,6 +37,7 @@ from nbcanvas.states import EXCEPTION_STATES
 from nbcanvas.task import Task as BaseTask
 from nbcanvas.task import from_function, prepare
 
+from .backends import Backends
 from .builtins import add_builtins
 from .perform import Performer
 from .registry import TaskRegistry
@@ -55,8 +56,8 @@ class Engine(Protocol):
     def start(self, app: App) -> Any:
         """Start an embedded worker as the settings say, and return it."""
 
-    def apply(self, app: App, plan: Plan, *, throw: bool) -> Any:
-        """Run a plan in the calling thread, and return its eager result."""
+    def apply(self, app: App, plan: Plan, *, throw: bool, keep: bool = False) -> Any:
+        """Run a plan in the calling thread, and return its eager result; `keep` results where workers keep theirs."""
 
     def adopt(self, app: App) -> None:
         """Hear of a new app; in a worker's child process it becomes the kernel's."""
@@ -145,14 +146,15 @@ class App:
         self._profiles: dict[tuple[str, str], tuple[str, int]] = {}
         urls = {name: url for name, url in (("broker_url", broker), ("result_backend", backend)) if url}
         self.conf = Settings({**settings, **({"include": include} if include else {}), **urls})
-        self.conf.on_change(self._reconsider)
         self.defaults = TaskDefaults.of(self.conf)
         self.Task = task_cls or BaseTask
         self.tasks = TaskRegistry()
         self.hub = Hub()
         self.broker: Broker = LocalBroker(self.route)
-        self.backend: Backend = LocalBackend(lambda: self.conf.result_expires)
+        self._backends = Backends(self)
+        self.backend: Backend = self._backends.local
         self.performer = Performer(self.broker, self.backend, self.hub)
+        self.conf.on_change(self._reconsider)
         self.control = Control(self)
         self.worker: Any = None
         self._starting = threading.RLock()
@@ -170,14 +172,24 @@ class App:
         for name in ("broker_url", "broker_read_url", "broker_write_url", "result_backend"):
             value = self.conf[name]
             for url in value if isinstance(value, list | tuple) else [value]:
-                if url and not str(url).startswith(("local://", "memory://", "cache+memory://")):
-                    del self.conf[name]
-                    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(url))  # no more of it: it may hold a password
-                    msg = (
-                        f"{name}: {scheme[0] if scheme else 'this'} needs a cluster, and this version runs the "
-                        f"embedded worker only; leave it out to run inside this process"
-                    )
-                    raise ImproperlyConfigured(msg)
+                if not (url and needs_cluster(str(url))) or (name == "result_backend" and is_database(str(url))):
+                    continue
+                del self.conf[name]
+                scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(url))  # no more of it: it may hold a password
+                msg = (
+                    f"{name}: {scheme[0] if scheme else 'this'} needs a cluster, and this version runs the "
+                    f"embedded worker only; leave it out to run inside this process"
+                )
+                raise ImproperlyConfigured(msg)
+        self._choose_backend()
+
+    def _choose_backend(self) -> None:
+        """Keep results where the settings say."""
+        try:
+            self.backend = self.performer.backend = self._backends.chosen()
+        except ImproperlyConfigured:
+            del self.conf["result_backend"]
+            raise
 
     def __repr__(self) -> str:
         return f"<App {self.main or 'default'}: {len(self.tasks)} tasks>"
@@ -192,8 +204,9 @@ class App:
     set_default = set_current
 
     def close(self) -> None:
-        """Stop the embedded worker."""
+        """Stop the embedded worker, and let go of the result backend."""
         self.stop_worker()
+        self._backends.close()
 
     def __enter__(self) -> Self:
         return self
@@ -485,6 +498,7 @@ class App:
             now = time()
             transition = plan.begin(now)
             self._check(transition.send)
+            self.backend.expect(call.id for call in calls_of(plan.node))
             self.ensure_worker()
             self.performer.perform(transition, plan.root_id, plan.parent_id, now)
 
@@ -515,18 +529,19 @@ class App:
         plan = self.plan(sig, args, kwargs, options)
         result = result_of(plan.node, self)
         above = current()
-        if above is not None and above[1].id is not None:
-            self._adopt(above[1], plan, result, add=(options or {}).get("add_to_parent", True))
+        if above is not None and above[1].id is not None and (options or {}).get("add_to_parent", True):
+            above[1].children.append(result)
+        self.tell_started(plan)
         self.publish(plan)
         return result
 
-    def _adopt(self, context: Context, plan: Plan, result: Any, *, add: bool) -> None:
-        """Make a canvas that a task started a child of it."""
-        if add:
-            context.children.append(result)
-        feed = self.hub.feed(plan.root_id)
-        if feed is not None and context.message is not None:
-            feed(Event(kinds.GRAFTED, context.message.call.id, time(), context.message.attempt, (plan.node, "child")))
+    def tell_started(self, plan: Plan) -> None:
+        """Tell the run of the task that runs here, if one does, which canvas it starts."""
+        above = current()
+        feed = self.hub.feed(plan.root_id) if above is not None else None
+        message = above[1].message if above is not None else None
+        if feed is not None and message is not None:
+            feed(Event(kinds.GRAFTED, message.call.id, time(), message.attempt, (plan.node, "child")))
 
     def replacement(self, message: Message, sig: Signature) -> Node:
         """Freeze a canvas that stands in for the task of a message from now on, and tell the run."""
@@ -551,6 +566,10 @@ class App:
         throw = options.pop("throw", None)
         plan = self.plan(sig, args, kwargs, options)
         return _engine().apply(self, plan, throw=self.conf.task_eager_propagates if throw is None else bool(throw))
+
+    def run_here(self, plan: Plan) -> None:
+        """Run a plan in the calling thread, with its results kept; the first exception of a task is raised as it is."""
+        _engine().apply(self, plan, throw=True, keep=True)
 
     def freeze(self, sig: Signature, **structure: Any) -> Any:
         """Pin the ids of a canvas, in place, and return its result handle (``sig.freeze()``)."""

@@ -45,7 +45,8 @@ def add_builtins(app: App) -> None:
 
     @app.task(name="celery.backend_cleanup")
     def backend_cleanup() -> None:
-        """Drop results that have expired; the backend in the process does so by itself."""
+        """Drop results that have expired."""
+        app.backend.cleanup()
 
     @app.task(name="celery.chain")
     def chain(*args: Any, **kwargs: Any) -> None:

@@ -97,6 +97,7 @@ class Performer:
                 message.parent_id,
                 message.retries,
                 worker,
+                message.given,
             )
         elif isinstance(outcome, Rejected) and outcome.requeue:
             self.broker.publish(transition.send)
@@ -118,9 +119,11 @@ class Performer:
         self, message: Message, outcome: Outcome, worker: str, children: Sequence[Any], now: float
     ) -> Record:
         call = message.call
-        rest = (children, now, message.attempt, call, message.parent_id, message.retries, worker)
+        rest = (children, now, message.attempt, call, message.parent_id, message.retries, worker, message.given)
         if isinstance(outcome, Failed):
-            return Record(states.FAILURE, None, outcome.exc, outcome.traceback, *rest)
+            failed = Record(states.FAILURE, None, outcome.exc, outcome.traceback, *rest)
+            failed.message = message
+            return failed
         if isinstance(outcome, Revoked):
             return Record(states.REVOKED, None, outcome.exc, None, *rest)
         if isinstance(outcome, Retried):

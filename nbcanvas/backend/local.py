@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time
 from typing import TypeAlias
 
@@ -36,6 +36,9 @@ class LocalBackend:
     expires
         Seconds after which a finished task's record may be dropped (Celery's ``result_expires``); None keeps all.
     """
+
+    #: Runs are gone with the process, too.
+    runs = None
 
     def __init__(self, expires: Callable[[], float | None] = lambda: None) -> None:
         self._expires = expires
@@ -70,6 +73,13 @@ class LocalBackend:
 
     def update(self, task_id: str, record: Record) -> bool:
         """Store a state on the way; False (and nothing stored) when the task has ended."""
+        stored = self.keep(task_id, record)
+        if stored and record.state in READY_STATES:
+            self._tell(task_id, record)
+        return stored
+
+    def keep(self, task_id: str, record: Record) -> bool:
+        """Do as `update` does, and tell nobody."""
         with self._lock:
             old = self._records.get(task_id)
             if old is not None:
@@ -77,8 +87,6 @@ class LocalBackend:
                     return False
                 record.settled = max(record.settled, old.settled)
             self._records[task_id] = record
-        if record.state in READY_STATES:
-            self._tell(task_id, record)
         return True
 
     def _tell(self, task_id: str, record: Record) -> None:
@@ -86,6 +94,14 @@ class LocalBackend:
             watching = self._watchers.pop(task_id, ())
         for on_end in _several(watching):
             on_end(task_id, record)
+
+    def expect(self, task_ids: Iterable[str]) -> None:
+        """Do nothing: there is no other process."""
+
+    def watched(self) -> Sequence[str]:
+        """Return the ids somebody watches."""
+        with self._lock:
+            return list(self._watchers)
 
     def get(self, task_id: str) -> Record | None:
         """Return what is known of a task, or None."""
@@ -165,14 +181,22 @@ class LocalBackend:
         with self._lock:
             return {join.id: (join, join.size - left[0]) for join, _, left in self._slots.values()}
 
-    def _sweep(self) -> None:
+    def cleanup(self) -> None:
+        """Drop what has expired."""
+        self._sweep(len(self._records))
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Nothing is on its way anywhere."""
+        return True
+
+    def _sweep(self, at_most: int = _SWEEP_EVERY * 2) -> None:
         """Drop records that have expired; they stand in the order of their storing, so only the first are looked at."""
         expires = self._expires()
         if not expires:
             return
         before = time() - expires
         with self._lock:
-            for _ in range(_SWEEP_EVERY * 2):
+            for _ in range(at_most):
                 try:
                     task_id = next(iter(self._records))
                 except (StopIteration, RuntimeError):  # empty, or somebody stored meanwhile

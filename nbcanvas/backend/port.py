@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nbcanvas.plan.engine import Arrival
-from nbcanvas.plan.model import Call, Exit, Join, Payload
+from nbcanvas.plan.model import Call, Exit, Join, Message, Payload
 
-__all__ = ["Backend", "Record", "Tree"]
+__all__ = ["Backend", "Record", "RunLine", "RunStore", "StoredRun", "Tree"]
 
 #: A result as plain data, Celery's ``as_tuple``: ``((id, parent), None)`` or ``((id, parent), [children])``.
 Tree = tuple[Any, Any]
@@ -35,6 +35,10 @@ class Record:
         The frozen call; None for a record somebody stored by hand.
     parent_id, retries, worker
         Of the message that caused the record.
+    given
+        What was put before the call's own arguments.
+    message
+        Of a failure that happened in this process, the message that was worked on; else None.
     """
 
     __slots__ = (
@@ -42,6 +46,8 @@ class Record:
         "children",
         "done",
         "exc",
+        "given",
+        "message",
         "parent_id",
         "payload",
         "retries",
@@ -64,6 +70,7 @@ class Record:
         parent_id: str | None = None,
         retries: int = 0,
         worker: str | None = None,
+        given: tuple[Payload, ...] = (),
     ) -> None:
         self.state = state
         self.payload = payload
@@ -76,13 +83,86 @@ class Record:
         self.parent_id = parent_id
         self.retries = retries
         self.worker = worker
+        self.given = given
+        self.message: Message | None = None
 
     def __repr__(self) -> str:
         return f"Record({self.state})"
 
 
+class StoredRun(NamedTuple):
+    """What is kept of a run beside its results.
+
+    Attributes
+    ----------
+    id, name
+        Of the run.
+    started, finished, seen
+        When it began, ended, and when its kernel last said something; seconds since the epoch.
+    kernel
+        Which process runs it.
+    version
+        Of the form of `plan` and `state`.
+    plan, state
+        The frozen canvas, and what was heard of it, as the run room writes them.
+    """
+
+    id: str
+    name: str | None
+    started: float
+    finished: float | None
+    seen: float
+    kernel: str
+    version: int
+    plan: bytes
+    state: bytes
+
+
+class RunLine(NamedTuple):
+    """A run in a list of them."""
+
+    id: str
+    name: str | None
+    started: float
+
+
+class RunStore(Protocol):
+    """Keeps runs where their results are, for other processes and later days."""
+
+    def put(self, run_id: str, describe: Callable[[], StoredRun]) -> None:
+        """Keep a run, in a moment; `describe` is called in another thread."""
+
+    def update(self, run_id: str, news: Callable[[], Mapping[str, Any]]) -> None:
+        """Keep what is new of a run, in a moment: some of what `StoredRun` has, if the run is still kept."""
+
+    def look(self, run_id: str) -> StoredRun | None:
+        """Return a run, or None."""
+
+    def lines(self, limit: int | None = None) -> Sequence[RunLine]:
+        """Return the runs there are, the latest first."""
+
+    def results(self, calls: Sequence[Call]) -> Mapping[str, Record]:
+        """Return the records of those of the calls that ended, all at once."""
+
+    def where(self) -> str:
+        """Say where that is, without a password."""
+
+
 class Backend(Protocol):
-    """Where results are kept."""
+    """Where results are kept.
+
+    Attributes
+    ----------
+    runs
+        Where runs are kept beside the results, or None.
+    """
+
+    @property
+    def runs(self) -> RunStore | None:
+        """See above."""
+
+    def expect(self, task_ids: Iterable[str]) -> None:
+        """Hear that these tasks will be worked on in this process."""
 
     def settle(self, task_id: str, record: Record) -> bool:
         """Store how an attempt ended; False (and nothing stored) when that attempt, or a later one, was settled."""
@@ -116,3 +196,9 @@ class Backend(Protocol):
 
     def joins(self) -> Mapping[str, tuple[Join, int]]:
         """Return the barriers that wait, each with how many of its slots are filled."""
+
+    def cleanup(self) -> None:
+        """Drop what has expired (``result_expires``)."""
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is where it is kept; False when it is not there in time."""

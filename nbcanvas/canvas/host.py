@@ -5,15 +5,28 @@ A canvas is plain data. Whatever needs a task registry, settings or a broker goe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbcanvas.errors import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from .signature import Signature
+    from .stamping import StampingVisitor
 
-__all__ = ["Host", "current_host", "explainer", "set_default_host", "set_explainer"]
+__all__ = [
+    "Host",
+    "Previewer",
+    "current_host",
+    "explainer",
+    "previewer",
+    "set_default_host",
+    "set_explainer",
+    "set_previewer",
+]
+
+#: Makes the table of what will be stamped: of a signature, with a visitor, ``append_stamps`` and further stamps.
+Previewer = Callable[["Signature", "StampingVisitor | None", bool, Mapping[str, Any]], Any]
 
 
 class Host(Protocol):
@@ -53,6 +66,7 @@ class Host(Protocol):
 class _Default:
     factory: Callable[[], Host] | None = None
     explainer: Callable[[Signature], Any] | None = None
+    previewer: Previewer | None = None
 
 
 def set_explainer(explain: Callable[[Signature], Any]) -> None:
@@ -71,6 +85,24 @@ def explainer() -> Callable[[Signature], Any]:
     if _Default.explainer is None:
         raise ImproperlyConfigured("nobody here explains canvases: import nbcanvas, not one of its rooms alone")
     return _Default.explainer
+
+
+def set_previewer(preview: Previewer) -> None:
+    """Say who makes the table of what will be stamped (the room of tables does this once)."""
+    _Default.previewer = preview
+
+
+def previewer() -> Previewer:
+    """Return who makes the table of what will be stamped.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When nobody does.
+    """
+    if _Default.previewer is None:
+        raise ImproperlyConfigured("nobody here makes tables: import nbcanvas, not one of its rooms alone")
+    return _Default.previewer
 
 
 def set_default_host(factory: Callable[[], Host] | None) -> None:

@@ -12,7 +12,7 @@ from nbcanvas.errors import CanvasError, NotRegistered
 from .algebra import as_list, compose
 from .checks import not_a_signature
 from .copying import deep_copy, flatten, replica, unflatten
-from .host import current_host, explainer
+from .host import current_host, explainer, previewer
 from .shape import TYPES, assemble, raw
 from .stamping import StampingVisitor
 from .stamping import stamp as stamp_canvas
@@ -404,6 +404,22 @@ class Signature(dict[str, Any]):
     def stamp_links(self, visitor: StampingVisitor | None, append_stamps: bool = False, **headers: Any) -> None:
         """Label the callbacks and errbacks only; parameters as for :meth:`stamp`."""
         stamp_canvas_links(self, visitor, append_stamps, headers)
+
+    def stamp_preview(self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Return what `stamp` would stamp, as a table, with nothing changed.
+
+        Parameters
+        ----------
+        visitor, append_stamps, **headers
+            As for :meth:`stamp`.  The visitor is copied, if it can be: one that counts starts anew when it stamps.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each task, links and errbacks included, in canvas order: ``path``, ``name``, ``role`` (an empty
+            text, ``"link"`` or ``"errback"``), then a column for each stamp, as in a run's frame.
+        """
+        return previewer()(self, visitor, append_stamps, headers)
 
     # -- the algebra ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from abc import ABCMeta, abstractmethod
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from nbcanvas.errors import NotAVisitor
+from nbcanvas.errors import NotAVisitor, NotSerializable
 
 from .algebra import as_list
 from .checks import bad_visitor
@@ -162,6 +162,20 @@ def _said(visitor: StampingVisitor | None, hook: str, sig: Any, headers: dict[st
     return found
 
 
+def _own(stamps: dict[str, Any]) -> dict[str, Any]:
+    """Return stamps that no other task has."""
+    return {name: v if isinstance(v, str | int | float | None) else _copied(name, v) for name, v in stamps.items()}
+
+
+def _copied(name: str, value: Any) -> Any:
+    try:
+        return deepcopy(value)
+    except Exception as error:
+        kind = type(value).__qualname__
+        msg = f"the stamp {name!r:.80} is {kind} {value!r:.80}, which does not travel with a task ({error})"
+        raise NotSerializable(msg) from error
+
+
 def _stamp(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dict[str, Any]) -> Walk:
     kind = kind_of(sig)
     if kind == "task":
@@ -170,9 +184,7 @@ def _stamp(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dic
         visited = _said(visitor, "on_signature", sig, headers)
         # Each task has stamps of its own: a list in them must not be one object in all of them.
         stamps = merged_stamps(sig, headers, visited, append)
-        raw(sig, "options").update(
-            {k: v if isinstance(v, str | int | float | None) else deepcopy(v) for k, v in stamps.items()}
-        )
+        raw(sig, "options").update(_own(stamps))
         return
     if kind == "chord":
         yield _chord(sig, visitor, append, headers)
@@ -212,5 +224,5 @@ def _links(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dic
             continue
         linked = options[key] = sig.signatures(as_list(options[key]), key)
         for link in linked:
-            visited = None if visitor is None else _said(visitor, hook, link, deepcopy(headers))
+            visited = None if visitor is None else _said(visitor, hook, link, _own(headers))
             yield _stamp(link, visitor, append, merged_stamps(sig, headers, visited, append, self_headers=False))

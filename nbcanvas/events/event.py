@@ -14,6 +14,7 @@ __all__ = [
     "IGNORED",
     "KINDS",
     "PROGRESS",
+    "RECEIVED",
     "REJECTED",
     "REPLACED",
     "RETRIED",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 SENT: Final = "sent"
+RECEIVED: Final = "received"
 STARTED: Final = "started"
 PROGRESS: Final = "progress"
 SUCCEEDED: Final = "succeeded"
@@ -36,7 +38,20 @@ IGNORED: Final = "ignored"
 REPLACED: Final = "replaced"
 GRAFTED: Final = "grafted"
 
-KINDS: Final = (SENT, STARTED, PROGRESS, SUCCEEDED, FAILED, RETRIED, REVOKED, REJECTED, IGNORED, REPLACED, GRAFTED)
+KINDS: Final = (
+    SENT,
+    RECEIVED,
+    STARTED,
+    PROGRESS,
+    SUCCEEDED,
+    FAILED,
+    RETRIED,
+    REVOKED,
+    REJECTED,
+    IGNORED,
+    REPLACED,
+    GRAFTED,
+)
 
 
 class Event(NamedTuple):
@@ -56,12 +71,14 @@ class Event(NamedTuple):
         What the kind carries:
 
         ========== ======================================================================================
-        sent       ``{"due": float | None, "queue": str}`` or None
+        sent       ``{"due": float | None}`` or None
+        received   ``{"due": float | None}`` or None: a worker took the message and did not start it at once, or not
+                   at all; what starts when it is taken is not told apart
         started    the worker slot's name, a str such as ``"embedded/1"``
         progress   the state name and meta given to ``update_state``: ``(str, Any)``
         succeeded  None (the value stays in the backend)
         failed     ``(exception, traceback text | None)``; the task may never have run (a skipped step)
-        retried    ``(exception, due: float | None)``
+        retried    ``(exception, due: float | None)``; a text may stand for the exception, here and above
         revoked    the reason, a str
         rejected   the reason, a str
         ignored    None

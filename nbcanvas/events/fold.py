@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from math import nan
 from typing import Any, Final
 
 from nbcanvas import states
 
+from .attempts import ENDS, MOST, NESTING, End, Past, Start, better, latest, running, shown
 from .event import (
     FAILED,
     GRAFTED,
     IGNORED,
     PROGRESS,
+    RECEIVED,
     REJECTED,
     REPLACED,
     RETRIED,
@@ -23,16 +25,20 @@ from .event import (
     Event,
 )
 from .hub import Heard
-from .known import CODES, WITH_ERROR, End, Known, Progress, better
+from .known import CODES, WITH_ERROR, Known, Progress
+from .reading import FAR, LATEST, LONGEST, PLAIN, readable
 from .tree import Graft
 
-__all__ = ["NESTING", "Fold"]
+__all__ = ["NESTING", "PENDING", "Fold"]
 
-#: `Message.attempt` is ``retries + (nesting << 20)``.
-NESTING: Final = 20
+#: So many events are kept for calls that are not known yet; when there are more, the oldest are dropped.
+PENDING: Final = 50_000
+#: Names of slots that no row has any more are forgotten when there are more than this.
+_NAMES: Final = 1000
 
-_WAITING, _SENT, _STARTED = CODES[states.WAITING], CODES[states.SENT], CODES[states.STARTED]
-_PROGRESS, _RETRY = CODES[states.PROGRESS], CODES[states.RETRY]
+_WAITING, _SENT, _RECEIVED = CODES[states.WAITING], CODES[states.SENT], CODES[states.RECEIVED]
+_STARTED, _PROGRESS, _RETRY = CODES[states.STARTED], CODES[states.PROGRESS], CODES[states.RETRY]
+_REPLACED = CODES[states.REPLACED]
 _ENDS: Final = {
     SUCCEEDED: CODES[states.SUCCESS],
     FAILED: CODES[states.FAILURE],
@@ -51,6 +57,8 @@ class Fold:
     ----------
     changed
         Whether any event said something new.
+    ignored
+        How many events could not be made sense of.
     """
 
     def __init__(self, known: Known) -> None:
@@ -62,12 +70,17 @@ class Fold:
         self.due = dict(known.due)
         self.ends = dict(known.ends)
         self.progress = dict(known.progress)
-        self.awake = set(known.awake)
+        self.starts = dict(known.starts)
+        self.history = dict(known.history)
+        self.heard = set(known.heard)
         self.pending = dict(known.pending)
         self.changed = False
+        self.ignored = 0
 
     def known(self) -> Known:
         """Return what is known now."""
+        if len(self.names) > _NAMES:
+            self.forget_names()
         return Known(
             self.tree,
             self.columns,
@@ -76,7 +89,9 @@ class Fold:
             self.due,
             self.ends,
             self.progress,
-            frozenset(self.awake),
+            self.starts,
+            self.history,
+            frozenset(self.heard),
             self.pending,
         )
 
@@ -85,99 +100,144 @@ class Fold:
         while events:
             grafts = self.fold(events)
             events = self.graft(grafts) if grafts else ()
+        for _ in range(len(self.pending) - PENDING):
+            self.pending.pop(next(iter(self.pending)))
+            self.ignored += 1
 
-    def fold(self, events: Iterable[Heard]) -> list[Event]:  # noqa: C901, PLR0912 - see below
+    def fold(self, events: Iterable[Heard]) -> list[Event]:  # noqa: C901, PLR0912, PLR0915 - see below
         """Fold `events`; return the grafts among them."""
         # A few hundred nanoseconds an event: what each task has is handled here, with local names, the rest in methods.
-        row_of, attempts = self.tree.index.get, self.attempts
-        part_of, links_of = self.tree.part_of, self.tree.links_of
-        code, sent, started, finished, _ = self.columns
+        row_of, attempts, starts, places = self.tree.index.get, self.attempts, self.starts, self.places
+        part_of, heard, plain_of = self.tree.part_of, self.heard, PLAIN.get
+        code, sent, _, started, finished, worker = self.columns
         grafts: list[Event] = []
         changed = False
         for event in events:
-            kind, task_id, time, attempt, data = event
-            i = row_of(task_id)
-            if i is None:
-                self.wait(Event(*event))
+            try:
+                kind, task_id, time, attempt, data = event
+                plain = type(data) is plain_of(kind) and type(time) is float and type(attempt) is int
+                i = row_of(task_id)
+            except (TypeError, ValueError):  # not five fields, or one that no dictionary has
+                self.ignored += 1
                 continue
-            if part_of and i in part_of:
-                self.wake(part_of[i])
-            if links_of and kind == SUCCEEDED:
-                for part in links_of.get(i, ()):
-                    self.wake(part)
+            if i is None or not plain or not 0.0 <= time < FAR or (attempt and not 0 < attempt < LATEST):
+                read = readable(event)
+                if read is None:
+                    self.ignored += 1
+                    continue
+                if i is None:
+                    self.wait(read)
+                    continue
+                kind, task_id, time, attempt, data = read
+            if part_of and i in part_of and part_of[i] not in heard:
+                heard.add(part_of[i])
+                changed = True
             if kind in _ABOUT_LATER:
                 if kind == GRAFTED:
-                    grafts.append(Event(*event))
-                    continue
-                attempt = attempt + 1 if kind == RETRIED else ((attempt >> NESTING) + 1) << NESTING
+                    grafts.append(Event(kind, task_id, time, attempt, data))
+                else:
+                    self.note_later(i, kind, time, attempt, data)
+                continue
             if attempt or attempts:
                 known = attempts.get(i, 0)
                 if attempt < known:
+                    self.note_earlier(i, kind, time, attempt, data)
                     continue
                 if attempt > known:
                     self.advance(i, attempt)
             if kind == SENT:
-                code[i] = max(code[i], _SENT)
+                if code[i] < _SENT:  # noqa: PLR1730 - max() takes twice as long
+                    code[i] = _SENT
                 if not sent[i] <= time:
                     sent[i] = time
                     changed = True
                 if data:
-                    self.note_due(i, data.get("due"))
+                    self.note_due(i, data["due"])
             elif kind == STARTED:
-                code[i] = max(code[i], _STARTED)
-                if not started[i] > time:
-                    self.note_start(i, time, data or "")
+                if code[i] < _STARTED:  # noqa: PLR1730
+                    code[i] = _STARTED
+                if started[i] != started[i] and data in places:  # NaN: the first start of it, by a slot that is known
+                    started[i] = time
+                    worker[i] = places[data]
+                    changed = True
+                else:
+                    self.note_start(i, time, data)
             elif kind in _ENDS:
                 end = _ENDS[kind]
                 if code[i] < end or (code[i] == end and time < finished[i]):
                     code[i] = end
                     finished[i] = time
                     changed = True
+                    if starts and i in starts:
+                        self.choose(i)
                 if end in WITH_ERROR:
-                    self.note_end(i, End(end, time, *(data if kind == FAILED else (str(data or ""), None))))
+                    self.note_end(i, _end(kind, time, data))
             else:
                 self.note_rest(i, kind, time, data)
         self.changed |= changed
         return grafts
 
+    # -- the present attempt ----------------------------------------------------------------------------------------
+
     def note_rest(self, i: int, kind: str, time: float, data: Any) -> None:
         """Note the kinds that few tasks have."""
-        code = self.columns.code
+        code, received = self.columns.code, self.columns.received
         if kind == PROGRESS:
             code[i] = max(code[i], _PROGRESS)
             self.note_progress(i, Progress(time, *data))
-        elif kind == RETRIED:
-            code[i] = max(code[i], _RETRY)
-            self.note_end(i, End(_RETRY, time, data[0], None))
-            self.note_due(i, data[1])
-        elif kind != REPLACED:
-            msg = f"no event is of the kind {kind!r}"
-            raise ValueError(msg)
-
-    def advance(self, i: int, attempt: int) -> None:
-        """Forget what was known of a row's earlier attempts."""
-        self.attempts[i] = attempt
-        code, sent, started, finished, worker = self.columns
-        code[i] = _WAITING
-        sent[i] = started[i] = finished[i] = nan
-        worker[i] = 0
-        self.due.pop(i, None)
-        self.ends.pop(i, None)
-        self.progress.pop(i, None)
-        self.changed = True
+        elif kind == RECEIVED:
+            code[i] = max(code[i], _RECEIVED)
+            if not received[i] >= time:
+                received[i] = time
+                self.changed = True
+            if data:
+                self.note_due(i, data["due"])
 
     def note_start(self, i: int, time: float, name: str) -> None:
-        """Remember the latest start, and who it was by; of two at the same moment the last by name."""
+        """Remember a start, and who it was by; several of one attempt are kept, in the order of their times."""
+        if len(name) > LONGEST:
+            name = name[:LONGEST]
         started, worker = self.columns.started, self.columns.worker
-        if started[i] == time and name <= self.names[worker[i]]:
+        if started[i] != started[i]:  # NaN: the first one
+            started[i] = time
+            worker[i] = self.place(name)
+            self.changed = True
             return
+        start = Start(time, name)
+        present = Start(started[i], self.names[worker[i]])
+        if start == present:
+            return
+        known = self.starts.get(i, (present,))
+        grown = latest((*known, start))
+        if grown != known:
+            self.starts[i] = grown
+            self.choose(i)
+            self.changed = True
+
+    def choose(self, i: int) -> None:
+        """Take that one of several starts as the row's which came to the end."""
+        _, _, _, started, finished, worker = self.columns
+        starts = self.starts[i]
+        start = starts[running(starts, _maybe(finished[i]))]
+        started[i] = start.time
+        worker[i] = self.place(start.worker)
+
+    def place(self, name: str) -> int:
+        """Return the place of a slot's name."""
         at = self.places.get(name)
         if at is None:
             at = self.places[name] = len(self.names)
             self.names.append(name)
-        started[i] = time
-        worker[i] = at
-        self.changed = True
+        return at
+
+    def forget_names(self) -> None:
+        """Forget the names of slots that no row has."""
+        worker = self.columns.worker
+        used = sorted({0, *worker})
+        to = {old: new for new, old in enumerate(used)}
+        self.names = [self.names[old] for old in used]
+        for i, at in enumerate(worker):
+            worker[i] = to[at]
 
     def note_due(self, i: int, due: float | None) -> None:
         """Remember before when it may not start."""
@@ -194,21 +254,85 @@ class Fold:
     def note_progress(self, i: int, progress: Progress) -> None:
         """Remember the latest it said about how far it is."""
         old = self.progress.get(i)
-        if old is None or progress.time > old.time or (progress.time == old.time and repr(progress) > repr(old)):
+        if old is None or progress.time > old.time or (progress.time == old.time and shown(progress) > shown(old)):
             self.progress[i] = progress
             self.changed = True
 
-    def wake(self, part: str) -> None:
-        """Count a link, or an errback, from now on."""
-        if part not in self.awake:
-            self.awake.add(part)
-            self.changed = True
+    # -- other attempts ---------------------------------------------------------------------------------------------
+
+    def advance(self, i: int, attempt: int) -> None:
+        """Go on to a row's later attempt."""
+        self.note_past(i, self.present(i))
+        self.attempts[i] = attempt
+        code, sent, received, started, finished, worker = self.columns
+        code[i] = _WAITING
+        sent[i] = received[i] = started[i] = finished[i] = nan
+        worker[i] = 0
+        self.due.pop(i, None)
+        self.ends.pop(i, None)
+        self.progress.pop(i, None)
+        self.starts.pop(i, None)
+        self.changed = True
+
+    def present(self, i: int) -> Past:
+        """Return the present attempt of a row as one that is over."""
+        code, sent, received, started, finished, worker = self.columns
+        starts = self.starts.get(i)
+        if starts is None:
+            starts = (Start(started[i], self.names[worker[i]]),) if started[i] == started[i] else ()
+        end = None
+        if code[i] in ENDS:
+            end = self.ends.get(i)
+            if end is None or end.code != code[i]:
+                end = End(code[i], finished[i], "", None)
+        return Past(self.attempts.get(i, 0), _maybe(sent[i]), _maybe(received[i]), starts, end)
+
+    def note_later(self, i: int, kind: str, time: float, attempt: int, data: Any) -> None:
+        """Note that an attempt ended in asking for another one, or for a replacement."""
+        later = attempt + 1 if kind == RETRIED else ((attempt >> NESTING) + 1) << NESTING
+        if later > self.attempts.get(i, 0):
+            self.advance(i, later)
+        end = End(_RETRY, time, data[0], None) if kind == RETRIED else End(_REPLACED, time, "", None)
+        self.note_past(i, Past(attempt, end=end))
+        if kind == RETRIED and later == self.attempts[i]:
+            code = self.columns.code
+            code[i] = max(code[i], _RETRY)
+            self.note_end(i, end)
+            self.note_due(i, data[1])
+
+    def note_earlier(self, i: int, kind: str, time: float, attempt: int, data: Any) -> None:
+        """Note what was heard late, of an earlier attempt."""
+        if kind == SENT:
+            self.note_past(i, Past(attempt, sent=time))
+        elif kind == RECEIVED:
+            self.note_past(i, Past(attempt, received=time))
+        elif kind == STARTED:
+            self.note_past(i, Past(attempt, starts=(Start(time, data[:LONGEST]),)))
+        elif kind in _ENDS:
+            self.note_past(i, Past(attempt, end=_end(kind, time, data)))
+
+    def note_past(self, i: int, news: Past) -> None:
+        """Remember something about an earlier attempt, unless there is nothing to remember."""
+        history = self.history.get(i, ())
+        old = next((past for past in history if past.attempt == news.attempt), None)
+        merged = Past(news.attempt) if old is None else old
+        merged = merged.merged(news)
+        if merged is old or merged == Past(news.attempt):
+            return
+        if len(history) >= MOST and news.attempt < history[0].attempt:
+            return
+        others = (past for past in history if past is not old)
+        self.history[i] = tuple(sorted((*others, merged), key=lambda past: past.attempt))[-MOST:]
+        self.changed = True
+
+    # -- other calls ------------------------------------------------------------------------------------------------
 
     def wait(self, event: Event) -> None:
-        """Keep an event until the call it is about is known; in an order that does not depend on when it came."""
-        known = self.pending.get(event.id, ())
-        if event not in known:
-            self.pending[event.id] = tuple(sorted((*known, event), key=_moment))
+        """Keep an event until the call it is about is known."""
+        what = Graft.of(event).first if event.kind == GRAFTED else shown(event.data)
+        key: Hashable = (event.id, event.time, event.attempt, event.kind, hash(what))
+        if key not in self.pending:
+            self.pending[key] = event
             self.changed = True
 
     def graft(self, events: Iterable[Event]) -> list[Event]:
@@ -216,7 +340,6 @@ class Fold:
         grown = self.tree.graft([Graft.of(event) for event in events])
         if grown is None:
             return []
-        before = self.tree.index
         self.changed = True
         self.tree, source = grown
         if source is not None:  # some rows went to other places
@@ -226,15 +349,17 @@ class Fold:
             self.due = {to[i]: value for i, value in self.due.items()}
             self.ends = {to[i]: value for i, value in self.ends.items()}
             self.progress = {to[i]: value for i, value in self.progress.items()}
+            self.starts = {to[i]: value for i, value in self.starts.items()}
+            self.history = {to[i]: value for i, value in self.history.items()}
         else:
             self.columns.extend(len(self.tree.calls) - len(self.columns.code))
-        return [
-            event
-            for task_id in list(self.pending)
-            if task_id in self.tree.index and task_id not in before
-            for event in self.pending.pop(task_id)
-        ]
+        found = [key for key, event in self.pending.items() if event.id in self.tree.index]
+        return [self.pending.pop(key) for key in found]
 
 
-def _moment(event: Event) -> tuple[float, int, str, str]:
-    return event.time, event.attempt, event.kind, repr(event.data)
+def _maybe(moment: float) -> float | None:
+    return moment if moment == moment else None  # noqa: PLR0124 - NaN
+
+
+def _end(kind: str, time: float, data: Any) -> End:
+    return End(_ENDS[kind], time, *(data if kind == FAILED else (data or "", None)))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from math import nan
 from typing import Any, Final, NamedTuple
 
 from nbcanvas import states
 
+from .attempts import End, Past, Start
 from .event import Event
 from .tree import Tree
 
-__all__ = ["CODES", "NAMES", "Columns", "End", "Known", "Progress"]
+__all__ = ["CODES", "NAMES", "Columns", "Known", "Progress"]
 
 #: State name -> the byte that stands for it in `Columns.code`; a higher one overrules a lower one.
 CODES: Final[Mapping[str, int]] = states.RANK
@@ -30,14 +31,15 @@ class Columns(NamedTuple):
     ----------
     code
         The state (see `NAMES`).
-    sent, started, finished
-        Seconds since the epoch, NaN when unknown.
+    sent, received, started, finished
+        Seconds since the epoch, NaN when unknown.  What has no `received` of its own was received when it started.
     worker
         Place of the worker's name in `State.worker_names`; 0 for none.
     """
 
     code: bytearray
     sent: array[float]
+    received: array[float]
     started: array[float]
     finished: array[float]
     worker: array[int]
@@ -47,21 +49,23 @@ class Columns(NamedTuple):
         """Return the columns of `count` tasks of which nothing was heard."""
         unknown = array("d", (nan,)) * count
         waiting = bytearray((CODES[states.WAITING],)) * count
-        return cls(waiting, unknown, unknown[:], unknown[:], array("I", (0,)) * count)
+        return cls(waiting, unknown, unknown[:], unknown[:], unknown[:], array("I", (0,)) * count)
 
     def copy(self) -> Columns:
         """Return columns that can be written to."""
-        return Columns(self.code[:], self.sent[:], self.started[:], self.finished[:], self.worker[:])
+        code, sent, received, started, finished, worker = self
+        return Columns(code[:], sent[:], received[:], started[:], finished[:], worker[:])
 
     def take(self, rows: Iterable[int]) -> Columns:
         """Return the columns of `rows`, in that order; of -1, blank ones."""
         source = self.copy()
         source.extend(1)  # which is the last one, so that -1 finds it
-        code, sent, started, finished, worker = source
         rows = tuple(rows)
+        code, sent, received, started, finished, worker = source
         return Columns(
             bytearray(code[i] for i in rows),
             array("d", (sent[i] for i in rows)),
+            array("d", (received[i] for i in rows)),
             array("d", (started[i] for i in rows)),
             array("d", (finished[i] for i in rows)),
             array("I", (worker[i] for i in rows)),
@@ -69,9 +73,10 @@ class Columns(NamedTuple):
 
     def extend(self, count: int) -> None:
         """Add the rows of `count` tasks of which nothing was heard."""
-        code, sent, started, finished, worker = Columns.blank(count)
+        code, sent, received, started, finished, worker = Columns.blank(count)
         self.code.extend(code)
         self.sent.extend(sent)
+        self.received.extend(received)
         self.started.extend(started)
         self.finished.extend(finished)
         self.worker.extend(worker)
@@ -122,26 +127,6 @@ class Progress(NamedTuple):
         return (min(max(current, 0), total) if current == current else 0), total  # noqa: PLR0124 - NaN
 
 
-class End(NamedTuple):
-    """Why a task is in a state that has a reason."""
-
-    code: int
-    time: float
-    reason: BaseException | str
-    traceback: str | None
-
-
-def better(new: End, old: End | None) -> bool:
-    """Whether `new` overrules `old`: the higher state, then the earlier news, then the first by its text."""
-    if old is None or (new.code, -new.time) > (old.code, -old.time):
-        return True
-    return (new.code, new.time) == (old.code, old.time) and _text(new) < _text(old)
-
-
-def _text(end: End) -> str:
-    return f"{end.reason!r} {end.traceback}"
-
-
 class Known(NamedTuple):
     """Everything a State knows.
 
@@ -155,10 +140,14 @@ class Known(NamedTuple):
         The names of worker slots.
     attempts, due, ends, progress
         What few of them have, by row.
-    awake
-        The parts of the tree (links, errbacks) that count.
+    starts
+        Row -> every start of the present attempt, when there are several.
+    history
+        Row -> what is known of earlier attempts, oldest first.
+    heard
+        The parts of the tree (links, errbacks) that something was heard of.
     pending
-        Events of ids without a row, by id.
+        Events of ids without a row, by what tells them apart.
     """
 
     tree: Tree
@@ -168,10 +157,12 @@ class Known(NamedTuple):
     due: Mapping[int, float]
     ends: Mapping[int, End]
     progress: Mapping[int, Progress]
-    awake: frozenset[str]
-    pending: Mapping[str, tuple[Event, ...]]
+    starts: Mapping[int, tuple[Start, ...]]
+    history: Mapping[int, tuple[Past, ...]]
+    heard: frozenset[str]
+    pending: Mapping[Hashable, Event]
 
     @classmethod
     def nothing(cls, tree: Tree) -> Known:
         """Return what is known before anything was heard."""
-        return cls(tree, Columns.blank(len(tree.calls)), ("",), {}, {}, {}, {}, frozenset(), {})
+        return cls(tree, Columns.blank(len(tree.calls)), ("",), {}, {}, {}, {}, {}, {}, frozenset(), {})

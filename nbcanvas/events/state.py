@@ -6,8 +6,12 @@ each thing remembered of a task is a maximum:
 * the *attempt* is the highest one heard of, and everything else is about that attempt alone;
 * the state is the one of highest rank (`nbcanvas.states.RANK`) of that attempt; a task that asked to be retried is
   in RETRY of its *next* attempt, one that was replaced is WAITING in its next nesting;
-* it was sent when it was first sent, was started when it was last started (a worker may have been lost before), and
-  finished when its winning end was first heard of.
+* it was sent when it was first sent, received when it was last taken, finished when its winning end was first heard
+  of, and started when it was last started before that (a worker may have been lost, its message delivered again);
+* of earlier attempts, and of earlier starts, the latest hundred are remembered in the same way.
+
+What cannot be made sense of is counted and passed over.  What is about calls that are not known waits, in a bounded
+store, until they are grafted.
 
 Tasks are rows of columns, so that a hundred thousand of them are copied with a few calls to memcpy, once a batch.
 What few tasks have (errors, progress, attempts beyond the first) is in small dictionaries, copied when written to.
@@ -15,19 +19,24 @@ What few tasks have (errors, progress, attempts beyond the first) is in small di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from types import MappingProxyType
 
 from nbcanvas import states
 from nbcanvas.plan import Call, Node, Place
 
+from .attempts import NESTING, Attempt, End, Past, Start, taken
 from .event import Event
-from .fold import NESTING, Fold
+from .fold import Fold
 from .hub import Heard
-from .known import CODES, NAMES, WITH_ERROR, Columns, End, Known, Progress
+from .known import CODES, NAMES, WITH_ERROR, Columns, Known, Progress
+from .retell import retell
 from .tree import Tree, one
 
 __all__ = ["State"]
+
+_SUCCESS = CODES[states.SUCCESS]
 
 
 class State:
@@ -42,15 +51,22 @@ class State:
         When the run began, in seconds since the epoch.
     version
         Counts the batches that changed something.
+    ignored
+        How many events could not be made sense of, or were about calls that nobody grafted in time.
+    kept
+        How many calls had ended before it began, in an earlier run.
     """
 
-    __slots__ = ("_counts", "_known", "began", "version")
+    __slots__ = ("_awake", "_counts", "_known", "began", "ignored", "kept", "version")
 
-    def __init__(self, known: Known, began: float, version: int = 0) -> None:
+    def __init__(self, known: Known, began: float, version: int = 0, ignored: int = 0, kept: int = 0) -> None:
         self._known = known
+        self._awake: frozenset[str] | None = None
         self._counts: Mapping[str, int] | None = None
         self.began = began
         self.version = version
+        self.ignored = ignored
+        self.kept = kept
 
     @classmethod
     def of(cls, root: Node, now: float, items: Callable[[Call], int] = one) -> State:
@@ -68,13 +84,34 @@ class State:
         return cls(Known.nothing(Tree.of(root, items)), now)
 
     def apply(self, events: Iterable[Event | Heard]) -> State:
-        """Return the state with `events` heard as well; this very state when they say nothing new."""
+        """Return the state with `events` heard as well; this very state when they say nothing new.
+
+        Events that cannot be made sense of are counted in `ignored`; whatever they are, none raises.
+        """
         batch = list(events)
         if not batch:
             return self
         fold = Fold(self._known)
         fold.events(batch)
-        return State(fold.known(), self.began, self.version + 1) if fold.changed else self
+        ignored = self.ignored + fold.ignored
+        if fold.changed:
+            return State(fold.known(), self.began, self.version + 1, ignored, self.kept)
+        return State(self._known, self.began, self.version, ignored, self.kept) if fold.ignored else self
+
+    def keep(self, events: Iterable[Event | Heard]) -> State:
+        """Return the state of a run that goes on with what an earlier one has, as these events tell it."""
+        state = self.apply(events)
+        return State(state._known, self.began, state.version, state.ignored, state.ready)  # noqa: SLF001 - of this class
+
+    def events(self, rows: Iterable[int] | None = None) -> Iterator[Event]:
+        """Yield what is known as events: folded over ``State.of(root, began)`` they give an equal state.
+
+        Parameters
+        ----------
+        rows
+            Only those about these rows, and the grafts that brought or changed them; None for everything.
+        """
+        return retell(self._known, rows)
 
     @property
     def tree(self) -> Tree:
@@ -132,6 +169,10 @@ class State:
         """Return when the present attempt was first sent, or None."""
         return _known(self.columns.sent[i])
 
+    def received(self, i: int) -> float | None:
+        """Return when a worker took the present attempt's message, or None; as a rule that is when it started it."""
+        return taken(_known(self.columns.received[i]), _known(self.columns.started[i]))
+
     def started(self, i: int) -> float | None:
         """Return when the present attempt was last started, or None."""
         return _known(self.columns.started[i])
@@ -154,7 +195,38 @@ class State:
 
     def retried(self) -> Iterable[int]:
         """Yield the rows of the calls that were retried."""
-        return (i for i in self._known.attempts if self.retries(i))
+        mask = (1 << NESTING) - 1
+        return [i for i, attempt in self._known.attempts.items() if attempt & mask]
+
+    def attempts_of(self, i: int) -> Sequence[Attempt]:
+        """Return the attempts of a call, oldest first; the last is the present one.
+
+        A message that was delivered again counts for each delivery.  Of many the latest are known.
+        """
+        present = Attempt(
+            self.attempt(i),
+            self.sent(i),
+            self.received(i),
+            self.started(i),
+            self.finished(i),
+            self.worker(i),
+            self.state(i),
+            self.error(i),
+        )
+        known = self._known
+        if i not in known.history and i not in known.starts:
+            return (present,)
+        found = [attempt for past in known.history.get(i, ()) for attempt in past.attempts()]
+        started = Start(present.started or 0.0, present.worker or "")
+        for start in known.starts.get(i, ()):
+            if start < started:
+                lost = Past(present.attempt, present.sent, starts=(start,))
+                found += lost.attempts()
+        return (*found, present)
+
+    def several(self) -> Iterable[int]:
+        """Yield the rows that have more than one attempt to show."""
+        return self._known.history.keys() | self._known.starts.keys()
 
     def due(self, i: int) -> float | None:
         """Return when the present attempt may start at the earliest, or None."""
@@ -193,7 +265,19 @@ class State:
     def awake(self, i: int) -> bool:
         """Whether the call belongs to what runs or will: not a link or an errback that did not start."""
         part = self.tree.part_of.get(i)
-        return part is None or part in self._known.awake
+        return part is None or part in self.awake_parts
+
+    @property
+    def awake_parts(self) -> frozenset[str]:
+        """The links and errbacks that count (keys of ``tree.parts``): something was heard of them, or they start now.
+
+        A link starts when what it hangs on succeeds.
+        """
+        if self._awake is None:
+            names, owners = self.tree.links
+            ended = map(_SUCCESS.__eq__, map(self.columns.code.__getitem__, owners))
+            self._awake = self._known.heard.union(compress(names, ended)) if names else self._known.heard
+        return self._awake
 
     # -- all of them ------------------------------------------------------------------------------------------------
 
@@ -206,7 +290,7 @@ class State:
         if self._counts is None:
             code = self.columns.code
             found = {name: code.count(CODES[name]) for name in reversed(NAMES[1:])}
-            tree, awake = self.tree, self._known.awake
+            tree, awake = self.tree, self.awake_parts
             found[states.WAITING] -= sum(part.size for name, part in tree.parts.items() if name not in awake)
             found[states.WAITING] -= sum(code[i] == CODES[states.WAITING] and self.awake(i) for i in tree.superseded)
             self._counts = MappingProxyType({name: count for name, count in found.items() if count})
@@ -230,7 +314,7 @@ class State:
     @property
     def pending(self) -> int:
         """How many events wait for the call they are about to be grafted."""
-        return sum(map(len, self._known.pending.values()))
+        return len(self._known.pending)
 
     # -- values -----------------------------------------------------------------------------------------------------
 
@@ -244,16 +328,15 @@ class State:
 
     def _facts(self) -> tuple[object, ...]:
         known = self._known
-        code, sent, started, finished, worker = known.columns
+        code, *times, worker = known.columns
         return (
             known.tree.key,
             self.began,
             code,
-            sent.tobytes(),
-            started.tobytes(),
-            finished.tobytes(),
+            [column.tobytes() for column in times],
             [known.names[at] for at in worker],
-            known[3:],
+            known[3:-1],
+            known.pending.keys(),
         )
 
     def __repr__(self) -> str:

@@ -12,13 +12,16 @@ from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 from nbcanvas.plan import Call, Chain, Fan, Node, Place, calls_of, places
+from nbcanvas.protocol.payload import unpack_args
 
 from .event import Event
 
-__all__ = ["CHILD", "REPLACEMENT", "Graft", "Part", "Tree", "one"]
+__all__ = ["CHILD", "ERRBACK", "LINK", "REPLACEMENT", "Graft", "Part", "Tree", "one"]
 
 REPLACEMENT: Final = "replacement"
 CHILD: Final = "child"
+LINK: Final = "link"
+ERRBACK: Final = "errback"
 
 #: The tasks that go over items (Celery's names).
 MAPS: Final = frozenset({"celery.map", "celery.starmap"})
@@ -89,8 +92,6 @@ class Tree:
         The links and errbacks, by the id of their first call.
     part_of
         Row -> part, for the calls in one.
-    links_of
-        Row -> the parts that start when that call succeeds.
     superseded
         Rows of calls that were replaced by a canvas that does not end in their id.
     grafts
@@ -101,13 +102,14 @@ class Tree:
         "__weakref__",
         "_base",
         "_items_of",
+        "_links",
         "_order",
+        "_over",
         "_places",
         "calls",
         "grafts",
         "index",
         "items",
-        "links_of",
         "part_of",
         "parts",
         "root",
@@ -121,11 +123,12 @@ class Tree:
         self.items: Mapping[int, int] = rows.items
         self.parts: Mapping[str, Part] = rows.parts
         self.part_of: Mapping[int, str] = rows.part_of
-        self.links_of: Mapping[int, tuple[str, ...]] = rows.links_of
         self.superseded: frozenset[int] = frozenset(rows.superseded)
         self.grafts = grafts
         self._items_of = items_of
         self._base = base or self
+        self._over: dict[str, str] = base._over if base else {}  # noqa: SLF001 - shared: a call keeps its payload
+        self._links: tuple[Sequence[str], Sequence[int]] | None = None
         self._places: Sequence[Place] | None = None
         self._order: Sequence[int] | None = None
 
@@ -135,6 +138,24 @@ class Tree:
         rows = _Rows(items_of)
         rows.add(root)
         return cls(root, items_of, rows, (), None)
+
+    @property
+    def links(self) -> tuple[Sequence[str], Sequence[int]]:
+        """The parts that are links, and the rows of the calls they hang on."""
+        if self._links is None:
+            found = [(name, part.owner) for name, part in self.parts.items() if part.role == LINK]
+            self._links = [name for name, _ in found], [self.index[owner] for _, owner in found]
+        return self._links
+
+    def over(self, row: int) -> str:
+        """Return the name of the task that a map or a starmap runs for each item; an empty string for other calls."""
+        call = self.calls[row]
+        if call.task not in MAPS:
+            return ""
+        name = self._over.get(call.id)
+        if name is None:
+            name = self._over[call.id] = _mapped(call)
+        return name
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -254,7 +275,6 @@ class _Rows:
         self.items: dict[int, int] = dict(tree.items) if tree else {}
         self.parts: dict[str, Part] = dict(tree.parts) if tree else {}
         self.part_of: dict[int, str] = dict(tree.part_of) if tree else {}
-        self.links_of: dict[int, tuple[str, ...]] = dict(tree.links_of) if tree else {}
         self.superseded: set[int] = set(tree.superseded) if tree else set()
 
     def graft(self, grafts: Iterable[Graft]) -> tuple[Graft, ...]:
@@ -300,16 +320,29 @@ class _Rows:
                     self.part_of[row] = part
                     size = self.parts[part].size if part in self.parts else 0
                     self.parts[part] = Part(role, owner, size + 1)
-                    if size == 0 and role == "link" and owner in index:
-                        at = index[owner]
-                        self.links_of[at] = (*self.links_of.get(at, ()), part)
             elif node.nesting > calls[row].nesting:
                 calls[row] = node  # the same task, replaced
-            if node.task in MAPS and (count := self.items_of(node)) != 1:
+            if node.task in MAPS and (count := self.count(node)) != 1:
                 self.items[row] = count
             if node.links or node.errbacks:
-                hanging = [(n, "link") for n in node.links] + [(n, "errback") for n in node.errbacks]
+                hanging = [(n, LINK) for n in node.links] + [(n, ERRBACK) for n in node.errbacks]
                 todo += [(n, _first_id(n), what, node.id) for n, what in reversed(hanging)]
+
+    def count(self, call: Call) -> int:
+        """Return how many items a call goes over; one, when its arguments cannot be read."""
+        try:
+            return max(int(self.items_of(call)), 0)
+        except Exception:  # noqa: BLE001 - an event may bring any bytes, and reading them raises anything
+            return 1
+
+
+def _mapped(call: Call) -> str:
+    try:
+        task = unpack_args(call.payload)[1]["task"]
+        name = task["task"] if isinstance(task, Mapping) else task
+    except Exception:  # noqa: BLE001 - as above; the call then goes by its own name
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 def _first_id(node: Node) -> str:

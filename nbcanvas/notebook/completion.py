@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
@@ -11,6 +12,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from nbcanvas.app import App, current_app
 from nbcanvas.canvas import StampingVisitor
 from nbcanvas.run import Run
+from nbcanvas.run.finding import known
 
 from .names import variables
 from .options import ARGUMENTS, VIEWS
@@ -23,6 +25,9 @@ __all__ = ["Matcher", "matcher"]
 
 #: ``%%canvas …``, ``%canvas …`` and ``x = %canvas …``, up to the cursor.
 _LINE: Final = re.compile(r"^\s*(?:[\w.,\s]+=\s*)?(?P<magic>%%?)canvas(?P<rest>\s.*)?$", re.DOTALL)
+
+#: Runs of other kernels that are offered.
+_OFFERED: Final = 50
 
 Matcher = Callable[[CompletionContext], SimpleMatcherResult]
 
@@ -76,7 +81,9 @@ def _in_line(session: Session, words: list[str], fragment: str) -> Iterable[str]
     behind: dict[str, tuple[Iterable[str], Iterable[str]]] = {  # what stands first, and what later or as an option
         "worker": (("start", "stop"), ("-c", "--concurrency", "--pool")),
         "inspect": (INSPECTIONS, ()),
+        "attach": (_runs(), ()),
         "cancel": (variables(session.namespace, Run), ("--terminate",)),
+        "why": (variables(session.namespace, Run), ()),
         "revoke": ((), ("--stamp", "--terminate")),
     }
     first, later = behind.get(command, ((), ()))
@@ -101,10 +108,24 @@ def _values(session: Session) -> dict[str, Callable[[], Iterable[str]]]:
         "-q": _queues,
         "--queue": _queues,
         **dict.fromkeys(("-o", "--out"), of(Run)),
+        "--write": lambda: _files(".py"),
+        **dict.fromkeys(("--record", "--replay"), lambda: _files(".json")),
         **dict.fromkeys(
             ("-f", "--frame", "-s", "--stamp", "--priority", "--countdown", "--expires", "--timeout", "--save"), nothing
         ),
     }
+
+
+def _files(suffix: str) -> Iterable[str]:
+    return sorted(path.name for path in Path.cwd().glob(f"*{suffix}"))
+
+
+def _runs() -> Iterable[str]:
+    """Return names and ids of runs that can be attached to, the latest first."""
+    store = current_app().backend.runs
+    found = [(run.name, run.id) for run in known()]
+    found += [(line.name, line.id) for line in store.lines(_OFFERED)] if store is not None else []
+    return dict.fromkeys(word for names in found for word in names if word)
 
 
 def _queues() -> Iterable[str]:

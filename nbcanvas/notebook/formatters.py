@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from time import time
-from typing import Any
+from typing import Any, Final
 
 from nbcanvas.canvas import Signature
 from nbcanvas.canvas.shape import TYPES
-from nbcanvas.picture.bars import bars_model, bars_text
 from nbcanvas.picture.explain import Explanation, explanation_html
-from nbcanvas.run import Run
+from nbcanvas.run import Recording, Run
+from nbcanvas.run.views import Views
 
 from .dry import canvas_bundle
 from .live import still
@@ -18,6 +17,8 @@ from .testing import tells_clocks
 
 __all__ = ["register", "unregister"]
 
+_RUNS: Final[tuple[type[Views], ...]] = (Run, Recording)
+
 
 def register(session: Session) -> None:
     """Show signatures with their picture, runs with their bars, explanations as lists."""
@@ -25,28 +26,32 @@ def register(session: Session) -> None:
     def durations() -> bool:
         return tells_clocks(session.settings, session.shell)
 
+    def told(run: Views) -> bool:
+        return durations() and getattr(run, "clocks", True)
+
     def text_of_signature(sig: Signature, printer: Any, cycle: bool) -> None:
         printer.text(repr(sig) if not cycle else "…")
 
     def html_of_signature(sig: Signature) -> str | None:
         return canvas_bundle(sig).get("text/html")
 
-    def text_of_run(run: Run, printer: Any, cycle: bool) -> None:
+    def text_of_run(run: Views, printer: Any, cycle: bool) -> None:
         if cycle:
             printer.text("…")
         else:
-            printer.text(f"{_title(run)}\n{bars_text(bars_model(run.snapshot(), time()), durations=durations())}")
+            printer.text(f"{_title(run)}\n{still(run, run.snapshot(), durations=told(run))['text/plain']}")
 
-    def html_of_run(run: Run) -> str:
-        html: str = still(run, run.snapshot(), durations=durations())["text/html"]
+    def html_of_run(run: Views) -> str:
+        html: str = still(run, run.snapshot(), durations=told(run))["text/html"]
         return html
 
     formatters = session.shell.display_formatter.formatters
     for kind in _signatures():
         formatters["text/plain"].for_type(kind, text_of_signature)
         formatters["text/html"].for_type(kind, html_of_signature)
-    formatters["text/plain"].for_type(Run, text_of_run)
-    formatters["text/html"].for_type(Run, html_of_run)
+    for run in _RUNS:
+        formatters["text/plain"].for_type(run, text_of_run)
+        formatters["text/html"].for_type(run, html_of_run)
     formatters["text/html"].for_type(Explanation, explanation_html)
 
 
@@ -54,7 +59,7 @@ def unregister(session: Session) -> None:
     """Take all of it back."""
     for mime in ("text/plain", "text/html"):
         formatter = session.shell.display_formatter.formatters[mime]
-        for kind in (*_signatures(), Run, Explanation):
+        for kind in (*_signatures(), *_RUNS, Explanation):
             formatter.pop(kind, None)
 
 
@@ -63,5 +68,8 @@ def _signatures() -> tuple[type[Signature], ...]:
     return (Signature, *TYPES.values())
 
 
-def _title(run: Run) -> str:
+def _title(run: Views) -> str:
+    if isinstance(run, Recording):
+        said = "".join(f"; {note}" for note in run.notes)
+        return f"Recording {run.name or run.id[:8]} · get() gives its value{said}"
     return f"Run {run.name or run.id[:8]} · {run.name or 'run'}.get() waits for its value"

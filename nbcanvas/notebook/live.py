@@ -1,7 +1,25 @@
 """What a cell shows while a run goes on: a view that moves, and a still that takes its place.
 
-One daemon thread publishes for all runs, ten times a second at most, and only what changed.  It exists while there is
-something to publish.  Everything it sends is complete, so nothing depends on a message that got lost.
+One daemon thread, the `Publisher`, moves all views, ten times a second at most, and only what changed.  It exists while
+there is something to move.  It works whatever the main thread does: while a cell runs, sleeps, or awaits.
+
+How a page keeps up with a run
+------------------------------
+There is one kind of message: a *snapshot*, which is complete and numbered.  None builds on another.  Hence:
+
+- a snapshot that is lost (jupyter_server drops messages when there are more than a thousand a second), or a gap in the
+  numbers, needs no cure: the next one has it all;
+- one that comes late or twice has a number that is not new, and is ignored;
+- the *last* one before a pause may be lost as well.  So the publisher repeats itself every `REPEAT` seconds even if
+  nothing happened (`LiveView.tick`; this is the one guarantee, and it asks nothing of the main thread).  In between,
+  the page lets the clock run by itself;
+- a page that hears nothing for longer says so (the kernel may be gone, or hogged by code that never lets other threads
+  run), and asks once, through `ControlModel`; the answer is the next snapshot, and nothing depends on it;
+- a page that comes late (reloaded, reopened, another tab) asks for the whole state, as all widgets do, and gets the
+  present snapshot (`LiveWidget.get_state`) once the kernel is free; a second view in the same page has it at once.
+
+When the run ends, the still replaces the view.  It can not where the page was reloaded meanwhile: a front end knows the
+outputs it may replace only until then.  So the latest `KEPT` widgets stay, showing how it ended.
 """
 
 from __future__ import annotations
@@ -9,30 +27,39 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from time import monotonic, sleep, time
 from typing import Any, Final
 
 from nbcanvas.events.state import State
+from nbcanvas.picture import Picture, bars_picture, graph_picture, table_picture, timeline_picture
 from nbcanvas.picture.bars import BarsModel, bars_html, bars_model, bars_text
-from nbcanvas.picture.svg import canvas_alt, canvas_html
+from nbcanvas.picture.markup import cut
 from nbcanvas.run import Run
+from nbcanvas.run.views import Views
 
 from .testing import Display
 
-__all__ = ["GRACE", "TICK", "LiveView", "Publisher", "settled", "still", "text_of", "wait_settled"]
+__all__ = ["GRACE", "KEPT", "REPEAT", "TICK", "LiveView", "Publisher", "settled", "still", "text_of", "wait_settled"]
 
 log = logging.getLogger("nbcanvas.notebook")
 
-#: Seconds between two messages of one run.
+#: Seconds between two messages of one run, at least.
 TICK: Final = 0.1
+#: Seconds between two messages of one run, at most.
+REPEAT: Final = 5.0
+#: As many widgets of runs that ended are kept, for pages that came late.
+KEPT: Final = 20
 #: A run that ends this soon gets its still at once, and no live view before it.
 GRACE: Final = 0.05
 #: The last events of a run may come this much after its last result.
 LATE: Final = 1.0
-#: A tick may take this share of the time.
+#: All views together may take this share of the time …
 _SHARE: Final = 0.2
+#: … and as many of them go at full pace; more get slower, so that a page is not flooded.
+_AT_ONCE: Final = 20
 
 Bundle = dict[str, Any]
 #: Publishes a bundle: (bundle, display id, whether it replaces an earlier one).
@@ -55,41 +82,33 @@ def wait_settled(run: Run) -> State:
     return state
 
 
-def still(run: Run, state: State, view: str = "bars", *, durations: bool = True) -> Bundle:
+def still(run: Views, state: State, view: str = "bars", *, durations: bool = True) -> Bundle:
     """Return a picture of a run that stays: html and text.
 
     Parameters
     ----------
     run, state
-        The run, and what is known of it.
+        The run, alive or recorded, and what is known of it.
     view
-        ``"bars"``, ``"graph"`` or ``"table"``.
+        ``"bars"``, ``"graph"``, ``"timeline"`` or ``"table"``.
     durations
         Whether to show times; without them equal runs give equal pictures.
     """
-    model = bars_model(state, time())
-    text = bars_text(model, durations=durations)
+    now = time() if run.finished is None else run.finished
     if view == "graph":
-        return {"text/plain": f"{canvas_alt(run.root, state)}\n{text}", "text/html": canvas_html(run.root, state)}
-    if view == "table":
-        return _table(run, durations=durations)
-    return {"text/plain": text, "text/html": bars_html(model, durations=durations)}
+        picture: Picture = graph_picture(run.root, state, describe=run.describe)
+    elif view == "timeline":
+        picture = timeline_picture(state, now, durations)
+    elif view == "table":
+        picture = table_picture(state, run.value_of, run.describe, durations)
+    else:
+        picture = bars_picture(state, now, durations)
+    return picture._repr_mimebundle_()
 
 
 def text_of(bundle: Mapping[str, Any]) -> Bundle:
     """Return the text of a bundle alone."""
     return {"text/plain": bundle["text/plain"]}
-
-
-#: The columns of ``--view table``, and those of them that differ from run to run.
-_COLUMNS: Final = ("name", "path", "args", "state", "result", "error", "worker", "retries", "runtime")
-_VOLATILE: Final = frozenset({"worker", "runtime"})
-
-
-def _table(run: Run, *, durations: bool) -> Bundle:
-    frame = run.frame()
-    shown = frame[[name for name in _COLUMNS if name in frame.columns and (durations or name not in _VOLATILE)]]
-    return {"text/plain": repr(shown), "text/html": shown.to_html(max_rows=60, border=0)}
 
 
 class LiveView:
@@ -123,6 +142,8 @@ class LiveView:
         self._shown = -1
         self._seq = 0
         self._next = 0.0
+        self._spoke = 0.0
+        self._asked = False
         self._closed = False
 
     def open(self) -> None:
@@ -135,6 +156,7 @@ class LiveView:
             if self._widget is not None:
                 bundle["application/vnd.jupyter.widget-view+json"] = self._widget.view_spec()
         self._shown = state.version
+        self._spoke = monotonic()
         self._publish(bundle, self._id, False)
 
     def _drawn(self, model: BarsModel) -> Bundle:
@@ -144,24 +166,42 @@ class LiveView:
     def _made(self, model: BarsModel) -> Any:
         """Return the widget, or None where widgets cannot be had: html is updated instead."""
         try:
-            from .widgets import CancelModel, LiveWidget
+            from .widgets import ControlModel, LiveWidget
 
-            return LiveWidget(self._snapshot(model), CancelModel(self.run.cancel))
+            control = ControlModel({"cancel": self.run.cancel, "tell": self.ask})
+            return LiveWidget(self._snapshot(model), control, self.present)
         except (ImportError, OSError) as missing:
             log.info("no live widget, html instead: %s", missing)
             return None
 
-    def _snapshot(self, model: BarsModel) -> Mapping[str, Any]:
+    def _snapshot(self, model: BarsModel, *, over: bool = False) -> Mapping[str, Any]:
         self._seq += 1
         return {
             **asdict(model),
-            "bars": [asdict(bar) for bar in model.bars],
+            "bars": [{**asdict(bar), "label": cut(bar.label), "task": cut(bar.task)} for bar in model.bars],
             "seq": self._seq,
-            "name": self.run.name or "",
+            "name": cut(self.run.name or ""),
+            "over": over,
+            "every": REPEAT,
         }
 
-    def tick(self) -> bool:
-        """Send what changed, if it is time to; return whether the view is closed (in the publisher's thread)."""
+    def present(self) -> Mapping[str, Any]:
+        """Return the present snapshot, for a page that came late (in any thread)."""
+        with self._lock:
+            return self._snapshot(bars_model(self.run.snapshot(), time()), over=self._closed)
+
+    def ask(self) -> None:
+        """Speak at the next tick, even if nothing happened (in any thread)."""
+        self._asked = True
+
+    def tick(self, beside: int = 1) -> bool:
+        """Send what changed, or what was not said for long; return whether the view is closed.
+
+        Parameters
+        ----------
+        beside
+            How many views the publisher moves.
+        """
         with self._lock:
             if self._closed:
                 return True
@@ -171,15 +211,17 @@ class LiveView:
                 self._close(final)
                 return True
             if now >= self._next:
-                self._update()
-                self._next = now + max(TICK, (monotonic() - now) / _SHARE)
+                self._update(now)
+                busy = (monotonic() - now) / _SHARE
+                self._next = now + max(TICK, max(busy, TICK / _AT_ONCE) * beside)
             return False
 
-    def _update(self) -> None:
+    def _update(self, now: float) -> None:
         state = self.run.snapshot()
-        if state.version == self._shown or not self._replaces:
+        changed = state.version != self._shown
+        if not self._replaces or not (changed or self._asked or now - self._spoke >= REPEAT):
             return
-        self._shown = state.version
+        self._shown, self._spoke, self._asked = state.version, now, False
         model = bars_model(state, time())
         if self._widget is not None:
             self._widget.snapshot = self._snapshot(model)
@@ -201,11 +243,18 @@ class LiveView:
 
     def _close(self, state: State) -> None:
         self._closed = True
-        if self._replaces:
-            bundle = still(self.run, state, self._view)
-            self._publish(bundle if self._display == "live" else text_of(bundle), self._id, True)
-        if self._widget is not None:
-            self._widget.close()
+        try:
+            if self._replaces:
+                bundle = still(self.run, state, self._view)
+                self._publish(bundle if self._display == "live" else text_of(bundle), self._id, True)
+        finally:  # a still that cannot be drawn leaves the view, which says how it ended
+            if self._widget is not None:
+                self._widget.end(self._snapshot(bars_model(state, time()), over=True))
+
+    @property
+    def widget(self) -> Any:
+        """The widget, or None when html is updated instead."""
+        return self._widget
 
 
 class Publisher:
@@ -213,6 +262,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self._views: list[LiveView] = []
+        self._ended: deque[Any] = deque()  # widgets
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -235,28 +285,34 @@ class Publisher:
         """Leave all views as they are."""
         with self._lock:
             views, self._views = self._views, []
+            ended, self._ended = self._ended, deque()
         for view in views:
             view.leave()
+        for widget in (*ended, *(view.widget for view in views)):
+            if widget is not None:
+                widget.close()
 
     def _loop(self) -> None:
         while True:
             with self._lock:
                 views = list(self._views)
-                if not views:
-                    self._thread = None
-                    return
-            over = [view for view in views if self._ticked(view)]
+            over = [view for view in views if self._ticked(view, len(views))]
             with self._lock:
+                self._ended.extend(view.widget for view in self._views if view in over and view.widget is not None)
                 self._views = [view for view in self._views if view not in over]
-                if not self._views:
+                gone = [self._ended.popleft() for _ in range(len(self._ended) - KEPT)]
+                if ends := not self._views:
                     self._thread = None
-                    return
+            for widget in gone:
+                widget.close()
+            if ends:
+                return
             sleep(TICK)
 
     @staticmethod
-    def _ticked(view: LiveView) -> bool:
+    def _ticked(view: LiveView, beside: int) -> bool:
         try:
-            return view.tick()
+            return view.tick(beside)
         except Exception:  # one view that cannot be drawn must not stop the others
             log.exception("the live view of %r ended", view.run)
             return True

@@ -72,7 +72,10 @@ class CanvasMagics(Magics):
             if cell is None:
                 return run_line(session, words)
             options = parse(parser_of(self.canvas), words)
-            value = session.canvas(evaluate(session.shell, cell), options)
+            if options.replay is not None:
+                value = session.replay(options)
+            else:
+                value = session.canvas(evaluate(session.shell, cell), options)
             return None if value is NOTHING else value
 
 

@@ -16,11 +16,8 @@ from .errors import CellError, UnknownOption
 
 __all__ = ["ARGUMENTS", "VIEWS", "CellOptions", "key_value", "name_of_variable", "parse", "stamps_of", "with_arguments"]
 
-#: What ``--view`` can show in this version, and what it will.
-VIEWS: Final = ("bars", "graph", "table", "none")
-LATER_VIEWS: Final = ("timeline",)
-#: Options that a later version will have.
-LATER: Final = ("--write",)
+#: What ``--view`` can show.
+VIEWS: Final = ("bars", "graph", "timeline", "table", "none")
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,8 @@ class CellOptions:
         The name of the app.
     view
         What to show.
+    record, replay, write
+        Files: of the recording to make, of the one to show in place of a run, and of the module to write.
     """
 
     out: str | None = None
@@ -60,6 +59,9 @@ class CellOptions:
     app: str | None = None
     view: str | None = None
     save: str | None = None
+    record: str | None = None
+    replay: str | None = None
+    write: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -72,11 +74,13 @@ class CellOptions:
         for option, name in (("-o/--out", self.out), ("-f/--frame", self.frame), ("--save", self.save)):
             if name is not None:
                 name_of_variable(option, name)
-        if self.view in LATER_VIEWS:
-            raise CellError(f"--view {self.view} comes with a later version; now there are {', '.join(VIEWS)}")
         if self.view is not None and self.view not in VIEWS:
             raise UnknownOption.of("view", self.view, VIEWS, f"there are {', '.join(VIEWS)}")
-        if self.dry_run:
+        if self.write is not None and not self.write.endswith(".py"):
+            raise CellError(f"--write {self.write}: a module's file ends in .py")
+        if self.replay is not None:
+            self._refuse_with_replay()
+        elif self.dry_run:
             self._refuse_with_dry_run()
 
     def _refuse_with_dry_run(self) -> None:
@@ -84,9 +88,26 @@ class CellOptions:
             ("-o", self.out, "bind"),
             ("-f", self.frame, "bind"),
             ("-w", self.wait not in (None, False) or type(self.wait) is float, "wait for"),
+            ("--record", self.record, "record"),
         ):
             if given:
                 raise CellError(f"-n runs nothing, so {option} has nothing to {what}")
+
+    def _refuse_with_replay(self) -> None:
+        given = {
+            "-n": self.dry_run or None,
+            "-e": self.eager,
+            "-s": self.stamps or None,
+            "-V": self.visitor,
+            "--app": self.app,
+            "--save": self.save,
+            "--record": self.record,
+            "--write": self.write,
+            **{f"--{name.replace('time_limit', 'timeout')}": value for name, value in self.execution().items()},
+        }
+        named = [option for option, value in given.items() if value is not None]
+        if named:
+            raise CellError(f"--replay runs nothing, so {', '.join(named)} would mean nothing; -o, -w, -f, --view do")
 
     def refuse_with_eager(self) -> None:
         """Refuse what means nothing for a canvas that runs in the thread of the cell.
@@ -97,8 +118,6 @@ class CellOptions:
             Naming the options.
         """
         given = {
-            "-f": self.frame,
-            "--view": None if self.view == "none" else self.view,
             "-w SECONDS": None if isinstance(self.wait, bool) else self.wait,
             "--priority": self.priority,
             "--countdown": self.countdown,
@@ -108,7 +127,7 @@ class CellOptions:
         named = [option for option, value in given.items() if value is not None]
         if named:
             raise CellError(
-                f"an eager canvas (-e) runs in the thread of the cell, with no messages and no run, so "
+                f"an eager canvas (-e) runs in the thread of the cell, with no messages to send, so "
                 f"{', '.join(named)} would mean nothing"
             )
 
@@ -216,6 +235,22 @@ ARGUMENTS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
     (("--app",), {"metavar": "NAME", "help": "Use the app in this variable instead of the current one."}),
     (("--view",), {"metavar": "|".join(VIEWS), "help": "What to show."}),
     (("--save",), {"metavar": "NAME", "help": "Keep the canvas under this name: a variable, and in %%canvas list."}),
+    (
+        ("--write",),
+        {
+            "metavar": "FILE.py",
+            "help": "Write a module with the canvas and its tasks that stock Celery runs, and run the canvas here; "
+            "with -n only write it.",
+        },
+    ),
+    (
+        ("--record",),
+        {"metavar": "FILE", "help": "Record the run, when it has ended: plan, events and results, as JSON."},
+    ),
+    (
+        ("--replay",),
+        {"metavar": "FILE", "help": "Show a recorded run, and run nothing: not even the cell, which may be empty."},
+    ),
 )
 
 
@@ -243,8 +278,6 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> CellOptions:
     if extra:
         flags = [flag for names, _ in ARGUMENTS for flag in names]
         word = extra[0]
-        if word.partition("=")[0] in LATER:
-            raise CellError(f"{word.partition('=')[0]} comes with a later version")
         if word.startswith("-"):
             raise UnknownOption.of("option", word, flags, "%%canvas? lists them")
         raise CellError(

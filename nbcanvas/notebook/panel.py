@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from nbcanvas.app import App, current_app
 from nbcanvas.picture.markup import duration, plural
-from nbcanvas.run import Run
+from nbcanvas.run import Run, attach
 
 from .errors import CellError, UnknownOption
 from .names import run_named, variables
@@ -19,12 +19,17 @@ from .testing import tells_clocks
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nbcanvas.run.why import Why
+
     from .session import Session
 
 __all__ = ["COMMANDS", "INSPECTIONS", "POOLS", "Status", "run_line"]
 
 INSPECTIONS: Final = ("active", "reserved", "scheduled", "registered", "revoked", "stats")
 POOLS: Final = ("threads", "processes", "solo")
+#: What a worker says of itself that is another thing on each machine, and each time.
+_OF_ONE_MACHINE: Final = frozenset({"max-concurrency"})
+_OF_ONE_PROCESS: Final = frozenset({"eta", "hostname", "pid", "time_start", "uptime", "worker_pid"})
 
 
 class Status:
@@ -54,12 +59,14 @@ def status(session: Session, app: App | None = None) -> Status:
         f"app      {app.main or 'default'}: {plural(len(_own_tasks(app)), 'task')}",
         "broker   in this process (embedded)",
     ]
+    if app.backend.runs is not None:
+        lines.append(f"results  {app.backend.runs.where()}")
     if worker is None:
         lines.append("worker   none yet: it starts with the first canvas, or with %canvas worker start")
     else:
         stats = worker.stats()
         lines.append(
-            f"worker   {_host(session, worker.hostname)}: {plural(worker.concurrency, 'slot')}, pool {worker.pool}, "
+            f"worker   {_host(session, worker.hostname)}: {_slots(session, app)}pool {worker.pool}, "
             f"{plural(stats['total'], 'task')} finished, {stats['waiting']} waiting"
         )
     going = [run for run in session.runs if not run.done]
@@ -145,6 +152,9 @@ def inspect_(session: Session, words: list[str]) -> pd.DataFrame:
         raise UnknownOption.of("inspection", what, INSPECTIONS, f"there are {', '.join(INSPECTIONS)}")
     answers = getattr(current_app().control.inspect(), what)() or {}
     rows = [{"worker": _host(session, name), **row} for name, answer in answers.items() for row in _rows(answer)]
+    if not _tells_clocks(session):
+        hidden = _OF_ONE_PROCESS | (set() if current_app().conf.worker_concurrency else _OF_ONE_MACHINE)
+        rows = [row | dict.fromkeys(hidden & row.keys()) for row in rows]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["worker", "id", "name"])
 
 
@@ -222,6 +232,25 @@ def cancel(session: Session, words: list[str]) -> Status:
     return Status([f"{given.name} is cancelled: {_progress(session, run)}"])
 
 
+def why(session: Session, words: list[str]) -> Why:
+    """``why [NAME]``: why a run is not done, or did not succeed; the latest one by default."""
+    parser = _parser("why")
+    parser.add_argument("name", nargs="?")
+    given = parser.parse_args(words)
+    run = last(session, []) if given.name is None else run_named(session.namespace, session.runs, given.name)
+    return run.why(clocks=_tells_clocks(session))
+
+
+def attach_(session: Session, words: list[str]) -> Run:
+    """``attach ID``: the run with that id, that name or that task; of another kernel too, when results are kept."""
+    parser = _parser("attach")
+    parser.add_argument("id")
+    run = attach(parser.parse_args(words).id)
+    if run not in session.runs:
+        session.runs.append(run)
+    return run
+
+
 def last(session: Session, words: list[str]) -> Run:
     """Return the latest run."""
     _none("last", words)
@@ -253,6 +282,8 @@ COMMANDS: Final[dict[str, Callable[[Session, list[str]], Any]]] = {
     "inspect": inspect_,
     "revoke": revoke,
     "cancel": cancel,
+    "attach": attach_,
+    "why": why,
     "last": last,
     "list": list_,
     "connect": connect,
@@ -310,6 +341,12 @@ def _progress(session: Session, run: Run) -> str:
     state = run.snapshot()
     after = f", {duration((run.finished or time()) - run.started)}" if _tells_clocks(session) else ""
     return f"{state.ready} of {state.total} done{after}"
+
+
+def _slots(session: Session, app: App) -> str:
+    """Say how many slots the worker has; where cells are compared only if somebody chose, and not the machine."""
+    tells = _tells_clocks(session) or app.conf.worker_concurrency
+    return f"{plural(app.worker.concurrency, 'slot')}, " if tells else ""
 
 
 def _host(session: Session, worker: str) -> str:

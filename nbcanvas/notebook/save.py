@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from .errors import CellError
 from .testing import ENVIRONMENT
@@ -19,6 +20,8 @@ __all__ = ["main", "save"]
 
 #: Seconds that one cell may take.
 TIMEOUT: Final = 600
+#: The folder of a Python file; what stands before it may be a colour.
+_FOLDER: Final = re.compile(r"(?:(?<![\w./~-])|(?<=\x1b\[\d\dm))~?/(?:[^/\s\"':\x1b]+/)+(?=[^/\s\"':\x1b]+\.py\b)")
 
 
 def save(path: Path, timeout: float = TIMEOUT) -> None:
@@ -64,7 +67,16 @@ def save(path: Path, timeout: float = TIMEOUT) -> None:
     except CellControlSignal as error:  # a cell that failed, or took too long
         raise CellError(f"{path} is left as it was: {error}") from None
     notebook.metadata = nbformat.from_dict(kept)  # the kernel's version is no part of the reference
+    _forget_folders(notebook)
     nbformat.write(notebook, path)
+
+
+def _forget_folders(notebook: Any) -> None:
+    """Let tracebacks name files without their folders, which are those of one machine (no runner compares them)."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if output.output_type == "error":
+                output.traceback = [_FOLDER.sub("", line) for line in output.traceback]
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any, Final
 from weakref import WeakSet
 
 from nbcanvas.app import App, current_app
 from nbcanvas.canvas import Signature, StampingVisitor
-from nbcanvas.run import Run, set_audience, submit
+from nbcanvas.run import Recording, Run, prepare, set_audience
+from nbcanvas.run.recording import check_target
 
 from .cell import show_frames
 from .checks import refuse_unknown_or_wrong
 from .dry import dry_run
 from .failures import innermost
+from .keeping import Recorder, replayed, write_module
 from .live import GRACE, Bundle, LiveView, Publisher, still, text_of, wait_settled
 from .names import app_named, visitor_named
 from .options import CellOptions
@@ -68,8 +71,17 @@ class Session:
         self.saved: Saved = {}
         self._apps: WeakSet[App] = WeakSet()
         set_audience(NotebookAudience(shell, self.settings))
+        self._results: str | None = None
+        self._keep_results()
+        self.settings.observe(lambda _: self._keep_results(), "result_backend")
         if display_of(self.settings, shell) == "static":
             seed_once(current_app())
+
+    def _keep_results(self) -> None:
+        """Have the current app keep results where the settings say, if nobody told it otherwise."""
+        conf, wanted = current_app().conf, self.settings.result_backend
+        if wanted and conf.result_backend in {None, self._results}:
+            self._results = conf.result_backend = wanted
 
     @property
     def namespace(self) -> MutableMapping[str, Any]:
@@ -104,60 +116,110 @@ class Session:
         app = app_named(self.namespace, options.app) if options.app else _own_app(sig)
         if options.save:
             self.saved[options.save] = self.namespace[options.save] = sig.clone()
+        visitor = visitor_named(self.namespace, options.visitor) if options.visitor else None
+        if options.write:
+            write_module(Path(options.write).expanduser(), sig, app, self._execution(options), options.stamps, visitor)
         if options.dry_run:
             self.show_bundle(dry_run(sig, app))
             return NOTHING
         refuse_unknown_or_wrong(sig, app)
-        visitor = visitor_named(self.namespace, options.visitor) if options.visitor else None
         settings = self.settings
         if settings.eager if options.eager is None else options.eager:
             return self._eagerly(sig, app, options, visitor)
+        return self._on_the_worker(sig, app, options, visitor)
+
+    def _on_the_worker(self, sig: Signature, app: App, options: CellOptions, visitor: StampingVisitor | None) -> Any:
+        settings = self.settings
         display = display_of(settings, self.shell)
         if display == "static":
             seed_once(app)
+        if options.record:
+            check_target(Path(options.record).expanduser())
         self._prepare(app)
-        run = submit(
+        run = prepare(
             sig,
             app=app,
             options=self._execution(options),
             stamps=options.stamps or None,
             visitor=visitor,
             name=options.out,
-        )
-        self.runs.append(run)
-        if options.out:
-            self.namespace[options.out] = run
+        ).start()
+        self._keep(run, options)
+        recorder = Recorder(run, Path(options.record).expanduser()) if options.record else None
         view = options.view or settings.view
         wait = (True if settings.wait else None) if options.wait is None else options.wait
         timeout = None if wait is None or wait is True else float(wait)
         waits = wait is not None or options.frame is not None
-        self.show(run, display, view, waits=waits, timeout=timeout)
-        if not waits:
-            return NOTHING
         try:
-            if options.frame:
-                self.namespace[options.frame] = run.wait(timeout).frame()
-            return NOTHING if wait is None else run.get(timeout)
+            self.show(run, display, view, waits=waits, timeout=timeout)
+            if not waits:
+                return NOTHING
+            try:
+                if options.frame:
+                    self.namespace[options.frame] = run.wait(timeout).frame()
+                return NOTHING if wait is None else run.get(timeout)
+            finally:
+                self._end(run, display, view)
         finally:
-            self._end(run, display, view)
+            if recorder is not None and run.done:  # whoever waited finds the file
+                recorder.wait()
+
+    def replay(self, options: CellOptions) -> Any:
+        """Show a recorded run as if it had just run, and return its value, or NOTHING when nobody asks for it.
+
+        Parameters
+        ----------
+        options
+            What the line ``%%canvas`` says.
+
+        Raises
+        ------
+        RecordingError
+            When the file cannot be read.
+        """
+        recording = Recording.read(Path(str(options.replay)).expanduser())
+        if options.out:
+            self.namespace[options.out] = recording
+        display, view = display_of(self.settings, self.shell), options.view or str(self.settings.view)
+        if "none" not in {display, view}:
+            bundle = replayed(recording, view, durations=display != "static" and recording.clocks)
+            self.show_bundle(text_of(bundle) if display == "text" else bundle)
+        if options.frame:
+            self.namespace[options.frame] = recording.frame()
+        wait = (True if self.settings.wait else None) if options.wait is None else options.wait
+        return NOTHING if wait is None else recording.get()
 
     def _eagerly(self, sig: Signature, app: App, options: CellOptions, visitor: StampingVisitor | None) -> Any:
         """Run a canvas in this thread; an exception arrives here with its real frames, for ``%debug``."""
         options.refuse_with_eager()
-        if options.stamps or visitor is not None:
-            sig = sig.clone()
-            sig.stamp(visitor, **options.stamps)
+        display = display_of(self.settings, self.shell)
+        if display == "static":
+            seed_once(app)
+        if options.record:
+            check_target(Path(options.record).expanduser())
         execution = {name: value for name, value in self._execution(options).items() if name == "queue"}
+        run = prepare(sig, app=app, options=execution, stamps=options.stamps or None, visitor=visitor, name=options.out)
+        self._keep(run, options)
         try:
-            result = app.apply(sig, (), {}, {**execution, "throw": True})
+            run.run_here()
         except Exception as error:
             trace = innermost(error.__traceback__)
             if self.settings.short_errors and trace is not None:
                 show_frames(self.shell, error, trace)
             raise
+        finally:
+            if options.record and run.done:
+                Recorder(run, Path(options.record).expanduser()).wait()
+            if options.view:
+                self.show(run, display, options.view)
+            if options.frame:
+                self.namespace[options.frame] = run.frame()
+        return run.get()
+
+    def _keep(self, run: Run, options: CellOptions) -> None:
+        self.runs.append(run)
         if options.out:
-            self.namespace[options.out] = result
-        return result.get(disable_sync_subtasks=False)
+            self.namespace[options.out] = run
 
     def _end(self, run: Run, display: Display, view: str) -> None:
         """Let the cell that waited end with the still, of the state reached if the run goes on."""

@@ -14,6 +14,9 @@ from typing import Any, Final
 from traitlets import Bool, Enum, Float, Int, TraitError, Unicode
 from traitlets.config import Configurable
 
+from nbcanvas.backend.urls import is_file, resolved
+from nbcanvas.errors import ImproperlyConfigured
+
 from .errors import CellError, UnknownOption
 from .options import VIEWS
 
@@ -29,7 +32,7 @@ OTHER_TABLES: Final = frozenset({"profiles"})
 class NBCanvas(Configurable):
     """How ``%%canvas`` behaves when its options do not say."""
 
-    view = Enum(VIEWS, "bars", help="What a canvas cell shows: bars, graph, table or none.").tag(config=True)
+    view = Enum(VIEWS, "bars", help="What a canvas cell shows: bars, graph, timeline, table or none.").tag(config=True)
     display = Enum(DISPLAYS, "auto", help="How it shows it: auto, live, static, text or none.").tag(config=True)
     wait = Bool(False, help="Wait for each canvas and show its value.").tag(config=True)
     eager = Bool(False, help="Run each canvas in the thread of the cell.").tag(config=True)
@@ -44,6 +47,9 @@ class NBCanvas(Configurable):
     pool = Enum((None, "threads", "processes", "solo"), None, allow_none=True, help="Pool of the embedded worker.").tag(
         config=True
     )
+    result_backend = Unicode(
+        None, allow_none=True, help="Where the current app keeps results, such as db+sqlite:///results.sqlite."
+    ).tag(config=True)
     short_errors = Bool(True, help="Show errors in a few lines, without nbcanvas's own frames.").tag(config=True)
     tracebacks = Int(4, help="How many of a run's failures are shown.").tag(config=True)
 
@@ -75,9 +81,14 @@ class NBCanvas(Configurable):
                 if key in chosen:
                     continue
                 try:
-                    setattr(self, key, value)
-                except TraitError as refused:
+                    setattr(self, key, _at(path, value) if key == "result_backend" else value)
+                except (TraitError, ImproperlyConfigured) as refused:
                     raise CellError(f"{path}: {key}: {refused}") from None
+
+
+def _at(file: Path, url: Any) -> Any:
+    """Return a URL that a file of settings gives: a path in it is relative to that file's folder."""
+    return resolved(url, None, file.parent) if isinstance(url, str) and is_file(url) else url
 
 
 def files(start: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:

@@ -15,9 +15,10 @@ from typing import Any, Final
 from nbcanvas.errors import NBCanvasError, TaskError, TimeoutError  # noqa: A004 - Celery's name
 from nbcanvas.events.state import State
 from nbcanvas.run import Run
+from nbcanvas.run.failures import comes_from
 
-from .errors import WaitInterrupted, render_as, shorten
-from .failures import comes_from, failure_lines
+from .errors import Lines, WaitInterrupted, render_as, shorten
+from .failures import failure_lines
 from .settings import NBCanvas
 from .testing import tells_clocks
 
@@ -61,8 +62,13 @@ class NotebookAudience:
             return error
         if isinstance(error, KeyboardInterrupt) or (isinstance(error, asyncio.CancelledError) and _interrupted()):
             return self._interrupted(run)
-        if isinstance(error, Exception) and self._settings.short_errors and not hasattr(error, "_render_traceback_"):
-            self._explain(run, error)
+        if isinstance(error, Exception):
+            shown = getattr(error, "_render_traceback_", None)
+            if isinstance(shown, Lines):  # of an earlier wait: more is known now
+                del error._render_traceback_  # type: ignore[attr-defined]
+                shown = None
+            if shown is None and self._settings.short_errors:
+                self._explain(run, error)
         return error
 
     def wait_ran_out(self, run: Run, error: TimeoutError) -> None:

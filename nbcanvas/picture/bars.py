@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from unicodedata import combining, east_asian_width
 
 from nbcanvas import states
+from nbcanvas.events.attempts import NESTING
 from nbcanvas.events.known import CODES
 from nbcanvas.events.state import State
 
-from .markup import LOOKS, css, duration, escape, names, number, plural, short
+from .markup import LOOKS, css, cut, duration, escape, names, number, plural
 from .stages import Stage, bytes_at, stages
 
 __all__ = ["Bar", "BarsModel", "bars_html", "bars_model", "bars_text"]
@@ -23,9 +25,10 @@ class Bar:
     Attributes
     ----------
     label
-        ``add ×100``.
+        ``add ×100``; of what goes over items also how: ``add ×100 (map)``, ``add ×100 (10 chunks)``.
     task
-        The task's full name; an empty string when the bar stands for several.
+        The task's full name (of a map, the task it runs for each item); an empty string when the bar stands for
+        several.
     role
         ``""``, ``"link"``, ``"errback"``, ``"replacement"`` or ``"child"``.
     depth
@@ -105,6 +108,8 @@ class BarsModel:
     left: float | None
 
 
+#: So many rows of a stage are asked whether they were replaced.
+_FEW: Final = 100
 _IGNORED: Final = (states.REJECTED, states.IGNORED)
 _LOST: Final = (states.REVOKED, *_IGNORED)
 _RUNNING: Final = (states.STARTED, states.PROGRESS)
@@ -131,38 +136,46 @@ def bars_model(state: State, now: float) -> BarsModel:
         retried[of_row[row]] += 1
     extra = [0.0] * len(listed)
     code = state.columns.code
+    running = CODES[states.PROGRESS]
     for row in state.progresses():
-        progress = state.progress(row)
-        if progress and code[row] == CODES[states.PROGRESS]:
+        if code[row] == running and (progress := state.progress(row)):
             extra[of_row[row]] += progress.fraction * state.items(row)
     bars = tuple(
-        bar for at, stage in enumerate(listed) if (bar := _bar(state, stage, shown, retried[at], extra[at])) is not None
+        bar
+        for at, stage in enumerate(listed)
+        if (bar := _bar(state, stage, _before(stage, listed, of_row), shown, retried[at], extra[at])) is not None
     )
     return _sum(state, bars, now)
 
 
-def _bar(state: State, stage: Stage, shown: dict[str, str], retried: int, extra: float) -> Bar | None:
+def _before(stage: Stage, listed: Sequence[Stage], of_row: Sequence[int]) -> Stage | None:
+    """Return the stage of the one call that a stage waits for; None when it waits for several, or for none."""
+    return listed[of_row[stage.before[0]]] if len(stage.before) == 1 else None
+
+
+def _bar(
+    state: State, stage: Stage, before: Stage | None, shown: dict[str, str], retried: int, extra: float
+) -> Bar | None:
     rows: Sequence[int] = stage.rows
-    if stage.role in _HANGING:  # counted, and shown, once they started
-        rows = tuple(row for row in rows if state.awake(row))
-        if not rows:
-            return None
+    if stage.role in _HANGING or (stage.merged > 1 and state.tree.part_of):  # counted, and shown, once they started
+        awake, part_of = state.awake_parts, state.tree.part_of
+        rows = tuple(row for row in rows if row not in part_of or part_of[row] in awake)
+    if state.tree.superseded:  # what a canvas stands for that ends in other ids
+        gone, waiting = state.tree.superseded, CODES[states.WAITING]
+        rows = tuple(row for row in rows if row not in gone or state.columns.code[row] != waiting)
+    if not rows:
+        return None
     codes = bytes_at(state.columns.code, rows)  # type: ignore[arg-type]
     calls = {name: count for name, value in CODES.items() if (count := codes.count(value))}
-    items = calls
-    many = state.tree.items and any(row in state.tree.items for row in rows)
-    if many:
-        items = dict.fromkeys(calls, 0)
-        for row in rows:
-            items[state.state(row)] += state.items(row)
+    many = stage.usual != 1 or bool(stage.others)
+    items = _items(state, stage, rows, calls) if many else calls
     total = sum(items.values())
     done, failed = items.get(states.SUCCESS, 0), items.get(states.FAILURE, 0)
     lost = sum(items.get(name, 0) for name in _LOST)
     over = done + failed + lost
     how = _state(calls, len(rows))
-    label = shown[stage.task] if stage.task else plural(stage.merged, "more stage")
     return Bar(
-        label=label + (f" ×{number(len(rows))}" if len(rows) > 1 else ""),
+        label=_label(stage, shown, len(rows), total),
         task=stage.task,
         role=stage.role,
         depth=stage.depth,
@@ -178,8 +191,30 @@ def _bar(state: State, stage: Stage, shown: dict[str, str], retried: int, extra:
         fraction=min((over + extra) / total, 1.0) if total else 1.0,
         state=how,
         unit="item" if many else "task",
-        waiting_for=_waiting_for(state, stage, shown) if how == states.WAITING else "",
+        waiting_for=_waiting_for(state, stage, before, shown) if how == states.WAITING else "",
     )
+
+
+def _items(state: State, stage: Stage, rows: Sequence[int], calls: dict[str, int]) -> dict[str, int]:
+    """Count items by state: most chunks have as many, so only the others are looked at one by one."""
+    usual, others = stage.usual, stage.others
+    found = {name: count * usual for name, count in calls.items()}
+    wanted = others.keys() if rows is stage.rows else others.keys() & set(rows)
+    for row in wanted:
+        found[state.state(row)] += others[row] - usual
+    return found
+
+
+def _label(stage: Stage, shown: dict[str, str], calls: int, items: int) -> str:
+    """Name a stage: ``add ×100``."""
+    if not stage.task:
+        return plural(stage.merged, "more stage")
+    label = shown[stage.task]
+    if not stage.over:
+        return f"{label} ×{number(calls)}" if calls > 1 else label
+    # Several starmaps of one task side by side are what chunks become.
+    how = stage.over if calls == 1 else plural(calls, {"starmap": "chunk"}.get(stage.over, stage.over))
+    return f"{label} ×{number(items)} ({how})"
 
 
 def _state(calls: dict[str, int], count: int) -> str:
@@ -192,12 +227,13 @@ def _state(calls: dict[str, int], count: int) -> str:
     return next((name for name in order if calls.get(name)), states.STARTED if ready else states.WAITING)
 
 
-def _waiting_for(state: State, stage: Stage, shown: dict[str, str]) -> str:
+def _waiting_for(state: State, stage: Stage, before: Stage | None, shown: dict[str, str]) -> str:
+    if any(state.attempt(row) >> NESTING for row in stage.rows[:_FEW]):
+        return "waiting for what replaced it" if len(stage.rows) == 1 else "waiting for what replaced them"
     if not stage.before:
         return "waiting"
-    if len(stage.before) == 1:
-        task = state.call(stage.before[0]).task
-        return f"waiting for {shown.get(task) or short(task)}"
+    if before is not None and before.task:
+        return f"waiting for {shown[before.task]}"
     codes = bytes_at(state.columns.code, stage.before)
     left = len(codes) - sum(codes.count(CODES[name]) for name in states.READY_STATES)
     return f"waiting for {number(left)}" if left else "waiting"
@@ -208,9 +244,10 @@ def _sum(state: State, bars: tuple[Bar, ...], now: float) -> BarsModel:
     done, failed = counts.get(states.SUCCESS, 0), counts.get(states.FAILURE, 0)
     revoked, ignored = counts.get(states.REVOKED, 0), sum(counts.get(name, 0) for name in _IGNORED)
     over = state.done
-    end = max((t for t in state.columns.finished if t > 0), default=now) if over else now
+    end = max((t for t in state.columns.finished if t > 0), default=state.began) if over else now
     elapsed = max(end - state.began, 0.0)
-    rate = state.ready / elapsed if state.ready and elapsed > 0 else None
+    ended = state.ready - state.kept
+    rate = ended / elapsed if ended > 0 and elapsed > 0 else None
     if over:
         how = next((name for name in (states.FAILURE, *_LOST) if counts.get(name)), states.SUCCESS)
     else:
@@ -277,21 +314,42 @@ def bars_text(model: BarsModel, *, durations: bool = True, width: int = 20) -> s
     width
         Characters of a full bar.
     """
-    labels = ["  " * bar.depth + _GLYPHS.get(bar.role, "") + bar.label for bar in model.bars]
-    widest = min(max(map(len, labels), default=0), 40)
+    labels = ["  " * min(bar.depth, 6) + _GLYPHS.get(bar.role, "") + cut(bar.label) for bar in model.bars]
+    widest = min(max(map(_wide, labels), default=0), 40)
     lines = []
     for bar, label in zip(model.bars, labels, strict=True):
-        name = label if len(label) <= widest else label[: widest - 1] + "…"
-        full = int(bar.fraction * width)
-        drawn = "" if bar.waiting_for else "█" * full + "░" * (width - full) + "  "
+        name = _fitted(label, widest)
+        drawn = "" if bar.waiting_for else _drawn(bar, width) + "  "
         said = " · ".join([_numbers(bar), *(text for _, text in _apart(bar))])
-        lines.append(f"{LOOKS[bar.state].glyph} {name:<{widest}}  {drawn}{said}")
+        lines.append(f"{LOOKS[bar.state].glyph} {name}  {drawn}{said}")
     head = [
         LOOKS[model.state].word if model.state != states.STARTED else "running",
         *_summary(model, durations=durations),
         *(text for _, text in _apart(model)),
     ]
     return "\n".join([*lines, f"{LOOKS[model.state].glyph} {' · '.join(head)}"])
+
+
+def _drawn(bar: Bar, width: int) -> str:
+    """Draw a bar in text; what did not succeed is hatched."""
+    full = int(bar.fraction * width)
+    lost = bar.failed + bar.revoked + bar.ignored
+    hatched = min(max(round(lost / bar.total * width), 1), full) if lost else 0
+    return "█" * (full - hatched) + "▒" * hatched + "░" * (width - full)
+
+
+def _wide(text: str) -> int:
+    """Return how many columns a text takes."""
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _fitted(text: str, width: int) -> str:
+    """Return a text that takes so many columns."""
+    if _wide(text) > width:
+        while _wide(text) >= width:
+            text = text[:-1]
+        text += "…"
+    return text + " " * (width - _wide(text))
 
 
 # -- html -----------------------------------------------------------------------------------------------------------
@@ -347,10 +405,11 @@ def _row(bar: Bar) -> str:
     return (
         f'<tr style="border:0;background:none" title="{escape(title)}">'
         f'<td style="{_CELL};width:20px;{css(look)}" aria-label="{look.word}">{look.glyph}</td>'
-        f'<td style="{_CELL};{faint};padding-left:{16 * min(bar.depth, 12)}px;padding-right:14px;max-width:280px;'
-        f'overflow:hidden;text-overflow:ellipsis">{_GLYPHS.get(bar.role, "")}{escape(bar.label)}{role}</td>'
-        f'<td style="{_CELL};width:50%">{_meter(bar)}</td>'
-        f'<td style="{_CELL};white-space:normal;padding-left:14px;font-variant-numeric:tabular-nums">'
+        f'<td style="{_CELL};width:1%;{faint};padding-left:{16 * min(bar.depth, 6)}px;padding-right:14px;'
+        f'max-width:280px;overflow:hidden;text-overflow:ellipsis">{_GLYPHS.get(bar.role, "")}{escape(bar.label)}{role}'
+        f"</td>"
+        f'<td style="{_CELL}">{_meter(bar)}</td>'
+        f'<td style="{_CELL};width:34%;white-space:normal;padding-left:14px;font-variant-numeric:tabular-nums">'
         f"{' · '.join(said)}</td></tr>"
     )
 

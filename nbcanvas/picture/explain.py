@@ -14,7 +14,7 @@ from nbcanvas.plan import Call, Chain, Fan, Node, calls_of, start
 from nbcanvas.protocol.payload import size_of, unpack_args
 
 from .folding import Bundle, Folding, More
-from .markup import cut, escape, names, number, plural
+from .markup import cut, escape, names, number, plural, value_text
 
 __all__ = ["Explanation", "explain", "explanation_html"]
 
@@ -230,9 +230,9 @@ def _arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     return cut(
         ", ".join(
             [
-                *(cut(repr(value), 40) for value in args[:8]),
+                *(value_text(value, 40) for value in args[:8]),
                 *(["…"] if len(args) > 8 else []),
-                *(f"{name}={cut(repr(value), 40)}" for name, value in kwargs.items()),
+                *(f"{name}={value_text(value, 40)}" for name, value in kwargs.items()),
             ]
         ),
         160,

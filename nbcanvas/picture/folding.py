@@ -6,15 +6,16 @@ of a group of ten thousand equal chains are one bundle of chains, its first step
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from nbcanvas.plan import Call, Chain, Fan, Node, calls_of
+from nbcanvas.plan import Call, Chain, Fan, Node
 
+from .grown import Grown
 from .markup import number
 
-__all__ = ["BUDGET", "Bundle", "Folding", "More", "ends_of"]
+__all__ = ["BUDGET", "Bundle", "Folding", "More"]
 
 #: About how many boxes a picture has at most.
 BUDGET: Final = 160
@@ -49,19 +50,29 @@ class Folding:
     ----------
     root
         The canvas.
+    grown
+        What it became, when it runs.
     """
 
-    def __init__(self, root: Node) -> None:
-        self._shape, self._size = _shapes(root)
+    def __init__(self, root: Node, grown: Grown | None = None) -> None:
+        self.grown = grown or Grown(root)
+        self._shape, self._size, self._boxes = _shapes(self.grown)
 
     def calls(self, bundle: Bundle) -> int:
-        """Return how many calls a bundle has, without their links."""
+        """Return how many calls a bundle has, without what hangs on them."""
         return sum(self._size[id(node)] for node in bundle)
+
+    def hanging(self, calls: Sequence[Call]) -> list[tuple[str, Bundle]]:
+        """Return what hangs on calls of one shape, each with its role."""
+        if len(calls) == 1:
+            return [(role, (node,)) for role, node in self.grown.hanging(calls[0])]
+        rows = zip(*(self.grown.hanging(call) for call in calls), strict=True)
+        return [(row[0][0], [node for _, node in row]) for row in rows]
 
     def members(self, fans: Sequence[Fan], budget: int, apart: int = UNFOLDED) -> list[Bundle | More]:
         """Return what is drawn of the members of fans of one shape: one by one up to `apart`, else by shape."""
         members = [member for fan in fans for member in fan.members]
-        if len(fans) == 1 and len(members) <= apart and self._size[id(fans[0])] <= budget:
+        if len(fans) == 1 and len(members) <= apart and self._boxes[id(fans[0])] <= budget:
             return [(member,) for member in members]
         shapes: dict[int, list[Node]] = {}
         for member in members:
@@ -86,38 +97,36 @@ class Folding:
         return found + [[chain.steps[place] for chain in chains] for place in range(count - tail, count)]
 
 
-def _shapes(root: Node) -> tuple[dict[int, int], dict[int, int]]:
-    """Number the shapes below `root`, and count the calls: both by the node's identity."""
+def _shapes(grown: Grown) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+    """Number the shapes of a canvas, count its calls, and those with what hangs on them: by the node's identity."""
     numbers: dict[tuple[object, ...], int] = {}
     shape: dict[int, int] = {}
     size: dict[int, int] = {}
-    todo: list[tuple[Node, bool]] = [(root, False)]
+    boxes: dict[int, int] = {}
+    todo: list[tuple[Node, bool]] = [(grown.root, False)]
     while todo:
         node, below_done = todo.pop()
         if isinstance(node, Call):
-            hanging = tuple(call.task for n in (*node.links, *node.errbacks) for call in calls_of(n))
-            shape[id(node)] = numbers.setdefault((node.task, *hanging), len(numbers))
-            size[id(node)] = 1
-            continue
-        below: Sequence[Node] = node.steps if isinstance(node, Chain) else node.members
-        if not below_done:
-            todo.append((node, True))
-            todo += [(n, False) for n in below]
-            continue
-        runs = tuple((number, sum(1 for _ in run)) for number, run in groupby(shape[id(n)] for n in below))
-        shape[id(node)] = numbers.setdefault((type(node), runs), len(numbers))
-        size[id(node)] = sum(size[id(n)] for n in below)
-    return shape, size
-
-
-def ends_of(node: Node) -> Iterator[Call]:
-    """Yield the calls whose values leave a node."""
-    todo = [node]
-    while todo:
-        found = todo.pop()
-        if isinstance(found, Call):
-            yield found
-        elif isinstance(found, Chain):
-            todo.append(found.steps[-1])
+            became, hanging = grown.became(node), grown.hanging(node)
+            if became is None and not hanging:  # nearly every one
+                shape[id(node)] = numbers.setdefault((node.task,), len(numbers))
+                size[id(node)] = boxes[id(node)] = 1
+                continue
+            inside: Sequence[Node] = () if became is None else (became,)
+            below: Sequence[Node] = (*inside, *(one for _, one in hanging))
         else:
-            todo += reversed(found.members)
+            became, hanging = None, ()
+            inside = below = node.steps if isinstance(node, Chain) else node.members
+        if below and not below_done:
+            todo.append((node, True))
+            todo += [(one, False) for one in below]
+            continue
+        size[id(node)] = sum(size[id(one)] for one in inside) if inside or not isinstance(node, Call) else 1
+        boxes[id(node)] = sum(boxes[id(one)] for one in below) + (isinstance(node, Call) and became is None)
+        key: tuple[object, ...]
+        if isinstance(node, Call):
+            key = (node.task, *(shape[id(one)] for one in inside), *((role, shape[id(one)]) for role, one in hanging))
+        else:
+            key = (type(node), *((number, sum(1 for _ in run)) for number, run in groupby(shape[id(n)] for n in below)))
+        shape[id(node)] = numbers.setdefault(key, len(numbers))
+    return shape, size, boxes

@@ -7,23 +7,46 @@ members below each other between two buses.  Its depth is bounded, because each 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
-from nbcanvas.plan import Call, Chain, Fan, Node, calls_of
+from nbcanvas.plan import Call, Chain, Fan, Node
 
-from .folding import BUDGET, Bundle, Folding, More, ends_of
-from .markup import cut, names, number
+from .folding import BUDGET, Bundle, Folding, More
+from .grown import ROLES
+from .markup import cut, extent, names, number
 
-__all__ = ["Barrier", "Box", "Edge", "Frame", "Layout", "layout"]
+__all__ = ["Barrier", "Box", "Caption", "Edge", "Frame", "Layout", "Tag", "layout"]
 
-CHAR: Final = 6.7
 HEIGHT, TALL = 30.0, 46.0
-GAP, ROW_GAP, BUS, NOTE = 30.0, 10.0, 16.0, 15.0
+GAP, ROW_GAP, BUS, NOTE, LINE = 30.0, 10.0, 16.0, 15.0, 15.0
 WIDTH: Final = 880.0
 COLUMN: Final = 12
+#: How far what hangs on a call stands in from it, and the room for what is said above it.
+INDENT, TAG = 26.0, 15.0
+
+
+class Caption(NamedTuple):
+    """What a box says besides its name.
+
+    Attributes
+    ----------
+    badge
+        At its upper right corner, ``↻ 2``; there is room for it between boxes.
+    line
+        On a line of its own, ``experiment 42``.
+    meter
+        Behind the bar of a pile, ``63/100``; and how many of them failed.
+    """
+
+    badge: str = ""
+    line: str = ""
+    meter: tuple[str, str] = ("", "")
+
+
+Captions = Callable[[Sequence[Call]], Caption]
 
 
 @dataclass(slots=True)
@@ -42,6 +65,8 @@ class Box:
         ``"call"`` for one, ``"fold"`` for many of one task, ``"more"`` for what is not drawn apart.
     note
         What hangs on it, in words; below the box.
+    caption
+        What else it says.
     """
 
     x: float
@@ -52,11 +77,21 @@ class Box:
     calls: Sequence[Call]
     kind: str
     note: str = ""
+    caption: Caption = Caption()  # noqa: RUF009 - a NamedTuple
+
+
+@dataclass(slots=True)
+class Tag:
+    """A few words beside a line."""
+
+    x: float
+    y: float
+    text: str
 
 
 @dataclass(slots=True)
 class Frame:
-    """A rectangle around members that are drawn in a grid, or once for all of them."""
+    """A rectangle around members that are drawn in a grid, or once for all of them, or around a replacement."""
 
     x: float
     y: float
@@ -77,10 +112,11 @@ class Barrier:
 
 @dataclass(slots=True)
 class Edge:
-    """A line through `points`; with a head when `arrow`."""
+    """A line through `points`; with a head when `arrow`, dashed when `faint`: no value of the canvas goes along it."""
 
     points: Sequence[tuple[float, float]]
     arrow: bool = False
+    faint: bool = False
 
 
 @dataclass(slots=True)
@@ -94,10 +130,11 @@ class Layout:
     frames: list[Frame] = field(default_factory=list)
     barriers: list[Barrier] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
+    tags: list[Tag] = field(default_factory=list)
 
     def put(self, other: Layout, x: float, y: float) -> None:
         """Put what `other` holds here, moved by `x` and `y`."""
-        things: list[Box | Frame | Barrier] = [*other.boxes, *other.frames, *other.barriers]
+        things: list[Box | Frame | Barrier | Tag] = [*other.boxes, *other.frames, *other.barriers, *other.tags]
         for thing in things:
             thing.x += x
             thing.y += y
@@ -107,9 +144,12 @@ class Layout:
         self.frames += other.frames
         self.barriers += other.barriers
         self.edges += other.edges
+        self.tags += other.tags
 
 
-def layout(root: Node, budget: int = BUDGET, folding: Folding | None = None) -> Layout:
+def layout(
+    root: Node, budget: int = BUDGET, folding: Folding | None = None, captions: Captions | None = None
+) -> Layout:
     """Lay out a frozen canvas.
 
     Parameters
@@ -120,14 +160,18 @@ def layout(root: Node, budget: int = BUDGET, folding: Folding | None = None) -> 
         About how many boxes to draw; what is beyond folds.
     folding
         Of this canvas, when it is known already.
+    captions
+        Gives what the box of some calls says besides their name.
     """
-    return _Builder(root, folding or Folding(root)).node([root], budget, top=True, closed=False)
+    return _Builder(folding or Folding(root), captions).node([root], budget, top=True, closed=False)
 
 
 class _Builder:
-    def __init__(self, root: Node, folding: Folding) -> None:
+    def __init__(self, folding: Folding, captions: Captions | None) -> None:
         self.folding = folding
-        self.names = names({call.task for call in _with_links(root)})
+        self.grown = folding.grown
+        self.captions = captions
+        self.names = names(self.grown.tasks())
 
     # `closed` says whether lines go on from the right side of what is built: not where the canvas ends.
 
@@ -139,7 +183,7 @@ class _Builder:
     def node(self, bundle: Bundle, budget: int, *, closed: bool, top: bool = False) -> Layout:
         first = bundle[0]
         if isinstance(first, Call):
-            return self.call([node for node in bundle if isinstance(node, Call)])
+            return self.call([node for node in bundle if isinstance(node, Call)], budget, closed=closed)
         if budget <= 1:
             count = self.folding.calls(bundle)
             return self.more(More(bundle, f"{number(count)} task" + "s" * (count != 1)))
@@ -149,33 +193,68 @@ class _Builder:
 
     # -- one box ----------------------------------------------------------------------------------------------------
 
-    def call(self, calls: Sequence[Call]) -> Layout:
+    def call(self, calls: Sequence[Call], budget: int, *, closed: bool) -> Layout:
+        """Lay out a call, or what it put in its place, with what hangs on it below."""
+        hanging = self.folding.hanging(calls)
+        apart = budget > len(hanging)
+        share = budget // (len(hanging) + 1)
+        became = [node for call in calls if (node := self.grown.became(call)) is not None]
         name = cut(self.names[calls[0].task], 26)
         label = name if len(calls) == 1 else f"{name} ×{number(len(calls))}"
-        return self.box(label, calls, "call" if len(calls) == 1 else "fold", self.note(calls[0]))
+        if became and share > 1:
+            core = _framed(self.node(became, share, closed=closed), f"⇢ in place of {label}", closed=closed)
+        elif became:
+            core = self.box(label, [call for node in became for call in self.grown.calls(node)], "more", "")
+        else:
+            note = "" if apart else self.note(hanging)
+            core = self.box(label, calls, "call" if len(calls) == 1 else "fold", note)
+        return self.hang(core, hanging, share, closed=closed) if hanging and apart else core
+
+    def hang(self, core: Layout, hanging: Sequence[tuple[str, Bundle]], share: int, *, closed: bool) -> Layout:
+        """Put links, errbacks and what a task started below it."""
+        made = Layout(core.width, core.height, core.port)
+        made.put(core, 0.0, 0.0)
+        start = core.height
+        for role, bundle in hanging:
+            piece = self.node(bundle, max(share, 1), closed=False)
+            y = made.height + TAG + 3
+            made.tags.append(Tag(INDENT, y - 4, ROLES[role]))
+            made.edges.append(
+                Edge([(12.0, start), (12.0, y + piece.port), (INDENT, y + piece.port)], arrow=True, faint=True)
+            )
+            made.put(piece, INDENT, y)
+            start = y + piece.port
+            made.width, made.height = max(made.width, INDENT + piece.width), y + piece.height
+        if closed and made.width > core.width:
+            made.edges.append(Edge([(core.width, core.port), (made.width, core.port)]))
+        return made
 
     def more(self, more: More) -> Layout:
-        calls = [call for node in more.nodes for call in calls_of(node)]
+        calls = [call for node in more.nodes for call in self.grown.calls(node)]
         return self.box(cut(more.label, 30), calls, "more", "")
 
-    def note(self, call: Call) -> str:
-        said = [
-            f"{what} {', '.join(dict.fromkeys(self.names[c.task] for n in hanging for c in calls_of(n)))}"
-            for what, hanging in (("↳", call.links), ("on error:", call.errbacks))
-            if hanging
-        ]
-        return cut(" · ".join(said), 34)
+    def note(self, hanging: Sequence[tuple[str, Bundle]]) -> str:
+        said: dict[str, list[str]] = {}
+        for role, bundle in hanging:
+            said.setdefault(role, []).extend(self.names[call.task] for call in self.grown.calls(bundle[0]))
+        return cut(" · ".join(f"{ROLES[role]}: {', '.join(dict.fromkeys(tasks))}" for role, tasks in said.items()), 34)
 
-    @staticmethod
-    def box(label: str, calls: Sequence[Call], kind: str, note: str) -> Layout:
-        width = max(len(label) * CHAR + 42, len(note) * 5.6, 78.0 if kind == "call" else 124.0)
-        height = HEIGHT if kind == "call" else TALL
+    def box(self, label: str, calls: Sequence[Call], kind: str, note: str) -> Layout:
+        caption = self.captions(calls) if self.captions is not None else Caption()
+        width = max(
+            extent(label) + 38,
+            extent(note, 10.5) + 4,
+            extent(caption.line, 11) + 36,
+            extent("".join(caption.meter), 11) + 74 if caption.meter[0] else 0.0,
+            78.0 if kind == "call" else 124.0,
+        )
+        height = (HEIGHT if kind == "call" else TALL) + (LINE if caption.line else 0.0)
         below = NOTE if note else 0.0
         return Layout(
             width,
             height + 2 * below,
             height / 2 + below,
-            boxes=[Box(0.0, below, width, height, label, calls, kind, note)],
+            boxes=[Box(0.0, below, width, height, label, calls, kind, note, caption)],
         )
 
     # -- one after the other ----------------------------------------------------------------------------------------
@@ -230,7 +309,7 @@ class _Builder:
 
     def fan(self, fans: Sequence[Fan], budget: int, *, barrier: bool = False, closed: bool = True) -> Layout:
         parts = self.folding.members(fans, budget)
-        ends = [end for fan in fans for end in ends_of(fan)] if barrier else []
+        ends = [end for fan in fans for end in self.grown.ends(fan)] if barrier else []
         if not parts:
             return self.box("empty group", (), "more", "")
         share = max(budget // len(parts), 1)
@@ -254,13 +333,15 @@ class _Builder:
         return made
 
 
-def _with_links(root: Node) -> Iterable[Call]:
-    todo: list[Node] = [root]
-    while todo:
-        node = todo.pop()
-        for call in calls_of(node):
-            yield call
-            todo += (*call.links, *call.errbacks)
+def _framed(inner: Layout, label: str, *, closed: bool) -> Layout:
+    """Put a frame around a layout, and lead its lines through."""
+    made = Layout(max(inner.width + 2 * BUS, extent(label, 11) + 24), inner.height + 2.6 * BUS, inner.port + 1.6 * BUS)
+    made.put(inner, BUS, 1.6 * BUS)
+    made.frames.append(Frame(0.0, 0.0, made.width, made.height, label))
+    made.edges.append(Edge([(0.0, made.port), (BUS, made.port)]))
+    if closed:
+        made.edges.append(Edge([(BUS + inner.width, made.port), (made.width, made.port)]))
+    return made
 
 
 def _lines(drawn: Sequence[Layout]) -> list[list[Layout]]:
@@ -301,14 +382,15 @@ def _grid(drawn: Sequence[Layout]) -> Layout:
     made = Layout()
     columns = ceil(len(drawn) / COLUMN)
     wide = max(one.width for one in drawn)
-    columns = max(columns, min(int((WIDTH * 0.6) // (wide + ROW_GAP)), ceil(len(drawn) ** 0.5)))
+    gap = ROW_GAP if all(len(one.boxes) == 1 for one in drawn) else GAP  # rows of several boxes are to be told apart
+    columns = max(columns, min(int((WIDTH * 0.6) // (wide + gap)), ceil(len(drawn) ** 0.5)))
     y = 0.0
     for start in range(0, len(drawn), columns):
         row = drawn[start : start + columns]
         for place, one in enumerate(row):
-            made.put(one, place * (wide + ROW_GAP), y)
+            made.put(one, place * (wide + gap), y)
         y += max(one.height for one in row) + ROW_GAP
-    made.width, made.height = columns * (wide + ROW_GAP) - ROW_GAP, y - ROW_GAP
+    made.width, made.height = columns * (wide + gap) - gap, y - ROW_GAP
     made.port = made.height / 2
     return made
 
@@ -320,4 +402,4 @@ def _barrier(made: Layout, ends: Sequence[Call], *, bus: bool) -> None:
         made.width += BUS
     top = min(made.port - HEIGHT / 2, 0.0) if bus and made.height < HEIGHT else 0.0
     made.barriers.append(Barrier(made.width, top, made.height - top, ends))
-    made.height += NOTE + 3
+    made.height += NOTE + 6

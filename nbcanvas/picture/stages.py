@@ -6,18 +6,19 @@ shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from nbcanvas.events.tree import CHILD, Tree
-from nbcanvas.plan import Chain, Fan, Node
+from nbcanvas.events.tree import CHILD, MAPS, Tree
+from nbcanvas.plan import Call, Chain, Fan, Node
 
 __all__ = ["MOST", "Rows", "Stage", "bytes_at", "stages"]
 
 #: More bars than this are not read.
-MOST: Final = 40
+MOST: Final = 24
 
 #: Places below a call for what hangs on it: before those of a chain's further steps.
 _REPLACEMENT, _LINK, _ERRBACK, _CHILD = -4, -3, -2, -1
@@ -32,7 +33,10 @@ class Stage:
     Attributes
     ----------
     task
-        Their task; an empty string for a stage that stands for several.
+        Their task, of a map or a starmap the one it runs for each item; an empty string for a stage that stands for
+        several.
+    over
+        ``"map"`` or ``"starmap"`` when they go over items, else an empty string.
     role
         ``""``, ``"link"``, ``"errback"``, ``"replacement"`` or ``"child"``.
     depth
@@ -43,17 +47,29 @@ class Stage:
         The rows whose values they wait for.
     merged
         How many stages it stands for.
+    usual, others
+        How many items most of its calls go over, and the rows of those that go over another number; see `count`.
     """
 
-    __slots__ = ("before", "depth", "merged", "role", "rows", "task")
+    __slots__ = ("before", "depth", "merged", "others", "over", "role", "rows", "task", "usual")
 
-    def __init__(self, task: str, role: str, depth: int, rows: Rows, before: Rows, merged: int = 1) -> None:
+    def __init__(self, task: str, over: str, role: str, depth: int, rows: Rows, before: Rows, merged: int = 1) -> None:
         self.task = task
+        self.over = over
         self.role = role
         self.depth = depth
         self.rows = rows
         self.before = before
         self.merged = merged
+        self.usual = 1
+        self.others: Mapping[int, int] = {}
+
+    def count(self, tree: Tree) -> None:
+        """Find out how many items its calls go over: of chunks all have as many, but for the last."""
+        if tree.items:
+            counts = {row: tree.items.get(row, 1) for row in self.rows}
+            self.usual = Counter(counts.values()).most_common(1)[0][0]
+            self.others = {row: count for row, count in counts.items() if count != self.usual}
 
 
 _KNOWN: WeakKeyDictionary[Tree, tuple[Sequence[Stage], Sequence[int]]] = WeakKeyDictionary()
@@ -69,6 +85,7 @@ def stages(tree: Tree) -> tuple[Sequence[Stage], Sequence[int]]:
         listed = _bounded(_Survey(tree).stages())
         of_row = [0] * len(tree.calls)
         for at, stage in enumerate(listed):
+            stage.count(tree)
             for row in stage.rows:
                 of_row[row] = at
         found = _KNOWN[tree] = listed, of_row
@@ -84,7 +101,7 @@ class _Spot:
         self.role = role
         self.depth = depth
         self.below: dict[int, _Spot] = {}
-        self.tasks: dict[str, list[int]] = {}
+        self.tasks: dict[tuple[str, str], list[int]] = {}  # by task, and what goes over items
         self.previous: _Spot | None = None  # the step before
         self.outlet: list[int] = []  # the rows whose values go from here to the next step
 
@@ -126,13 +143,19 @@ class _Survey:
                 if seen[row]:
                     continue
                 seen[row] = 1
-                spot.tasks.setdefault(node.task, []).append(row)
+                what = (node.task, "") if node.task not in MAPS else self.map_of(node, row)
+                spot.tasks.setdefault(what, []).append(row)
                 if outlet is not None:
                     outlet.outlet.append(row)
                 if row in owners:
                     self.spots[row] = spot
                 todo += [(n, spot.at(_ERRBACK, spot.depth).at(0, spot.depth), None) for n in reversed(node.errbacks)]
                 todo += [(n, spot.at(_LINK, spot.depth).at(0, spot.depth), None) for n in reversed(node.links)]
+
+    def map_of(self, call: Call, row: int) -> tuple[str, str]:
+        """Return the task that a call runs for each item, and what goes over them."""
+        task = self.tree.over(row)
+        return (task, call.task.rpartition(".")[2]) if task else (call.task, "")
 
     @staticmethod
     def chain(chain: Chain, spot: _Spot, outlet: _Spot | None, todo: list[tuple[Node, _Spot, _Spot | None]]) -> None:
@@ -151,7 +174,8 @@ class _Survey:
             spot = todo.pop()
             before = _rows(sorted(spot.previous.outlet)) if spot.previous and spot.tasks else ()
             found += [
-                Stage(task, spot.role, max(spot.depth, 0), _rows(rows), before) for task, rows in spot.tasks.items()
+                Stage(task, over, spot.role, max(spot.depth, 0), _rows(rows), before)
+                for (task, over), rows in spot.tasks.items()
             ]
             todo += [spot.below[place] for place in sorted(spot.below, reverse=True)]
         return found
@@ -183,7 +207,7 @@ def _bounded(listed: Sequence[Stage]) -> Sequence[Stage]:
     found: list[Stage] = []
     run: list[Stage] = []
     for stage in listed:
-        if run and (stage.task, stage.role) != (run[0].task, run[0].role):
+        if run and _kind(stage) != _kind(run[0]):
             found.append(_together(run))
             run = []
         run.append(stage)
@@ -191,13 +215,19 @@ def _bounded(listed: Sequence[Stage]) -> Sequence[Stage]:
     return found if len(found) <= MOST else [*found[: MOST - 1], _together(found[MOST - 1 :])]
 
 
+def _kind(stage: Stage) -> tuple[str, str, str]:
+    return stage.task, stage.over, stage.role
+
+
 def _together(run: Sequence[Stage]) -> Stage:
     if len(run) == 1:
         return run[0]
-    tasks = {stage.task for stage in run}
+    kinds = {_kind(stage)[:2] for stage in run}
     roles = {stage.role for stage in run}
+    task, over = kinds.pop() if len(kinds) == 1 else ("", "")
     return Stage(
-        tasks.pop() if len(tasks) == 1 else "",
+        task,
+        over,
         roles.pop() if len(roles) == 1 else "",
         min(stage.depth for stage in run),
         _rows(sorted(_all(run))),

@@ -34,6 +34,11 @@ class Packed:
     def __init__(self, data: bytes) -> None:
         self.data = data
 
+    @classmethod
+    def of(cls, value: Any) -> Packed:
+        """Pickle a value, by any means."""
+        return cls(_dumps(value))
+
     def load(self) -> Any:
         """Return a fresh copy of the value."""
         return pickle.loads(self.data)  # noqa: S301 - made in this process, or in a child of it

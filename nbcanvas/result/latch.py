@@ -22,13 +22,21 @@ class Latch:
         How many ends to wait for.
     stops
         Set the latch at once when this says so of a record (a failure, when it is to be raised at once).
+    before
+        Called once, just before anybody who waits hears of it.
     """
 
-    def __init__(self, count: int, stops: Callable[[Record], bool] | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        stops: Callable[[Record], bool] | None = None,
+        before: Callable[[], Any] | None = None,
+    ) -> None:
         # Counting by an iterator is atomic, and cheaper than a lock: ten thousand ends count here.
         self._next = itertools.count(1).__next__
         self._count = count
         self._stops = stops
+        self._before = before
         self._gate = threading.Lock()
         self._gate.acquire()
         self._open = False
@@ -49,6 +57,8 @@ class Latch:
         with self._setting:
             if self._open:
                 return
+            if self._before is not None:
+                self._before()
             self._open = True
         self._gate.release()
 

@@ -1,6 +1,10 @@
 """The Run: one handle for everything that happened to a canvas."""
 
-from .audience import Audience, set_audience
-from .run import Run, submit
+from nbcanvas.tables import frames as frame
 
-__all__ = ["Audience", "Run", "set_audience", "submit"]
+from .attach import AttachedRun, attach
+from .audience import Audience, set_audience
+from .recording import Recording
+from .run import Run, prepare, submit
+
+__all__ = ["AttachedRun", "Audience", "Recording", "Run", "attach", "frame", "prepare", "set_audience", "submit"]

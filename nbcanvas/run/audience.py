@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from nbcanvas.errors import TimeoutError  # noqa: A004 - Celery's name
@@ -50,18 +48,23 @@ def set_audience(audience: Audience | None) -> None:
     _Registered.audience = audience
 
 
-@contextmanager
-def waiting(run: Run) -> Iterator[None]:
-    """Tell the audience that somebody waits for a run, and let it say what a wait raises."""
-    hears = _Registered.audience
-    if hears is None:
-        yield
-        return
-    hears.wait_begins(run)
-    try:
-        yield
-    except BaseException as error:
-        told = hears.wait_ended(run, error)
-        if told is error:
-            raise
-        raise told from None
+class waiting:
+    """Tell the audience that somebody waits for a run, and let it say what a wait raises.
+
+    A class, because what `contextmanager` does to an exception on its way not every exception allows.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._hears = _Registered.audience
+
+    def __enter__(self) -> None:
+        if self._hears is not None:
+            self._hears.wait_begins(self._run)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None or self._hears is None:
+            return
+        told = self._hears.wait_ended(self._run, error)
+        if told is not error:
+            raise told from None

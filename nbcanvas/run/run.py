@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from time import time
 from typing import Any, cast
@@ -23,9 +23,11 @@ from nbcanvas.protocol.payload import unpack, unpack_args
 from nbcanvas.result import AsyncResult, GroupResult, Latch, result_of
 
 from .audience import audience, waiting
+from .failures import note, received
+from .finding import remember
 from .views import Description, Views
 
-__all__ = ["Run", "submit"]
+__all__ = ["Run", "prepare", "submit"]
 
 log = logging.getLogger("nbcanvas.run")
 
@@ -73,24 +75,27 @@ class Run(Views):
         self.canvas = canvas
         self.root = plan.node
         self.id = plan.root_id
+        self.parent_id = plan.parent_id
         self.result: AsyncResult | GroupResult = result_of(plan.node, app)
         self.started = time()
         self.finished: float | None = None
         self._plan = plan
         self._events = app.hub.open(plan.root_id)
-        self._state = State.of(plan.node, self.started, _items).apply(known)
+        self._state = State.of(plan.node, self.started, items_of).keep(known)
         self._folding = threading.Lock()
         self._ending = threading.Lock()
         self._callbacks: list[Callable[[Run], Any]] = []
         self._all = [call.id for call in calls_of(plan.node)]
-        self._done = Latch(len(self._all))
+        #: Those that are not known to have ended: of the others nothing more will be heard.
+        self._open = [call_id for call_id in self._all if not self._has_ended(call_id)] if known else self._all
         self._restore: Callable[[], None] = lambda: None
+        self._done = Latch(len(self._open), before=self._over)
 
     def start(self) -> Run:
         """Send what starts it; once (`submit` and `rerun` do this)."""
         if len(self._all) >= _MANY:
             self._restore = collect_less()
-        stop = self.app.backend.watch(self._all, self._ended)
+        stop = self.app.backend.watch(self._open, self._ended)
         try:
             self.app.publish(self._plan)
         except BaseException:
@@ -98,9 +103,25 @@ class Run(Views):
             stop()
             self.app.hub.close(self.id)
             raise
-        if not self._all:
-            self.finished = self.started
+        if not self._open:
+            self._restore()
+        remember(self)
         return self
+
+    def run_here(self) -> Run:
+        """Run it in the calling thread, once; the first exception of a task is raised here, as it is.
+
+        What would have come after that task is revoked, so that the run has ended either way.
+        """
+        self.app.backend.watch(self._open, self._ended)
+        remember(self)
+        self.app.run_here(self._plan)
+        return self
+
+    def _over(self) -> None:
+        if self.finished is None:
+            self.finished = time()
+        self._restore()
 
     def _ended(self, task_id: str, record: Any) -> None:
         self._done(task_id, record)
@@ -112,9 +133,6 @@ class Run(Views):
                 self._folding.release()
         if self._done.is_set():
             with self._ending:
-                if self.finished is None:
-                    self.finished = time()
-                    self._restore()
                 callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
                 try:
@@ -129,6 +147,9 @@ class Run(Views):
         with self._folding:
             self._fold()
             return self._state
+
+    def _has_ended(self, call_id: str) -> bool:
+        return self._state.state(self._state.index_of(call_id)) in states.READY_STATES
 
     def _fold(self) -> None:
         events = self._events
@@ -183,10 +204,16 @@ class Run(Views):
         """
         with waiting(self):
             try:
-                return self.result.get(timeout=timeout, propagate=propagate, **kwargs)
+                return self.result.get(
+                    timeout=timeout, propagate=propagate, **{"on_interval": self.still_there, **kwargs}
+                )
             except TimeoutError as error:
                 if self._failed_with(error):
+                    note(self, error)
                     raise
+            except Exception as error:
+                note(self, error)
+                raise
         raise self._ran_out(timeout)
 
     def wait(self, timeout: float | None = None) -> Run:
@@ -198,10 +225,18 @@ class Run(Views):
             After `timeout` seconds; the run goes on.
         """
         with waiting(self):
-            ended = self._done.wait(timeout)
+            ended = self._done.wait(timeout, on_interval=self.still_there)
         if not ended:
             raise self._ran_out(timeout)
         return self
+
+    @property
+    def lost(self) -> str | None:
+        """Why it will not go on by itself, though it has not ended; None as long as it will."""
+        return None
+
+    def still_there(self) -> None:
+        """Raise when waiting makes no sense (any more); a run of this kernel goes on as long as that does."""
 
     def _failed_with(self, error: BaseException) -> bool:
         """Whether an exception is how one of the tasks ended."""
@@ -239,6 +274,7 @@ class Run(Views):
         self.add_done_callback(told)
         with waiting(self):
             while not self.done:
+                self.still_there()
                 # A loop that only waits hears of an interrupt when it wakes up (ipykernel), so it wakes up often.
                 try:
                     await asyncio.wait_for(ended.wait(), _TICK)
@@ -249,7 +285,7 @@ class Run(Views):
     def add_done_callback(self, callback: Callable[[Run], Any]) -> None:
         """Call `callback` with the run when every call has ended, from a worker's thread; at once when they have."""
         with self._ending:
-            ended = self.done and (self.finished is not None)
+            ended = self.done
             if not ended:
                 self._callbacks.append(callback)
         if ended:
@@ -264,11 +300,30 @@ class Run(Views):
             Also end those that run.
         """
         backend = self.app.backend
-        records = ((task_id, backend.get(task_id)) for task_id in self._all)
+        records = ((task_id, backend.get(task_id)) for task_id in self._open)
         self.app.control.revoke(
             [task_id for task_id, record in records if record is None or record.state not in states.READY_STATES],
             terminate=terminate,
         )
+
+    def arguments_of(self, call: Call) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return the arguments a call was given when it last ran: what came before it, then its own."""
+        return received(self.app, call)
+
+    def rerun(self) -> Run:
+        """Start a new run of what failed or never ran, and of what depends on that; returns it.
+
+        What succeeded keeps its value, and in the new run its id, times and worker; what runs again does so with the
+        newest code of its task.
+
+        Raises
+        ------
+        StillRunning
+            When this run has not ended.
+        """
+        from .again import rerun
+
+        return rerun(self)
 
     def value_of(self, call: Call) -> Any:
         """Return the value of a call that succeeded; None when it is not kept."""
@@ -282,12 +337,39 @@ class Run(Views):
         return Description(args, kwargs, self.app.queue_of(call), record.parent_id if record is not None else None)
 
 
-def _items(call: Call) -> int:
+def items_of(call: Call) -> int:
     """Return how many items a ``celery.map`` or ``celery.starmap`` goes over."""
     try:
         return len(unpack_args(call.payload)[1]["it"])
     except (KeyError, TypeError):
         return 1  # called by hand, in a way of its own
+
+
+def prepare(
+    sig: Any,
+    *,
+    app: App | None = None,
+    options: Mapping[str, Any] | None = None,
+    stamps: Mapping[str, Any] | None = None,
+    visitor: StampingVisitor | None = None,
+    name: str | None = None,
+) -> Run:
+    """Return the Run of a canvas that is still to be started; parameters and errors are those of `submit`."""
+    if not isinstance(sig, Signature):
+        hint = "; call .s(...) on the task to make a signature" if hasattr(sig, "apply_async") else ""
+        msg = f"a canvas is a signature, but this is {type(sig).__name__}: {sig!r:.80}{hint}"
+        raise NotASignature(msg)
+    app = app if app is not None else cast("App", sig.app)
+    if stamps or visitor is not None:
+        sig = sig.clone()
+        sig.stamp(visitor, **(stamps or {}))
+    options = {k: v for k, v in (options or {}).items() if v is not None}
+    # A delay is for what starts first, as with apply_async; the rest is for every call.
+    plan = app.plan(sig, options={k: options.pop(k) for k in ("countdown", "eta") if k in options})
+    if options:
+        for call in calls_of(plan.node):
+            call.options = {**options, **call.options}
+    return Run(app, plan, name, repr(sig))
 
 
 def submit(
@@ -320,21 +402,7 @@ def submit(
     NotASignature
         When `sig` is something else.
     """
-    if not isinstance(sig, Signature):
-        hint = "; call .s(...) on the task to make a signature" if hasattr(sig, "apply_async") else ""
-        msg = f"a canvas is a signature, but this is {type(sig).__name__}: {sig!r:.80}{hint}"
-        raise NotASignature(msg)
-    app = app if app is not None else cast("App", sig.app)
-    if stamps or visitor is not None:
-        sig = sig.clone()
-        sig.stamp(visitor, **(stamps or {}))
-    options = {k: v for k, v in (options or {}).items() if v is not None}
-    # A delay is for what starts first, as with apply_async; the rest is for every call.
-    plan = app.plan(sig, options={k: options.pop(k) for k in ("countdown", "eta") if k in options})
-    if options:
-        for call in calls_of(plan.node):
-            call.options = {**options, **call.options}
-    return Run(app, plan, name, repr(sig)).start()
+    return prepare(sig, app=app, options=options, stamps=stamps, visitor=visitor, name=name).start()
 
 
 def _explain(sig: Signature) -> Any:

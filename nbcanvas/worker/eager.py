@@ -10,7 +10,10 @@ from typing import Any
 from nbcanvas import states
 from nbcanvas.app import App, Performer, Plan
 from nbcanvas.backend.local import LocalBackend
-from nbcanvas.plan import Call, Chain, Failed, Fan, Message, Node, start
+from nbcanvas.backend.port import Backend
+from nbcanvas.errors import TaskRevokedError
+from nbcanvas.events.event import STARTED
+from nbcanvas.plan import Call, Chain, Failed, Fan, Message, Node, Revoked
 from nbcanvas.protocol.payload import unpack
 from nbcanvas.request import Context
 from nbcanvas.result import EagerResult, GroupResult
@@ -54,7 +57,7 @@ class _Line:
         self.messages.clear()
 
 
-def run_eagerly(app: App, plan: Plan, *, throw: bool) -> Any:
+def run_eagerly(app: App, plan: Plan, *, throw: bool, keep: bool = False) -> Any:
     """Run a plan to its end, here; return its eager result.
 
     Parameters
@@ -65,23 +68,37 @@ def run_eagerly(app: App, plan: Plan, *, throw: bool) -> Any:
         The plan.
     throw
         Raise the first exception of a task at once.
+    keep
+        Keep results where the app keeps those of its workers.
     """
-    line, backend = _Line(), LocalBackend()
+    line, backend = _Line(), app.backend if keep else LocalBackend()
     performer = Performer(line, backend, app.hub, ErrbackTeller(app, backend).tell)
+    app.tell_started(plan)
     now = time()
-    performer.perform(start(plan.node, (), None, plan.root_id, plan.parent_id, now), plan.root_id, plan.parent_id, now)
+    performer.perform(plan.begin(now), plan.root_id, plan.parent_id, now)
     while (message := line.get()) is not None:
         task = app.tasks.find(message.call.task, message.call.version)
         context = Context(message, message.call.task, hostname="eager", is_eager=True, queue=app.queue_of)
+        feed = app.hub.feed(plan.root_id)
+        if feed is not None:
+            feed((STARTED, message.call.id, time(), message.attempt, "eager"))
         outcome = (
             execute(app, task, message, context) if task is not None else Failed(app.tasks.missing(message.call.task))
         )
         performer.finish(message, outcome, "eager", context.children)
         if throw and isinstance(outcome, Failed):
+            if feed is not None:
+                _give_up(line, performer)
             raise outcome.exc
-    if app.conf.task_store_eager_result:
+    if app.conf.task_store_eager_result and isinstance(backend, LocalBackend) and not keep:
         _keep(app, backend)
     return _result(plan.node, backend)
+
+
+def _give_up(line: _Line, performer: Performer) -> None:
+    """End what will not run any more: whoever watches the run waits for it."""
+    while (message := line.get()) is not None:
+        performer.finish(message, Revoked(TaskRevokedError("another task of this canvas raised")), "eager")
 
 
 def _keep(app: App, backend: LocalBackend) -> None:
@@ -90,7 +107,7 @@ def _keep(app: App, backend: LocalBackend) -> None:
             app.backend.announce(task_id, record)
 
 
-def _result(node: Node, backend: LocalBackend, parent: Any = None) -> Any:
+def _result(node: Node, backend: Backend, parent: Any = None) -> Any:
     """Return the eager result of a frozen canvas, shaped as `nbcanvas.result.result_of` shapes the others."""
     if isinstance(node, Chain):
         for step in node.steps:
@@ -101,7 +118,7 @@ def _result(node: Node, backend: LocalBackend, parent: Any = None) -> Any:
     return _one(node, backend, parent)
 
 
-def _one(call: Call, backend: LocalBackend, parent: Any) -> EagerResult:
+def _one(call: Call, backend: Backend, parent: Any) -> EagerResult:
     record = backend.get(call.id)
     if record is None:
         return EagerResult(call.id, None, states.PENDING, None, call.task, parent)

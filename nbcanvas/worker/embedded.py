@@ -27,7 +27,7 @@ from nbcanvas.app import App
 from nbcanvas.app.settings import TaskDefaults
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import ImproperlyConfigured, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
-from nbcanvas.events.event import STARTED
+from nbcanvas.events.event import RECEIVED, STARTED
 from nbcanvas.plan import Failed, Message, Outcome, Revoked
 from nbcanvas.protocol.payload import pack
 from nbcanvas.request import Context
@@ -45,6 +45,8 @@ log = logging.getLogger("nbcanvas.worker")
 _WAKE_EVERY = 0.1
 #: How long a stopping worker waits for slots to say what became of the tasks whose processes it ended.
 _LAST_WORDS = 1.0
+#: How long it waits for results to be kept.
+_KEEPING = 10.0
 
 
 class Executor(Protocol):
@@ -228,6 +230,7 @@ class EmbeddedWorker:
                 slot.executor.close()
         if timeout is not None and self.pool == "processes":
             self._join(slots, _LAST_WORDS)
+        self.app.backend.flush(_KEEPING)
         self.watchdog.stop()
         _running_workers.discard(self)
 
@@ -266,26 +269,38 @@ class EmbeddedWorker:
         call = message.call
         control = self.app.control
         if control.revoked and call.id in control.revoked:
-            self._finish(slot, message, Revoked(TaskRevokedError("revoked")), None)
+            self._turn_away(slot, message, Revoked(TaskRevokedError("revoked")))
             return
         if control.revoked_stamps and call.stamps and control.is_stamped_revoked(message):
-            self._finish(slot, message, Revoked(TaskRevokedError("revoked")), None)
+            self._turn_away(slot, message, Revoked(TaskRevokedError("revoked")))
             return
         task = self.app.tasks.find(call.task, call.version)
         if task is None:
-            self._finish(slot, message, Failed(self.app.tasks.missing(call.task)), None)
+            self._turn_away(slot, message, Failed(self.app.tasks.missing(call.task)))
             return
         now = time()
         if (message.expires is not None and now > message.expires) or self._too_old(task, message, now):
-            self._finish(slot, message, Revoked(TaskRevokedError("expired"), expired=True), None)
+            self._turn_away(slot, message, Revoked(TaskRevokedError("expired"), expired=True))
             return
         if (task.rate_limit is not None or self.app.defaults.rate_limit is not None) and (
             wait := self._held_back(task, message)
         ):
             message.due = now + wait
+            self._tell_received(message, {"due": message.due})
             self.app.broker.publish((message,))
             return
         self._execute(slot, task, message, now)
+
+    def _turn_away(self, slot: Slot, message: Message, outcome: Outcome) -> None:
+        """End what was taken and does not run."""
+        self._tell_received(message)
+        self._finish(slot, message, outcome, None)
+
+    def _tell_received(self, message: Message, data: dict[str, float] | None = None) -> None:
+        """Tell the run of a message that was taken but does not start now; of all others the start says it."""
+        feed = self.app.hub.feed(message.root_id)
+        if feed is not None:
+            feed((RECEIVED, message.call.id, time(), message.attempt, data))
 
     def _too_old(self, task: Task, message: Message, now: float) -> bool:
         return (
@@ -399,6 +414,17 @@ class EmbeddedWorker:
         self.app.broker.publish(again)
 
     # -- questions --------------------------------------------------------------------------------------------------
+
+    @property
+    def takes_messages(self) -> bool:
+        """Whether it runs, and is not about to stop."""
+        return not self._stopping and any(s.thread is not None and s.thread.is_alive() for s in list(self.slots))
+
+    def held_back(self) -> dict[str, Any]:
+        """Return what waits because of a rate limit: task id -> the limit."""
+        find, default = self.app.tasks.find, self.app.defaults.rate_limit
+        held = ((message.call, find(message.call.task, message.call.version)) for message in self.rates.held())
+        return {call.id: default if task is None or task.rate_limit is None else task.rate_limit for call, task in held}
 
     def running(self) -> list[Message]:
         """Return what runs now."""

@@ -15,10 +15,10 @@ class _Engine:
 
         return EmbeddedWorker(app).start()
 
-    def apply(self, app: App, plan: Plan, *, throw: bool) -> Any:
+    def apply(self, app: App, plan: Plan, *, throw: bool, keep: bool = False) -> Any:
         from .eager import run_eagerly
 
-        return run_eagerly(app, plan, throw=throw)
+        return run_eagerly(app, plan, throw=throw, keep=keep)
 
     def adopt(self, app: App) -> None:
         """Nothing to do: here an app is its own."""

@@ -54,19 +54,22 @@ class ErrbackTeller:
             # Errbacks of a chord's header are linked immutable, and mean to be told all the same.
             args = (request, errback.exit.exc, errback.exit.traceback, *args)
         now = time()
+        feed = self._app.hub.feed(root_id)
+        if feed is not None:
+            feed((kinds.STARTED, node.id, now, 0, ""))
         try:
             value = task(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - an errback that fails changes nothing else
-            ended = failure(error)
+            ended, now = failure(error), time()
             log.warning("errback %s raised %r", node.task, ended.exc)
             record = Record(states.FAILURE, None, ended.exc, ended.traceback, (), now, 0, node, errback.call.id)
             event = Event(kinds.FAILED, node.id, now, 0, (ended.exc, ended.traceback))
         else:
+            now = time()
             record = Record(states.SUCCESS, _kept(value), None, None, (), now, 0, node, errback.call.id)
             event = Event(kinds.SUCCEEDED, node.id, now, 0)
         backend = self._backend or self._app.backend
         backend.settle(node.id, record)
-        feed = self._app.hub.feed(root_id)
         if feed is not None:
             feed(event)
         backend.announce(node.id, record)

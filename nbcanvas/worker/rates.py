@@ -61,6 +61,11 @@ class RateLimits:
                 self._held.setdefault(name, {})[id(message)] = message
             return free - now
 
+    def held(self) -> list[Message]:
+        """Return the messages that wait because of a limit."""
+        with self._lock:
+            return [message for messages in self._held.values() for message in messages.values()]
+
     def release(self, name: str) -> set[int]:
         """Forget a task's limit; returns the identities of the messages that wait because of it."""
         with self._lock:

@@ -1,11 +1,12 @@
-"""One JupyterLab and one Chromium for all tests of this folder; a page and a notebook for each."""
+"""One server and one Chromium for all tests of this folder; a page and a notebook for each."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.browser.lab import Notebook, chromium, lab_server
+from tests.browser.lab import INSTALLED, Notebook, chromium, lab_server
 
 
 @pytest.fixture(scope="session")
@@ -31,21 +32,34 @@ def chrome(lab):  # after the server, so that it is closed before it
         browser.close()
 
 
-@pytest.fixture
-def open_notebook(lab, lab_folder, chrome, request):
+@contextmanager
+def opening(lab, folder, chrome, name):
+    """Yield what opens notebooks called `name`; they are closed, and their kernels shut down, in the end."""
     opened = []
 
-    def opens(*cells: str, width: int = 1100, height: int = 800) -> Notebook:
+    def opens(
+        *cells: str, front="lab", kernel=INSTALLED, path=None, prepare=None, width=1100, height=800, **how
+    ) -> Notebook:
         page = chrome.new_page(viewport={"width": width, "height": height})
-        name = f"{request.node.name.partition('[')[0]}-{len(opened)}.ipynb"
-        notebook = Notebook(page, lab, lab_folder, name, list(cells))
+        page.set_default_timeout(20_000)
+        if prepare is not None:
+            prepare(page)
+        path = path or folder / f"{name}-{len(opened)}.ipynb"
+        notebook = Notebook(page, lab, path, list(cells), front, kernel, **how)
         opened.append(notebook)
         return notebook
 
     yield opens
     for notebook in opened:
-        notebook.close()
+        if notebook.page.url != "about:blank":
+            notebook.close()
         notebook.page.close()
+
+
+@pytest.fixture
+def open_notebook(lab, lab_folder, chrome, request):
+    with opening(lab, lab_folder, chrome, request.node.name.partition("[")[0]) as opens:
+        yield opens
 
 
 @pytest.fixture

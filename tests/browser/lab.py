@@ -1,4 +1,4 @@
-"""JupyterLab in Chromium, driven as a person would: open a notebook, run cells, look, click."""
+"""JupyterLab and Notebook 7 in Chromium, driven as a person would: open a notebook, run cells, look, click."""
 
 import json
 import os
@@ -9,30 +9,50 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 
-READY = """() => {
-  const panel = window.jupyterapp?.shell.currentWidget;
-  const context = panel?.sessionContext;
+#: Other versions of ipykernel, as `make kernels` installs them: a requirements file and a folder for each.
+OTHERS = {
+    path.stem: Path("build/kernels", path.stem).resolve()
+    for path in sorted(Path(__file__).parent.joinpath("kernels").glob("*.txt"))
+}
+#: The one of this Python.
+INSTALLED = f"ipykernel-{version('ipykernel')}"
+KERNELS = (*OTHERS, INSTALLED)
+FRONTS = ("lab", "notebook")
+
+# The notebook's panel, also when another tab has the focus.
+PANEL = "[...window.jupyterapp.shell.widgets('main')].find((widget) => widget.content?.model?.cells)"
+READY = f"""() => {{
+  if (!window.jupyterapp?.shell.currentWidget) return false;
+  const context = ({PANEL})?.sessionContext;
   return Boolean(context?.isReady && context.session?.kernel?.connectionStatus === "connected"
                  && context.session.kernel.status === "idle");
-}"""
-OUTPUTS = """(index) => window.jupyterapp.shell.currentWidget.content.model.cells.get(index).outputs.toJSON()"""
-RUN = """([index]) => {
-  const panel = window.jupyterapp.shell.currentWidget;
+}}"""
+STATUS = f"() => ({PANEL})?.sessionContext?.session?.kernel?.status"
+OUTPUTS = f"(index) => ({PANEL}).content.model.cells.get(index).outputs.toJSON()"
+WRITE = f"([index, text]) => {{ ({PANEL}).content.model.cells.get(index).sharedModel.setSource(text); }}"
+RUN = f"""([index]) => {{
+  const panel = {PANEL};
   panel.content.activeCellIndex = index;
   panel.content.deselectAll();
   // Started, never awaited here: with a dialog open it would not come back.
-  window.jupyterapp.commands.execute("notebook:run-cell").catch((error) => { window.__failed = String(error); });
+  window.jupyterapp.commands.execute("notebook:run-cell").catch((error) => {{ window.__failed = String(error); }});
   return null;
-}"""
-COUNT = """(index) => window.jupyterapp.shell.currentWidget.content.model.cells.get(index).executionCount"""
-RAN = """([index, before]) => {
-  const count = window.jupyterapp.shell.currentWidget.content.model.cells.get(index).executionCount;
+}}"""
+COUNT = f"(index) => ({PANEL}).content.model.cells.get(index).executionCount"
+RAN = f"""([index, before]) => {{
+  const count = ({PANEL}).content.model.cells.get(index).executionCount;
   return count !== null && count !== before;
-}"""
+}}"""
+RESTART = f"() => {{ ({PANEL}).sessionContext.session.kernel.restart().catch(() => undefined); return null; }}"
+CLOSE = f"() => {{ ({PANEL}).sessionContext.shutdown().catch(() => undefined); return null; }}"
+SAVED = f"() => !({PANEL}).context.model.dirty"
+OPEN = f"() => Boolean(window.jupyterapp?.shell.currentWidget && ({PANEL})?.content.widgets.length > 1)"
+TRUSTED = f"(index) => ({PANEL}).content.model.cells.get(index).trusted"
 THEME = """(name) => { window.jupyterapp.commands.execute("apputils:change-theme", { theme: name }); return null; }"""
 
 
@@ -44,7 +64,10 @@ def free_port() -> int:
 
 @contextmanager
 def lab_server(folder: Path):
-    """Start JupyterLab on an empty folder, with settings and kernel of its own; yield its address."""
+    """Start a server of JupyterLab and Notebook 7 on an empty folder, with settings and kernels of its own.
+
+    Yields its address.
+    """
     names = ("config", "data", "runtime", "settings", "workspaces", "ipython")
     places = {name: folder / f".{name}" for name in names}
     for place in places.values():
@@ -62,17 +85,8 @@ def lab_server(folder: Path):
             }
         )
     )
-    spec = places["data"] / "kernels" / "python3"
-    spec.mkdir(parents=True)
-    (spec / "kernel.json").write_text(
-        json.dumps(
-            {
-                "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-                "display_name": "Python under test",
-                "language": "python",
-            }
-        )
-    )
+    for name in KERNELS:
+        write_kernel(places["data"] / "kernels" / name, name)
     port = free_port()
     environment = {
         name: value for name, value in os.environ.items() if name not in {"PYTEST_CURRENT_TEST", "NBCANVAS_DISPLAY"}
@@ -102,6 +116,7 @@ def lab_server(folder: Path):
                 "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
                 "--LabApp.extension_manager=readonly",
                 "--LabApp.expose_app_in_browser=True",
+                "--JupyterNotebookApp.expose_app_in_browser=True",
                 f"--ServerApp.root_dir={folder}",
             ],
             cwd=folder,
@@ -119,6 +134,22 @@ def lab_server(folder: Path):
             server.wait(20)
         except subprocess.TimeoutExpired:
             server.kill()
+
+
+def write_kernel(folder: Path, name: str) -> None:
+    environment = {}
+    if name in OTHERS:
+        if not OTHERS[name].joinpath(".installed").exists():
+            raise RuntimeError(f"{name} is not there: make kernels")
+        environment["PYTHONPATH"] = os.pathsep.join([str(OTHERS[name]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    folder.mkdir(parents=True)
+    spec = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": name,
+        "language": "python",
+        "env": environment,
+    }
+    (folder / "kernel.json").write_text(json.dumps(spec))
 
 
 def wait_for_server(server, address: str, log: Path) -> None:
@@ -145,15 +176,28 @@ def chromium() -> str:
 class Notebook:
     """One notebook, open in a page."""
 
-    def __init__(self, page, address: str, folder: Path, name: str, cells: list[str]) -> None:
+    def __init__(
+        self, page, address: str, path: Path, cells: list[str], front: str, kernel: str, *, waits: bool = True
+    ) -> None:
+        """Open a notebook of these cells, or the one that is there; wait for its kernel, or only for its cells."""
         self.page = page
-        notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(source) for source in cells],
-            metadata={"kernelspec": {"name": "python3", "display_name": "Python under test", "language": "python"}},
-        )
-        nbformat.write(notebook, folder / name)
-        page.goto(f"{address}/lab/tree/{name}?reset")
-        page.wait_for_function(READY, timeout=60_000)
+        self.path = path
+        self.url = f"{address}/lab/tree/{path.name}?reset" if front == "lab" else f"{address}/notebooks/{path.name}"
+        if cells:
+            notebook = nbformat.v4.new_notebook(
+                cells=[nbformat.v4.new_code_cell(source) for source in cells],
+                metadata={"kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}},
+            )
+            nbformat.write(notebook, path)
+        page.goto(self.url)
+        if waits:
+            self.idle(60)
+        else:
+            page.wait_for_function(OPEN, timeout=60_000)
+
+    def write(self, index: int, source: str) -> None:
+        """Put another text into a cell."""
+        self.page.evaluate(WRITE, [index, source])
 
     def run(self, index: int) -> None:
         """Start a cell; does not wait for it."""
@@ -163,11 +207,27 @@ class Notebook:
         """Wait until the kernel has nothing to do."""
         self.page.wait_for_function(READY, timeout=timeout * 1000)
 
+    def count(self, index: int) -> int | None:
+        """Return the number of a cell, None while it runs."""
+        return self.page.evaluate(COUNT, index)
+
     def run_and_wait(self, index: int) -> None:
-        before = self.page.evaluate(COUNT, index)
+        before = self.count(index)
         self.run(index)
         self.page.wait_for_function(RAN, arg=[index, before], timeout=30_000)
         self.idle()
+
+    def busy(self) -> None:
+        """Wait until the kernel is at work."""
+        self.page.wait_for_function(f"{STATUS.removeprefix('() => ')} === 'busy'")
+
+    def restart(self) -> None:
+        """Restart the kernel, without asking."""
+        self.page.evaluate(RESTART)
+
+    def trusts(self, index: int) -> bool:
+        """Whether the front end trusts a cell."""
+        return self.page.evaluate(TRUSTED, index)
 
     def outputs(self, index: int) -> list[dict]:
         return self.page.evaluate(OUTPUTS, index)
@@ -183,6 +243,25 @@ class Notebook:
             found.append("".join(text) if isinstance(text, list) else text)
         return "\n".join(found)
 
+    def reload(self, *, kernel_is_busy: bool = False) -> None:
+        """Save, and load the page again."""
+        self.save()
+        self.page.reload()
+        if not kernel_is_busy:
+            self.idle()
+
+    def save(self) -> dict:
+        """Save the notebook, as it is, and return what was written."""
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save'); return null; }")
+        self.page.wait_for_function(SAVED)
+        return nbformat.read(self.path, as_version=4)
+
+    def command(self, name: str) -> None:
+        """Start a command of the front end."""
+        self.page.evaluate(
+            "(name) => { window.jupyterapp.commands.execute(name).catch(() => undefined); return null; }", name
+        )
+
     def cell(self, index: int):
         return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
 
@@ -194,6 +273,5 @@ class Notebook:
         )
 
     def close(self) -> None:
-        self.page.evaluate("""() => {
-            window.jupyterapp.shell.currentWidget.sessionContext.shutdown().catch(() => undefined); return null; }""")
+        self.page.evaluate(CLOSE)
         self.page.wait_for_timeout(200)

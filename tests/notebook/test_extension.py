@@ -157,7 +157,7 @@ def test_values_are_completed(shell):
     shell.run(
         "class Visitor(StampingVisitor):\n    pass\nmine = nbcanvas = __import__('nbcanvas')\napp = nbcanvas.App()"
     )
-    assert shell.complete("%%canvas --view ") == ["bars", "graph", "table", "none"]
+    assert shell.complete("%%canvas --view ") == ["bars", "graph", "timeline", "table", "none"]
     assert shell.complete("%%canvas --view g") == ["graph"]
     assert shell.complete("%%canvas -V ") == ["Visitor"]
     assert shell.complete("%%canvas --app ") == ["app"]

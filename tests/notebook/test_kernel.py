@@ -217,7 +217,7 @@ def test_a_failure_is_an_error_on_iopub(kernel):
     assert cell.status == "error"
     assert cell.error["ename"] == "ValueError"
     shown = "\n".join(cell.error["traceback"])
-    assert "chain[1] → fail(…)" in shown
+    assert "chain[1] → fail(2)" in shown
     assert "Cell In[1], line" in shown
     cell = kernel.wait(kernel.start("%%canvas --bogus\nadd.s(1, 1)"))
     assert cell.error["ename"] == "UnknownOption"
@@ -254,8 +254,8 @@ def test_a_reload_of_the_extension_leaves_one_publisher_and_one_magic(kernel, ev
     eventually(lambda: kernel.of("update_display_data"))
     kernel.run("%reload_ext nbcanvas\n%load_ext nbcanvas")
     assert kernel.run("%%canvas -w\nadd.s(1, 1)").value == "2"
-    found = kernel.run("import threading; [t.name for t in threading.enumerate() if 'publisher' in t.name]").value
-    assert found == "[]"
+    found = "import threading; [t.name for t in threading.enumerate() if 'publisher' in t.name]"
+    eventually(lambda: kernel.run(found).value == "[]")  # a view that was open a moment ago ends it with its next tick
     assert kernel.run("len(get_ipython().Completer.custom_matchers)").value == "1"
 
 

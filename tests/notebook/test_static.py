@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -270,3 +271,17 @@ def test_a_failure_names_its_worker_where_nothing_is_compared(shell, monkeypatch
     assert "embedded" not in shell.error("%%canvas -w\nfail.s(1)").text
     monkeypatch.setenv("NBCANVAS_DISPLAY", "none")
     assert "on embedded@" in shell.error("%%canvas -w\nfail.s(1)").text
+
+
+def test_saved_tracebacks_name_no_folders_of_this_machine(tmp_path):
+    path = tmp_path / "mine.ipynb"
+    notebook = made(["import json\njson.loads('{')", "raise OSError('/some/where/else.txt')"])
+    for cell in notebook.cells:
+        cell.metadata["tags"] = ["raises-exception"]
+    nbformat.write(notebook, path)
+    save(path)
+    parsed, raised = ("\n".join(cell.outputs[0].traceback) for cell in nbformat.read(path, as_version=4).cells)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", parsed)
+    assert re.search(r"^File decoder\.py:\d+", plain, re.MULTILINE)
+    assert str(Path(os.__file__).parent) not in parsed
+    assert "/some/where/else.txt" in raised  # what an error says is left alone

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from html.parser import HTMLParser
+from unicodedata import combining, east_asian_width
 
 import pytest
 from hypothesis import given
@@ -17,10 +18,11 @@ from nbcanvas.picture.bars import bars_html, bars_model, bars_text
 from nbcanvas.picture.markup import LOOKS, escape
 from nbcanvas.picture.stages import MOST
 from nbcanvas.plan import Call, Chain, Fan
+from nbcanvas.protocol.payload import pack_args
 
 
-def call(task_id, task="add", **kwargs):
-    return Call(task_id, task, None, **kwargs)
+def call(task_id, task="add", payload=None, **kwargs):
+    return Call(task_id, task, payload, **kwargs)
 
 
 def chord(n=100):
@@ -143,6 +145,101 @@ def test_chunks_count_items():
     (bar,) = bars_model(state, 102.0).bars
     assert (bar.done, bar.total, bar.tasks, bar.unit, bar.fraction) == (13, 20, 2, "item", 0.65)
     assert "13/20 items" in bars_text(bars_model(state, 102.0))
+
+
+def over(task_id, how="starmap", task="proj.add"):
+    return call(task_id, f"celery.{how}", payload=pack_args((), {"task": {"task": task}, "it": []}))
+
+
+def test_what_goes_over_items_is_named_by_the_task_it_runs():
+    def ten(_):
+        return 10
+
+    assert labels(told(over("a", "map"), items=ten)) == ["add ×10 (map)"]
+    assert labels(told(over("a"), items=ten)) == ["add ×10 (starmap)"]
+    assert labels(told(Fan("g", [over(f"c{i}") for i in range(3)]), items=ten)) == ["add ×30 (3 chunks)"]
+    assert labels(told(Fan("g", [over(f"c{i}", "map") for i in range(3)]), items=ten)) == ["add ×30 (3 maps)"]
+    root = Chain(
+        [
+            Fan("g", [over("c0"), over("c1", task="proj.mul"), over("c2", "map"), call("x", "proj.add")]),
+            call("y", "tsum"),
+        ]
+    )
+    assert labels(told(root, items=ten)) == ["add ×10 (starmap)", "mul ×10 (starmap)", "add ×10 (map)", "add", "tsum"]
+    assert [bar.waiting_for for bar in bars_model(told(Chain([over("a"), call("b", "mul")])), 100.0).bars] == [
+        "waiting",
+        "waiting for add",
+    ]
+
+
+@pytest.mark.parametrize("payload", [None, b"", b"\x80garbage", (), ((), {}), ((), {"task": 7}), ((), {"task": {}})])
+def test_a_map_that_cannot_be_read_goes_by_its_own_name(payload):
+    assert labels(told(call("a", "celery.map", payload=payload))) == ["map"]
+
+
+def test_the_last_chunk_may_be_shorter():
+    sizes = {"c0": 10, "c1": 10, "c2": 3}
+    state = told(
+        Fan("g", [over(task_id) for task_id in sizes]),
+        ("succeeded", "c2", 101.0),
+        ("failed", "c0", 101.0, 0, (ValueError(), None)),
+        items=lambda call: sizes[call.id],
+    )
+    (bar,) = bars_model(state, 102.0).bars
+    assert (bar.total, bar.done, bar.failed, bar.label) == (23, 3, 10, "add ×23 (3 chunks)")
+
+
+def test_a_replaced_task_waits_for_what_replaced_it():
+    root = Chain([call("x", "big"), call("y", "mul")])
+    replacement = Chain([call("r", "small", nesting=1), call("x", "tsum", nesting=1)])
+    state = told(
+        root,
+        ("started", "x", 101.0, 0, "w"),
+        ("replaced", "x", 102.0),
+        ("grafted", "x", 102.0, 0, (replacement, "replacement")),
+        ("started", "r", 103.0, 1 << 20, "w"),
+    )
+    assert [(bar.label, bar.waiting_for) for bar in bars_model(state, 104.0).bars] == [
+        ("big", "waiting for what replaced it"),
+        ("small", ""),
+        ("mul", "waiting for big"),
+    ]
+
+
+def test_what_a_canvas_that_ends_elsewhere_replaced_has_no_bar():
+    group = Fan("g", [call("p", nesting=1), call("q", nesting=1)])
+    state = told(call("x", "big"), ("replaced", "x", 102.0), ("grafted", "x", 102.0, 0, (group, "replacement")))
+    assert labels(state) == ["add ×2"]
+
+
+def test_what_did_not_succeed_is_hatched_in_text():
+    state = told(
+        chord(4), ("succeeded", "m0", 101.0), ("failed", "m1", 101.0, 0, (ValueError(), None)), ("ignored", "m2", 101.0)
+    )
+    assert "█████▒▒▒▒▒▒▒▒▒▒░░░░░  1/4 · 1 failed · 1 ignored or rejected" in bars_text(bars_model(state, 102.0))
+    state = told(chord(1000), ("failed", "m1", 101.0, 0, (ValueError(), None)))
+    assert "░" * 20 in bars_text(bars_model(state, 102.0))
+
+
+@pytest.mark.parametrize("task", ["データ.学習", "é́́tude", "имя", "👩‍🔬.x", "a" * 500])
+def test_bars_stand_below_each_other_whatever_the_names(task):
+    def width(text):
+        return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+    state = told(Chain([call("a", task), call("b", "add")]), ("succeeded", "a", 101.0), ("sent", "b", 101.0))
+    first, second, _ = bars_text(bars_model(state, 102.0)).split("\n")
+    assert width(first.partition("█")[0]) == width(second.partition("░")[0]) <= 46
+
+
+def test_stages_put_together_count_only_what_counts():
+    calls = [call(f"c{i}", f"t{i}", links=(call(f"l{i}", f"l{i}"),)) for i in range(100)]
+    model = bars_model(told(Chain(calls), ("succeeded", "c0", 101.0)), 102.0)
+    assert sum(bar.tasks for bar in model.bars) == model.total == 101
+    assert model.bars[-1].label.endswith("more stages")
+
+
+def test_an_empty_canvas_takes_no_time():
+    assert bars_model(told(Fan("g", [])), 900.0).elapsed == 0.0
 
 
 def test_links_have_a_bar_once_they_start():

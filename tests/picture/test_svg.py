@@ -14,6 +14,7 @@ from nbcanvas.events.event import Event
 from nbcanvas.events.state import State
 from nbcanvas.ids import seeded_ids
 from nbcanvas.picture.folding import BUDGET
+from nbcanvas.picture.grown import Grown
 from nbcanvas.picture.layout import layout
 from nbcanvas.picture.svg import canvas_alt, canvas_html, canvas_svg
 from nbcanvas.plan import Call, Chain, Fan, calls_of, freeze
@@ -45,7 +46,11 @@ def nodes(draw, depth=4):
             size = draw(st.sampled_from([0, 1, 2, 3, 5, 13, 30]))
             members = [make(depth - 1, kinds=["call", "call", "call", "chain"]) for _ in range(size)]
             return Fan(f"g{next(counter)}", members)
-        return call(f"c{next(counter)}", draw(st.sampled_from(["add", "mul", "a.very.long_name_of_a_task_indeed"])))
+        task = draw(st.sampled_from(["add", "mul", "a.very.long_name_of_a_task_indeed"]))
+        if not depth or draw(st.integers(0, 9)):
+            return call(f"c{next(counter)}", task)
+        hanging = [make(depth - 1, kinds=["call", "call", "chain", "fan"]) for _ in range(draw(st.integers(1, 3)))]
+        return call(f"c{next(counter)}", task, links=tuple(hanging[1:]), errbacks=tuple(hanging[:1]))
 
     return make(depth, kinds=["chain", "fan"])
 
@@ -53,7 +58,10 @@ def nodes(draw, depth=4):
 @given(nodes())
 def test_nothing_overlaps_and_every_call_is_in_one_box(root):
     made = layout(root)
-    assert sorted(c.id for box in made.boxes for c in box.calls) == sorted(c.id for c in calls_of(root))
+    drawn = [c.id for box in made.boxes for c in box.calls]
+    assert len(drawn) == len(set(drawn))
+    # What hangs on a call is drawn when there is room.
+    assert {c.id for c in calls_of(root)} <= set(drawn) <= {c.id for c in Grown(root).everything()}
     assert len(made.boxes) <= BUDGET + 1
     for box in made.boxes:
         assert min(box.x, box.y) >= -0.01
@@ -151,9 +159,86 @@ def test_depth_does_not_matter():
     assert len(canvas_alt(node)) <= 900
 
 
-def test_links_and_errbacks_are_named():
+def test_links_and_errbacks_are_drawn():
     root = call("x", links=(call("l", "pkg.log"),), errbacks=(call("e", "pkg.mail"),))
-    assert "↳ log · on error: mail" in texts(canvas_svg(root))
+    assert texts(canvas_svg(root)) == ["link", "errback", "add", "log", "mail"]
+    assert canvas_alt(root) == "Canvas of one task: add (on success log; on failure mail)."
+    state = State.of(root, 0.0).apply([Event("succeeded", "x", 1.0), Event("succeeded", "l", 1.0)])
+    # What did not start is there, but has no state, and does not count.
+    assert texts(canvas_svg(root, state)) == ["link", "errback", "✓", "add", "✓", "log", "mail", "✓", "2 succeeded"]
+
+
+def test_links_of_a_pile_are_a_pile():
+    root = Fan("g", [call(f"x{i}", links=(call(f"l{i}", "log"),)) for i in range(50)])
+    assert texts(canvas_svg(root)) == ["group ×50", "link", "add ×50", "log ×50"]
+    few = layout(call("x", links=(call("l", "log"),)), budget=1)  # no room for two boxes
+    assert [box.note for box in few.boxes] == ["link: log"]
+
+
+def test_what_a_task_put_in_its_place_is_drawn_there():
+    inner = Chain([Fan("h", [call("r1", "part"), call("r2", "part")]), call("x", "collect", nesting=1)])
+    again = Chain([call("s", "more"), call("x", "last", nesting=2)])
+    root = Chain([call("x"), call("y", "mul")])
+    state = State.of(root, 0.0).apply(
+        [
+            Event("grafted", "x", 1.0, 0, (inner, "replacement")),
+            Event("grafted", "x", 2.0, 1 << 20, (again, "replacement")),
+            Event("succeeded", "r1", 1.5),
+        ]
+    )
+    said = texts(canvas_svg(root, state))
+    assert {"⇢ in place of add", "⇢ in place of collect", "part", "more", "last", "mul"} <= set(said)
+    assert "1 of 2 arrived" in said
+    became = "replaced by part ×2 side by side, then collect (replaced by more, then last)"
+    assert canvas_alt(root, state).startswith(f"Canvas of 5 tasks: add ({became}), then mul.")
+
+
+def test_what_a_task_started_hangs_on_it():
+    root = call("x")
+    state = State.of(root, 0.0).apply(
+        [Event("grafted", "x", 1.0, 0, (Fan("c", [call(f"c{i}", "child") for i in range(30)]), "child"))]
+    )
+    assert {"started by the task", "child ×30", "0/30"} <= set(texts(canvas_svg(root, state)))
+
+
+def test_a_graft_that_holds_its_own_owner_ends():
+    root = call("x")
+    forged = Fan("c", [call("x"), call("x")])
+    state = State.of(root, 0.0).apply(
+        [Event("grafted", "x", 1.0, 0, (forged, "child")), Event("grafted", "x", 1.0, 0, (forged, "replacement"))]
+    )
+    assert len(canvas_svg(root, state)) < 10_000
+
+
+def test_what_was_retried_is_marked():
+    root = Fan("g", [call(f"m{i}") for i in range(3)])
+    error = (ValueError(), None)
+    state = State.of(root, 0.0).apply(
+        [
+            Event("retried", "m1", 1.0, 0, error),
+            Event("retried", "m1", 2.0, 1, error),
+            Event("started", "m1", 3.0, 2, "w"),
+        ]
+    )
+    said = texts(canvas_svg(root, state))
+    assert "↻ 2" in said
+    assert "1 retried" in said
+
+
+def test_a_running_box_says_how_far_it_is():
+    def widths(current):
+        state = State.of(call("x"), 0.0).apply(
+            [
+                Event("started", "x", 1.0, 0, "w"),
+                Event("progress", "x", 2.0, 0, ("PROGRESS", {"current": current, "total": 4})),
+            ]
+        )
+        bars = [e for e in ET.fromstring(canvas_svg(call("x"), state)).iter(NS + "rect") if e.get("height") == "3"]
+        return [float(bar.get("width")) for bar in bars]
+
+    whole, part = widths(1)
+    assert part == pytest.approx(whole / 4, abs=0.1)
+    assert widths(4)[0] == widths(4)[1]
 
 
 def test_state_is_told_by_glyph_and_text():
@@ -162,7 +247,7 @@ def test_state_is_told_by_glyph_and_text():
         [Event("failed", "a", 1.0, 0, (ValueError(), None)), Event("started", "b", 1.0, 0, "w")]
     )
     said = texts(canvas_svg(root, state))
-    assert {"✗", "▶", "○", "✗ 1 failed", "▶ 1 running", "○ 1 waiting"} <= set(said)
+    assert {"✗", "▶", "○", "1 failed", "1 running", "1 waiting"} <= set(said)
 
 
 def test_the_html_is_an_image_that_says_what_it_shows():

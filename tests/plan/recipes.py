@@ -55,16 +55,6 @@ def canvases(depth: int, ends: Any = ENDS, *, extras: bool = True) -> st.SearchS
         st.tuples(st.sampled_from(["map", "starmap"]), st.integers(1, 3), st.sampled_from([False] * 7 + [True])),
         st.tuples(st.just("chunks"), st.integers(0, 4), st.integers(1, 3)),
     )
-    if extras and depth:
-        inner = canvases(max(depth // 2 - 1, 0), ends, extras=depth > 2)
-        item = st.one_of(
-            item,
-            item,
-            item,
-            item,
-            item,
-            st.tuples(st.just("task"), st.tuples(st.just("replace"), inner), st.just(0), st.just(False)),
-        )
     if depth <= 0:
         return item
     deep = canvases(depth - 1, ends, extras=extras)
@@ -83,12 +73,26 @@ def canvases(depth: int, ends: Any = ENDS, *, extras: bool = True) -> st.SearchS
     if extras:
         hanging = canvases(min(depth // 2, 2), ends, extras=False)
         errback = st.one_of(st.just(("heard",)), hanging)
+        inner = canvases(max(depth // 2 - 1, 0), ends, extras=depth > 2).filter(holds_tasks)
         kinds += [
+            st.tuples(st.just("task"), st.tuples(st.just("replace"), inner), st.integers(0, 1), st.booleans()),
             st.tuples(st.sampled_from(["chain, whole", "immutable", "partial"]), deep),
             st.tuples(st.sampled_from(["link", "set link"]), deep, hanging),
             st.tuples(st.sampled_from(["link_error", "set link_error"]), deep, errback),
         ]
     return st.one_of(*kinds)
+
+
+def holds_tasks(recipe: Any) -> bool:
+    """Whether a canvas has anything to run at each place (a task cannot be replaced by nothing)."""
+    what, *more = recipe
+    if what == "chunks":
+        return more[0] > 0
+    if what in {"task", "map", "starmap", "heard"}:
+        return what != "task" or more[0][0] != "replace" or holds_tasks(more[0][1])
+    if isinstance(more[0], list):
+        return bool(more[0]) and all(map(holds_tasks, more[0])) and all(map(holds_tasks, more[1:]))
+    return all(map(holds_tasks, more))
 
 
 # -- cooking -------------------------------------------------------------------------------------------------------

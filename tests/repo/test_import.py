@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-HEAVY = {"IPython", "anywidget", "celery", "ipywidgets", "kombu", "pandas", "redis", "traitlets"}
+HEAVY = {"IPython", "anywidget", "celery", "ipywidgets", "kombu", "pandas", "redis", "sqlalchemy", "traitlets"}
 
 
 def modules_after(statement: str) -> set[str]:

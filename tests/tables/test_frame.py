@@ -111,6 +111,21 @@ def test_any_value_is_one_cell(value):
     assert all(cell is value for cell in df["result"])
 
 
+def test_received_is_when_a_worker_took_it():
+    df = table(
+        told(
+            chord(4),
+            ("started", "m0", 5.0, 0, "w"),
+            ("received", "m1", 2.0, 0, {"due": 9.0}),
+            ("started", "m1", 9.0, 0, "w"),
+            ("received", "m2", 3.0),
+        )
+    )
+    at = [pd.Timestamp(seconds, unit="s", tz="UTC") for seconds in (5, 2, 3)]
+    assert df["received"].tolist()[:3] == at
+    assert df["received"].isna().tolist() == [False, False, False, True, True]
+
+
 def test_each_call_is_described_once_and_only_successes_are_fetched():
     described, fetched = [], []
     frame(
@@ -142,31 +157,6 @@ def test_links_have_a_row_once_they_start():
     root = call("x", links=(call("l"),), errbacks=(call("e"),))
     assert table(State.of(root, 0.0))["task_id"].tolist() == ["x"]
     assert table(told(root, ("succeeded", "x", 1.0)))["task_id"].tolist() == ["x", "l"]
-
-
-def test_stamps_are_columns():
-    root = Fan(
-        "g",
-        [
-            call("a", stamps={"experiment": 42, "tags": ["x", "y"], "state": "mine"}),
-            call("b", stamps={"tags": {"q", "p"}}),
-            call("c"),
-        ],
-    )
-    df = table(State.of(root, 0.0))
-    assert list(df.columns[len(COLUMNS) :]) == ["experiment", "tags", "stamp_state"]
-    assert df["experiment"].tolist() == [42, None, None]
-    assert df["tags"].tolist() == [["x", "y"], ["p", "q"], None]
-    assert df["stamp_state"].tolist() == ["mine", None, None]
-    exploded = table(State.of(root, 0.0), stamps="explode")
-    assert list(zip(exploded["task_id"], exploded["tags"], strict=True)) == [
-        ("a", "x"),
-        ("a", "y"),
-        ("b", "p"),
-        ("b", "q"),
-        ("c", None),
-    ]
-    assert {name: str(exploded[name].dtype) for name in TYPES} == TYPES
 
 
 def test_a_word_that_means_nothing_is_refused():

@@ -18,7 +18,9 @@ from .wire import exception_to, record_to_data
 __all__ = ["Desk"]
 
 #: Questions that are the backend's own.
-_OF_BACKEND = frozenset({"forget", "settle", "update", "save_group", "restore_group", "delete_group"})
+_OF_BACKEND = frozenset(
+    {"cleanup", "delete_group", "flush", "forget", "restore_group", "save_group", "settle", "update"}
+)
 
 
 class Desk:

@@ -172,10 +172,10 @@ class _Engine:
     def start(self, _app: App) -> Any:
         return None
 
-    def apply(self, app: App, plan: Plan, *, throw: bool) -> Any:
+    def apply(self, app: App, plan: Plan, *, throw: bool, keep: bool = False) -> Any:
         from nbcanvas.worker.eager import run_eagerly
 
-        return run_eagerly(app, plan, throw=throw)
+        return run_eagerly(app, plan, throw=throw, keep=keep)
 
 
 class Child:

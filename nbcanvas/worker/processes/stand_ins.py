@@ -69,6 +69,8 @@ class ShippedTasks(TaskRegistry):
 class _FarBackend:
     """The kernel's backend."""
 
+    runs = None  # they are kept by the kernel
+
     def __init__(self, link: Link) -> None:
         self._link = link
 
@@ -77,6 +79,15 @@ class _FarBackend:
 
     def watch(self, task_ids: Iterable[str], on_end: Callable[[str, Record], None]) -> Callable[[], None]:
         return self._link.watch(list(task_ids), on_end)
+
+    def expect(self, task_ids: Iterable[str]) -> None:
+        """The kernel hears of them when they are sent."""
+
+    def cleanup(self) -> None:
+        self._link.ask("cleanup")
+
+    def flush(self, timeout: float | None = None) -> bool:
+        return bool(self._link.ask("flush", timeout))
 
     def forget(self, task_ids: Iterable[str]) -> None:
         self._link.ask("forget", list(task_ids))
@@ -137,6 +148,9 @@ class _InChild(App):
     def replacement(self, _message: Message, sig: Any) -> Node:
         node: Node = sig  # the kernel freezes it; until then it stands for itself (see `wire.outcome_to_data`)
         return node
+
+    def _choose_backend(self) -> None:
+        """Leave it: results are the kernel's."""
 
     def ensure_worker(self) -> None:
         """Nothing to start: the kernel's worker runs this."""

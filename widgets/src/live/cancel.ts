@@ -1,30 +1,39 @@
-// The Cancel button. It speaks through a model of its own: see `CancelModel` in nbcanvas/notebook/widgets.py.
-import type { AnyModel } from "@anywidget/types";
-import type { LiveModel } from "./index";
-import { element } from "./row";
+// The Cancel button.
+import { element, say } from "./row";
 
-const REFERENCE = "IPY_MODEL_";
+const HINT = "Revoke every task that has not ended";
 
-interface Sender {
-  send(content: unknown): void;
-}
+export class CancelButton {
+  readonly element = element("button", "cancel", "Cancel") as HTMLButtonElement;
+  private pressed = false;
 
-export function cancelButton(model: AnyModel<LiveModel>): HTMLButtonElement {
-  const button = element("button", "cancel", "Cancel") as HTMLButtonElement;
-  button.type = "button";
-  button.title = "Revoke every task that has not ended";
-  button.addEventListener("click", async () => {
-    button.disabled = true;
-    button.textContent = "Cancelling…";
+  /** `cancel` tells the kernel; it rejects when the kernel cannot be reached. */
+  constructor(private readonly cancel: () => Promise<void>) {
+    this.element.type = "button";
+    this.element.title = HINT;
+    this.element.addEventListener("click", () => void this.press());
+  }
+
+  show({ over, connected }: { over: boolean; connected: boolean }): void {
+    this.element.hidden = over || !connected;
+  }
+
+  /** Not `disabled`: a button that is disabled loses the focus, and with it who uses the keyboard. */
+  private set busy(busy: boolean) {
+    this.pressed = busy;
+    this.element.setAttribute("aria-disabled", String(busy));
+    say(this.element, busy ? "Cancelling…" : "Cancel");
+  }
+
+  private async press(): Promise<void> {
+    if (this.pressed) return;
+    this.busy = true;
+    this.element.title = "A kernel that takes no clicks while a cell runs will cancel when the cell has ended";
     try {
-      const id = model.get("cancel_model").slice(REFERENCE.length);
-      const other = (await model.widget_manager.get_model(id)) as unknown as Sender;
-      other.send({ do: "cancel" });
+      await this.cancel();
     } catch {
-      button.disabled = false;
-      button.textContent = "Cancel";
-      button.title = "The kernel could not be reached; run.cancel() does the same";
+      this.busy = false;
+      this.element.title = "The kernel could not be reached; run.cancel() does the same";
     }
-  });
-  return button;
+  }
 }

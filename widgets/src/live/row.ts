@@ -1,8 +1,9 @@
 // One stage: made once, then kept up to date in place, so that bars glide and a screen reader keeps its place.
 import type { Bar } from "./snapshot";
-import { apart, howFar, look, ROLES } from "./words";
+import { apart, counts, howFar, look, ROLES } from "./words";
 
-const PARTS = ["success", "failure", "revoked", "progress", "running"] as const;
+const PARTS = ["success", "failure", "revoked", "ignored", "progress", "running"] as const;
+const DEEPEST = 12;
 
 export function element(tag: string, name: string, text = ""): HTMLElement {
   const made = document.createElement(tag);
@@ -32,28 +33,36 @@ export class Row {
   readonly element = element("div", "row");
   private readonly glyph = element("span", "glyph");
   private readonly label = element("span", "label");
+  private readonly indent = element("span", "indent");
+  private readonly name = element("bdi", "name");
+  private readonly role = element("span", "role");
   private readonly meter = element("div", "meter");
   private readonly parts = PARTS.map((name) => element("div", `fill nbc-fill-${name}`));
   private readonly numbers = element("span", "numbers");
 
   constructor() {
+    this.element.setAttribute("role", "listitem");
     this.glyph.setAttribute("aria-hidden", "true");
     this.meter.setAttribute("role", "progressbar");
     this.meter.setAttribute("aria-valuemin", "0");
     this.meter.setAttribute("aria-valuemax", "100");
     this.meter.append(...this.parts);
+    this.label.append(this.indent, this.name, this.role);
     this.element.append(this.glyph, this.label, this.meter, this.numbers);
   }
 
   show(bar: Bar): void {
     const { glyph, kind, word } = look(bar.state);
     const role = ROLES[bar.role];
+    const depth = Math.min(bar.depth, DEEPEST);
     this.element.dataset["state"] = bar.state;
-    this.element.title = `${bar.task || bar.label}: ${word}, ${howFar(bar)}`;
+    this.element.setAttribute("aria-level", String(depth + 1));
+    this.element.title = `${bar.task || bar.label}: ${[word, howFar(bar), ...counts(bar)].join(", ")}`;
     this.glyph.className = `nbc-glyph nbc-${kind}`;
     say(this.glyph, glyph);
-    this.label.style.paddingInlineStart = `${16 * Math.min(bar.depth, 12)}px`;
-    say(this.label, `${role?.glyph ?? ""}${bar.label}`);
+    this.indent.style.setProperty("--nbc-depth", String(depth));
+    say(this.name, `${role?.glyph ?? ""}${bar.label}`);
+    say(this.role, role?.word ?? "");
     this.showMeter(bar);
     this.meter.setAttribute("aria-label", role ? `${bar.label}, ${role.word}` : bar.label);
     this.meter.setAttribute("aria-valuenow", String(Math.floor(bar.fraction * 100)));
@@ -63,7 +72,7 @@ export class Row {
 
   private showMeter(bar: Bar): void {
     const total = Math.max(bar.total, 1);
-    const ends = [bar.done / total, bar.failed / total, bar.revoked / total];
+    const ends = [bar.done / total, bar.failed / total, bar.revoked / total, bar.ignored / total];
     const over = ends.reduce((sum, share) => sum + share, 0);
     const progress = Math.max(bar.fraction - over, 0);
     const running = Math.min(bar.running / Math.max(bar.tasks, 1), Math.max(1 - over - progress, 0));

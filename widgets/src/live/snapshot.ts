@@ -1,4 +1,5 @@
-// What the kernel sends: `BarsModel` of nbcanvas/picture/bars.py as JSON, with a growing number and the run's name.
+// What the kernel sends: `BarsModel` of nbcanvas/picture/bars.py as JSON, with a growing number and a few words more
+// (`LiveView` in nbcanvas/notebook/live.py). Each is complete; none builds on another.
 
 export interface Bar {
   label: string;
@@ -10,6 +11,7 @@ export interface Bar {
   done: number;
   failed: number;
   revoked: number;
+  ignored: number;
   retried: number;
   running: number;
   sent: number;
@@ -26,12 +28,23 @@ export interface Snapshot {
   done: number;
   failed: number;
   revoked: number;
+  ignored: number;
   retried: number;
   running: number;
   fraction: number;
   elapsed: number;
   rate: number | null;
   left: number | null;
+  /** Grows with each snapshot of a run. */
   seq: number;
+  /** The run's name; an empty string when it has none. */
   name: string;
+  /** Whether the run has ended. */
+  over: boolean;
+  /** Seconds after which the kernel speaks again even if nothing happened. */
+  every: number;
+}
+
+export function isSnapshot(value: unknown): value is Snapshot {
+  return typeof value === "object" && value !== null && Array.isArray((value as Snapshot).bars);
 }

@@ -56,23 +56,55 @@ export function howFar(bar: Bar): string {
 }
 
 /** What did not go smoothly, each with the class of its colour. */
-export function apart(counts: Bar | Snapshot): { kind: string; text: string }[] {
+export function apart(of: Bar | Snapshot): { kind: string; text: string }[] {
   return [
-    { count: counts.failed, kind: "failure", glyph: "✗", word: "failed" },
-    { count: counts.revoked, kind: "revoked", glyph: "⊘", word: "revoked" },
-    { count: counts.retried, kind: "retry", glyph: "↻", word: "retried" },
+    { count: of.failed, kind: "failure", glyph: "✗", word: "failed" },
+    { count: of.revoked, kind: "revoked", glyph: "⊘", word: "revoked" },
+    { count: of.ignored, kind: "waiting", glyph: "∅", word: "ignored or rejected" },
+    { count: of.retried, kind: "retry", glyph: "↻", word: "retried" },
   ]
     .filter(({ count }) => count > 0)
     .map(({ count, kind, glyph, word }) => ({ kind, text: `${glyph} ${number(count)} ${word}` }));
 }
 
+/** How many calls are doing what, for who wants to know exactly. */
+export function counts(bar: Bar): string[] {
+  return [
+    { count: bar.running, word: "at work" },
+    { count: bar.sent, word: "on their way" },
+    { count: bar.failed, word: "failed" },
+    { count: bar.revoked, word: "revoked" },
+    { count: bar.ignored, word: "ignored or rejected" },
+    { count: bar.retried, word: "retried" },
+  ]
+    .filter(({ count }) => count > 0)
+    .map(({ count, word }) => `${number(count)} ${word}`);
+}
+
+/** A clock that is watched: seconds are told up to two hours. */
+export function clock(seconds: number): string {
+  if (seconds < 119.5 || seconds >= 7200) return duration(seconds);
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
+
 /** The run in a few words, `since` seconds after the snapshot was made. */
 export function summary(snapshot: Snapshot, since: number): string[] {
-  const tasks = `${number(snapshot.total)} task${snapshot.total === 1 ? "" : "s"}`;
-  const said = [`${number(snapshot.done)} of ${tasks}`, duration(snapshot.elapsed + since)];
+  const elapsed = snapshot.elapsed + since;
+  const said = [`${number(snapshot.done)} of ${number(snapshot.total)} task${snapshot.total === 1 ? "" : "s"}`];
+  if (snapshot.running > 0) said.push(`${number(snapshot.running)} at work`);
+  said.push(clock(elapsed));
   if (snapshot.rate !== null && snapshot.elapsed >= 0.001) {
-    said.push(`${snapshot.rate >= 10 ? number(snapshot.rate) : snapshot.rate.toFixed(1)}/s`);
+    const rate = (snapshot.rate * snapshot.elapsed) / elapsed; // it falls while nothing ends
+    said.push(`${rate >= 10 ? number(rate) : rate.toFixed(1)}/s`);
   }
-  if (snapshot.left !== null) said.push(`about ${duration(Math.max(snapshot.left - since, 0))} left`);
+  const left = snapshot.left === null ? 0 : snapshot.left - since;
+  if (left > 0) said.push(left < 0.95 ? "under 1 s left" : `about ${clock(left)} left`);
   return said;
+}
+
+/** Why the view may be wrong, or an empty string. */
+export function doubt(connected: boolean, silent: boolean, since: number): string {
+  if (!connected) return "the kernel is gone: what ran in it has ended with it";
+  return silent ? `no word from the kernel for ${clock(since)}` : "";
 }

@@ -1,0 +1,65 @@
+"""The thread that reads: it looks for the ends of tasks that other processes work on, all of them at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from time import monotonic
+from typing import Final
+
+__all__ = ["Follower"]
+
+log = logging.getLogger("nbcanvas.backend")
+
+#: Seconds between looks; a look that takes long is followed by a longer rest.
+_EVERY: Final = 0.5
+_SHARE: Final = 5.0
+_AT_MOST: Final = 30.0
+
+
+class Follower:
+    """Looks twice a second while there is something to look for, and ends when there is not.
+
+    Parameters
+    ----------
+    wanted
+        The ids of tasks somebody waits for, and this process does not work on.
+    look
+        Reads what has become of tasks, and tells those who wait.
+    """
+
+    def __init__(self, wanted: Callable[[], Collection[str]], look: Callable[[Collection[str]], None]) -> None:
+        self._wanted = wanted
+        self._look = look
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._more = threading.Event()
+
+    def wake(self) -> None:
+        """Look now, and from now on."""
+        self._more.set()
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="nbcanvas-follower", daemon=True)
+                self._thread.start()
+
+    def _loop(self) -> None:
+        pause = _EVERY
+        while True:
+            self._more.clear()
+            wanted = self._wanted()
+            if not wanted:
+                with self._lock:  # whoever wakes now finds either this thread, before it has decided, or none
+                    if not self._more.is_set():
+                        self._thread = None
+                        return
+                continue
+            begun = monotonic()
+            try:
+                self._look(wanted)
+                pause = max(_EVERY, (monotonic() - begun) * _SHARE)
+            except Exception as error:  # noqa: BLE001 - the database is away: it may come back
+                log.warning("results of other processes cannot be read, and are looked for again: %s", error)
+                pause = min(pause * 2, _AT_MOST)
+            threading.Event().wait(pause)

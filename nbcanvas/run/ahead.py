@@ -1,0 +1,132 @@
+"""What stands before each call of a run, and what of that is still missing or went wrong."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nbcanvas.events.state import State
+from nbcanvas.plan import Call, Chain, Fan, Node
+from nbcanvas.states import READY_STATES, SUCCESS
+
+__all__ = ["Ahead", "Missing"]
+
+
+class Missing(NamedTuple):
+    """Those members of a fan that have not arrived.
+
+    Attributes
+    ----------
+    rows
+        For each of them the first task in it that has not ended, in call order.
+    of
+        How many members there are.
+    """
+
+    rows: tuple[int, ...]
+    of: int
+
+
+class _Found(NamedTuple):
+    """What was found below a node: the first row that has not ended, and those that went wrong by themselves."""
+
+    open: int
+    culprit: int
+    culprits: int
+
+
+class Ahead:
+    """Answers what a call waits for.  Made of a State in one pass over its canvas, and whatever was grafted to it.
+
+    Parameters
+    ----------
+    state
+        What is known of the run.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        #: Row -> what stands before the call; rows of calls before which nothing stands are left out.
+        self._before: dict[int, Call | Fan] = {}
+        self._before_fan: dict[int, Call | Fan] = {}
+        self._found: dict[int, _Found] = {}
+        self._missing: dict[int, Missing] = {}
+        for root in (state.root, *(graft.node for graft in state.tree.grafts)):
+            self._walk(root)
+
+    def _walk(self, root: Node) -> None:
+        """Note what stands before what, below a root; and, on the way back, what was found below each node."""
+        index = self._state.tree.index
+        todo: list[tuple[Node, Call | Fan | None, bool]] = [(root, None, False)]
+        while todo:
+            node, before, entered = todo.pop()
+            if isinstance(node, Call):
+                row = index[node.id]
+                if before is not None and before is not node:
+                    self._before[row] = before
+                self._found[id(node)] = self._look(row)
+                todo += [(link, node, False) for link in node.links]
+                todo += [(errback, None, False) for errback in node.errbacks]
+            elif entered:
+                below = node.steps if isinstance(node, Chain) else node.members
+                self._found[id(node)] = _first([self._found[id(one)] for one in below])
+            else:
+                todo.append((node, before, True))
+                if isinstance(node, Chain):
+                    ahead: list[Call | Fan | None] = [before, *node.steps[:-1]]
+                    todo += zip(node.steps, ahead, (False,) * len(node.steps), strict=True)
+                else:
+                    if before is not None:
+                        self._before_fan[id(node)] = before
+                    todo += [(member, before, False) for member in node.members]
+
+    def _look(self, row: int) -> _Found:
+        state = self._state.state(row)
+        if state not in READY_STATES:
+            return _Found(row, -1, 0)
+        return _Found(-1, -1, 0) if state == SUCCESS or self.skipped(row) else _Found(-1, row, 1)
+
+    def skipped(self, row: int) -> bool:
+        """Whether a call ended without ever having been sent: because of something before it."""
+        state = self._state
+        return state.sent(row) is None and state.started(row) is None and state.received(row) is None
+
+    def before(self, row: int) -> Call | Fan | None:
+        """Return what stands before a call: another call, a fan, or None.
+
+        That is what stands directly before it, but where that is a fan that holds no calls, what stands before that.
+        """
+        direct = node = self._before.get(row)
+        while isinstance(node, Fan) and self._found[id(node)].open < 0:
+            node = self._before_fan.get(id(node))
+        return node if node is not None and self._found[id(node)].open >= 0 else direct
+
+    def missing(self, fan: Fan) -> Missing:
+        """Return which members of a fan have not arrived."""
+        found = self._missing.get(id(fan))
+        if found is None:
+            opens = (self._found[id(member)].open for member in fan.members)
+            found = self._missing[id(fan)] = Missing(tuple(row for row in opens if row >= 0), len(fan.members))
+        return found
+
+    def culprits(self, row: int) -> tuple[int, int]:
+        """Return the task because of which a call was skipped, and how many such there are; (-1, 0) for none."""
+        node = self._before.get(row)
+        seen: set[int] = set()  # a forged graft could stand before itself
+        while node is not None and id(node) not in seen:
+            seen.add(id(node))
+            found = self._found[id(node)]
+            if found.culprits:
+                return found.culprit, found.culprits
+            if isinstance(node, Call):
+                node = self._before.get(self._state.index_of(node.id))
+            else:
+                node = self._before_fan.get(id(node))
+        return -1, 0
+
+
+def _first(found: list[_Found]) -> _Found:
+    return _Found(
+        next((one.open for one in found if one.open >= 0), -1),
+        next((one.culprit for one in found if one.culprits), -1),
+        sum(one.culprits for one in found),
+    )

@@ -1,0 +1,180 @@
+"""Which runs there are: those of this process, found while they go on, while somebody holds them, and a little longer.
+
+A run that has ended and that nobody holds is forgotten, but for the latest few; a notebook's session holds its
+latest fifty.  Where results are kept in a database, runs are kept beside them: the canvas when it starts, and what
+was heard of it every few seconds and when it ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from time import monotonic, time
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
+
+from nbcanvas.backend.port import Backend, RunStore, StoredRun
+
+from .stored import VERSION, Kernel, Planned, dump_plan, dump_state
+
+if TYPE_CHECKING:
+    from .run import Run
+
+__all__ = ["found_again", "known", "remember"]
+
+Found = TypeVar("Found", bound="Run")
+
+log = logging.getLogger("nbcanvas.run")
+
+#: Runs that are held when nobody else holds them.
+_LATEST: Final = 20
+#: Seconds between two looks at a run that goes on, at least; so many times as long as the last one took.
+_EVERY: Final = 2.0
+#: Seconds until the first one.
+_FIRST: Final = 0.5
+_SHARE: Final = 20.0
+#: How long after its end a run is still listened to: links and errbacks may go on.
+_AFTER: Final = 60.0
+#: How long the end of the process waits for the last word on its runs.
+_LAST_WORDS: Final = 5.0
+
+
+class _Known:
+    runs: ClassVar[weakref.WeakValueDictionary[str, Run]] = weakref.WeakValueDictionary()
+    latest: ClassVar[deque[Run]] = deque(maxlen=_LATEST)
+
+
+def remember(run: Run) -> None:
+    """Make a run that starts one that can be found, in this process and where its results are kept."""
+    _Known.runs[run.id] = run
+    _Known.latest.append(run)
+    store = run.app.backend.runs
+    if store is not None:
+        _keeper.add(_Kept(run, store))
+
+
+def found_again(run: Found) -> Found:
+    """Make a run that was attached to one that can be found, while somebody holds it; returns it."""
+    _Known.runs[run.id] = run
+    return run
+
+
+def known() -> Iterator[Run]:
+    """Yield the runs of this process, the latest first."""
+    runs = [run for ref in _Known.runs.valuerefs() if (run := ref()) is not None]
+    return iter(sorted(runs, key=lambda run: run.started, reverse=True))
+
+
+class _Kept:
+    """A run that goes on, and is kept."""
+
+    def __init__(self, run: Run, store: RunStore) -> None:
+        self.run = run
+        self.store = store
+        self.version = -1
+        self.next = monotonic() + _FIRST
+        store.put(run.id, self._all)
+
+    def _all(self) -> StoredRun:
+        run = self.run
+        state = run.snapshot()
+        plan = dump_plan(Planned(run.root, run.parent_id, run.canvas))
+        self.version = state.version
+        return StoredRun(
+            run.id,
+            run.name,
+            run.started,
+            run.finished,
+            time(),
+            str(Kernel.here()),
+            VERSION,
+            plan,
+            dump_state(state, run.app),
+        )
+
+    def say(self) -> None:
+        """Have what is known now kept, in the thread that writes."""
+        self.next = monotonic() + _EVERY
+        self.store.update(self.run.id, self._news)
+
+    def _news(self) -> dict[str, float | bytes | None]:
+        """Return the columns that changed."""
+        run, begun = self.run, monotonic()
+        state = run.snapshot()
+        news: dict[str, float | bytes | None] = {"seen": time(), "finished": run.finished}
+        if state.version != self.version:
+            news["state"] = dump_state(state, run.app)
+            self.version = state.version
+            self.next += (monotonic() - begun) * _SHARE
+        return news
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to hear any more."""
+        run = self.run
+        if not run.done or run.finished is None:
+            return False
+        return run.snapshot().done or time() - run.finished > _AFTER
+
+
+class _Keeper:
+    """Says every few seconds what is known of the runs that go on; its thread ends when there are none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[int, _Kept] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(self, kept: _Kept) -> None:
+        """Keep a run from now on."""
+        with self._lock:
+            self._kept[id(kept.run)] = kept
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="nbcanvas-runs", daemon=True)
+                self._thread.start()
+        kept.run.add_done_callback(lambda _: kept.say())
+
+    def _loop(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(_FIRST)
+            now = monotonic()
+            for kept in list(self._kept.values()):
+                try:
+                    if kept.next <= now:
+                        kept.say()
+                    if kept.over:
+                        kept.say()
+                        with self._lock:
+                            self._kept.pop(id(kept.run), None)
+                except Exception:  # one run's trouble is not the others'
+                    log.exception("%r cannot be kept", kept.run)
+            with self._lock:
+                if not self._kept:
+                    self._thread = None
+                    return
+
+    def close(self) -> None:
+        """Say what is known at the end of the process."""
+        backends: dict[int, Backend] = {}
+        for kept in list(self._kept.values()):
+            kept.say()
+            backend: Backend = kept.run.app.backend
+            backend.flush(0.0)  # begin to write, all of them at once
+            backends[id(backend)] = backend
+        until = monotonic() + _LAST_WORDS
+        for backend in backends.values():
+            backend.flush(max(until - monotonic(), 0.0))
+
+    def forked(self) -> None:
+        """Leave the runs to the parent."""
+        self.__init__()  # type: ignore[misc]
+
+
+_keeper = _Keeper()
+atexit.register(_keeper.close)
+os.register_at_fork(after_in_child=_keeper.forked)

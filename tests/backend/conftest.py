@@ -1,0 +1,55 @@
+"""The backends there are: each test of the contract runs on all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbcanvas.backend.database import DatabaseBackend
+from nbcanvas.backend.encoding import Encoding
+from nbcanvas.backend.local import LocalBackend
+
+ADAPTERS = {
+    "local": lambda file: LocalBackend(lambda: 3600),
+    "sqlite": lambda file: DatabaseBackend(f"sqlite:///{file}", expires=lambda: 3600),
+    "sqlite, pickled": lambda file: DatabaseBackend(
+        f"sqlite:///{file}", encoding=Encoding("pickle", ["pickle"]), expires=lambda: 3600
+    ),
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return where a database may be."""
+    return tmp_path / "results.sqlite"
+
+
+@pytest.fixture(params=ADAPTERS)
+def backend(request, file):
+    """Return a fresh backend."""
+    made = ADAPTERS[request.param](file)
+    yield made
+    made.flush(10)
+    if hasattr(made, "close"):
+        made.close()
+
+
+@pytest.fixture
+def database(file):
+    """Return a database backend."""
+    made = DatabaseBackend(f"sqlite:///{file}", expires=lambda: 3600)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_again(file):
+    """Return what opens the same file as another process would see it."""
+    made = []
+
+    def opened(**settings):
+        made.append(DatabaseBackend(f"sqlite:///{file}", **settings))
+        return made[-1]
+
+    yield opened
+    for one in made:
+        one.close()
