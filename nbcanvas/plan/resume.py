@@ -137,9 +137,11 @@ class _Renewer:
         self._first: dict[int, int] = {}  # of chains: the first step that has to run
         self._broken: set[int] = set()  # calls
         self._resumed: set[int] = set()  # calls whose replacement stands
-        self._left: set[int] = set()  # what hangs on a call, and is under way
+        self._left: set[str] = set()  # what hangs on a call, and is under way; by name, as below
         self._busy: dict[int, int] = {}  # what has to run; of chains, from which step on
-        self._hung: dict[int, Node] = {}  # what became of what hangs on calls
+        # What became of what hangs on calls. By name: what hangs on a call that was replaced hangs on the replacement,
+        # too, and the two were kept apart when they were kept.
+        self._hung: dict[str, Node] = {}
         # What is made.
         self.new: dict[str, str] = {}
         self.added: list[Added] = []
@@ -161,7 +163,7 @@ class _Renewer:
     def _decide_hanging(self, node: Node) -> Walk:
         """Decide about what hangs on a call that is kept; whether it will take that one's value."""
         if (yield self._look(node)) & _LEFT:
-            self._left.add(id(node))
+            self._left.add(_name(node))
             return False
         return (yield self._want(node, Have.DONE))
 
@@ -280,9 +282,9 @@ class _Renewer:
             return (yield self._again(call, fresh, counts))
         links = []
         for link in call.links:
-            if id(link) in self._left:
+            if _name(link) in self._left:
                 continue
-            made = self._hung[id(link)] = yield self._build(link)
+            made = self._hung[_name(link)] = yield self._build(link)
             links.append(made)
             if id(made) in self.begins:
                 self.besides.append(Begin(made, call, given=True))
@@ -301,8 +303,8 @@ class _Renewer:
         made = _changed(
             call,
             id=self.new.get(call.id, call.id),  # which is that of the replacement's last call
-            links=tuple(self._hung.get(id(link), link) for link in call.links if id(link) not in self._left),
-            errbacks=tuple(self._hung.get(id(errback), errback) for errback in call.errbacks),
+            links=tuple(self._hung.get(_name(link), link) for link in call.links if _name(link) not in self._left),
+            errbacks=tuple(self._hung.get(_name(errback), errback) for errback in call.errbacks),
         )
         if counts is not None:
             made.group_id, made.index = counts
@@ -314,7 +316,7 @@ class _Renewer:
 
     def _build_children(self, call: Call, made: Call) -> Walk:
         for child in self._children.get((call.id, call.nesting), ()):
-            if id(child.node) in self._left:
+            if _name(child.node) in self._left:
                 continue
             node = yield self._build(child.node)
             self.added.append(child._replace(owner=made.id, node=node))
@@ -340,9 +342,9 @@ class _Renewer:
 
     def _hang(self, node: Node) -> Walk:
         """Return what hangs on a call, to start from its beginning; one that hangs in two places stays one."""
-        made = self._hung.get(id(node))
+        made = self._hung.get(_name(node))
         if made is None:
-            made = self._hung[id(node)] = yield self._build(node, fresh=True)
+            made = self._hung[_name(node)] = yield self._build(node, fresh=True)
         return made
 
     def _id(self, old: str) -> str:
@@ -358,6 +360,11 @@ def _each(walks: Iterable[Walk]) -> Walk:
     for walk in walks:
         found.append((yield walk))  # noqa: PERF401 - no comprehension can yield
     return found
+
+
+def _name(node: Node) -> str:
+    """Return the id that tells what hangs on calls apart: that of its first step."""
+    return (node.steps[0] if isinstance(node, Chain) else node).id
 
 
 def _same(made: Sequence[Node], old: Sequence[Node]) -> bool:
