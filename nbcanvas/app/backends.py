@@ -92,7 +92,7 @@ class Backends:
         except ModuleNotFoundError as error:
             if error.name != "sqlalchemy":
                 raise
-            msg = "a database as result_backend needs SQLAlchemy: pip install 'nbcanvas[database]'"
+            msg = "a database as result_backend needs SQLAlchemy: pip install sqlalchemy"
             raise ImproperlyConfigured(msg) from None
         from nbcanvas.backend.encoding import Encoding
         from nbcanvas.result.trees import child

@@ -412,7 +412,7 @@ except nbcanvas.errors.ImproperlyConfigured as error:
     print(error)
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert said.stdout == "a database as result_backend needs SQLAlchemy: pip install 'nbcanvas[database]'\n"
+    assert said.stdout == "a database as result_backend needs SQLAlchemy: pip install sqlalchemy\n"
 
 
 def test_celerys_settings_of_the_database(file):
