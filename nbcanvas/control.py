@@ -110,6 +110,12 @@ class Control:
             self.revoked_stamps.get(name, set()) & set(_values(value)) for name, value in (stamps or {}).items()
         )
 
+    def waits_again(self, message: Message) -> None:
+        """Hear that a message was put back to wait: it may have been revoked just before, when it was in no queue."""
+        call_id = message.call.id
+        if call_id in self.revoked or self.is_stamped_revoked(message):
+            self._end_waiting(lambda one: one.call.id == call_id)
+
     def _end_waiting(self, matches: Any) -> None:
         for message in self.app.broker.withdraw(matches):
             self.app.performer.finish(message, Revoked(TaskRevokedError("revoked")), "")

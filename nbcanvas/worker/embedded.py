@@ -28,7 +28,7 @@ from nbcanvas.app.settings import TaskDefaults
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import ImproperlyConfigured, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from nbcanvas.events.event import RECEIVED, STARTED
-from nbcanvas.plan import Failed, Message, Outcome, Revoked
+from nbcanvas.plan import Failed, Message, Outcome, Retried, Revoked
 from nbcanvas.protocol.payload import pack
 from nbcanvas.request import Context
 from nbcanvas.task import Task
@@ -288,6 +288,7 @@ class EmbeddedWorker:
             message.due = now + wait
             self._tell_received(message, {"due": message.due})
             self.app.broker.publish((message,))
+            control.waits_again(message)
             return
         self._execute(slot, task, message, now)
 
@@ -361,6 +362,8 @@ class EmbeddedWorker:
         self.finished += 1
         children = (context.children or ()) if context is not None else ()
         self.app.performer.finish(message, outcome, slot.name, children, keep=keep)
+        if type(outcome) is Retried:
+            self.app.control.waits_again(message)
 
     # -- limits and ending ------------------------------------------------------------------------------------------
 

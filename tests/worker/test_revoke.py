@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcanvas import chord, errors, group
+from nbcanvas import App, chord, errors, group
 from tests.worker.conftest import settle, started
 from tests.worker.tasks import notes
 
@@ -232,3 +232,28 @@ def _runs(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_revoke_between_two_attempts_is_heard():
+    """The moment when an attempt is over, and the next one is in no queue yet."""
+    app, revoked = App("between", set_as_current=False), []
+
+    @app.task(bind=True)
+    def again(self):
+        raise self.retry(countdown=3600, exc=ValueError("later"))
+
+    settle = app.backend.settle
+
+    def settled(task_id, record):
+        found = settle(task_id, record)
+        if record.state == "RETRY" and not revoked:
+            revoked.append(task_id)
+            app.control.revoke(task_id)
+        return found
+
+    app.backend.settle = settled
+    result = again.delay()
+    with app, pytest.raises(errors.TaskRevokedError):
+        result.get(timeout=5)
+    assert revoked == [result.id]
+    assert not app.broker.waiting()
