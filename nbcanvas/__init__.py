@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import nbcanvas.worker  # noqa: F401 - registers what runs tasks
 from nbcanvas import errors, states
@@ -27,6 +28,7 @@ from nbcanvas.canvas import (
     xmap,
     xstarmap,
 )
+from nbcanvas.canvas.host import set_explainer, set_previewer
 from nbcanvas.result import (
     AsyncResult,
     EagerResult,
@@ -35,11 +37,13 @@ from nbcanvas.result import (
     allow_join_result,
     result_from_tuple,
 )
-from nbcanvas.run import Recording, Run, attach, frame, submit
 from nbcanvas.task import Task
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from nbcanvas.run import Recording, Run, frame, submit
+    from nbcanvas.run.attach import attach
 
 __version__ = "0.1.0"
 
@@ -80,6 +84,36 @@ __all__ = [
     "xmap",
     "xstarmap",
 ]
+
+#: Loaded with their first use: who only sends a task, or runs one, does not pay for all that shows a run.
+_OF_THE_RUN = frozenset({"Recording", "Run", "attach", "frame", "submit"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_THE_RUN:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return globals().setdefault(name, getattr(import_module("nbcanvas.run"), name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OF_THE_RUN})
+
+
+def _explain(sig: Signature) -> Any:
+    from nbcanvas.run import explain
+
+    return explain(sig)
+
+
+def _preview(*args: Any) -> Any:
+    from nbcanvas.tables import preview
+
+    return preview(*args)
+
+
+set_explainer(_explain)
+set_previewer(_preview)
 
 
 def load_ipython_extension(ip: InteractiveShell) -> None:

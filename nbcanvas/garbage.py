@@ -9,11 +9,22 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import ClassVar
 
 __all__ = ["collect_less", "collecting_less"]
 
 #: Allocations before a look at the young; looks before one at the older; looks at those before one at all.
 _THRESHOLDS = (50_000, 20, 100)
+
+
+class _Less:
+    """Who wants rare looks now, and the thresholds before the first of them.
+
+    Without a lock: at worst, two who come and go at the same moment get the usual looks.
+    """
+
+    wanted: ClassVar[set[object]] = set()
+    before = (0, 0, 0)
 
 
 def collect_less() -> Callable[[], None]:
@@ -22,14 +33,24 @@ def collect_less() -> Callable[[], None]:
     Returns
     -------
     Callable
-        Takes the thresholds back.  Where the collector is off, or set to even rarer looks (by somebody else who called
-        this), nothing is changed here or there.
+        Takes that back, once; the thresholds are as before when everybody who called this has taken it back.  Where the
+        collector is off, or set to rarer looks by somebody else, nothing is changed here or there.
     """
-    before = gc.get_threshold()
-    if not (0 < before[0] < _THRESHOLDS[0] and gc.isenabled()):
-        return lambda: None
-    gc.set_threshold(*_THRESHOLDS)
-    return lambda: gc.set_threshold(*before)
+    if not _Less.wanted:
+        before = gc.get_threshold()
+        if not (0 < before[0] < _THRESHOLDS[0] and gc.isenabled()):
+            return lambda: None
+        _Less.before = before
+        gc.set_threshold(*_THRESHOLDS)
+    me = object()
+    _Less.wanted.add(me)
+
+    def restore() -> None:
+        _Less.wanted.discard(me)
+        if not _Less.wanted and gc.get_threshold() == _THRESHOLDS:
+            gc.set_threshold(*_Less.before)
+
+    return restore
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
 import inspect
 import random
 import sys
@@ -674,6 +673,8 @@ def version_of(source: Any) -> str:
     except (OSError, TypeError):
         code = getattr(source, "__code__", None)
         text = repr((code.co_code, code.co_consts, code.co_names)) if code is not None else repr(source)
+    import hashlib  # loads OpenSSL: only where tasks are defined
+
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
 
 

@@ -22,11 +22,11 @@ from typing import Any, Final
 from nbcanvas import states
 from nbcanvas.app import App, Plan, current_app
 from nbcanvas.backend.port import Record
-from nbcanvas.picture.markup import call_text
+from nbcanvas.picture.markup import call_text, error_text
 from nbcanvas.plan import places
 from nbcanvas.plan.graph import Place
 from nbcanvas.protocol.payload import unpack_args
-from nbcanvas.run.failures import Style, error_text, user_frames
+from nbcanvas.run.failures import Style, user_frames
 from nbcanvas.task import Task
 
 __all__ = ["WatchedApp", "fresh_app", "stop_worker", "what_went_wrong"]

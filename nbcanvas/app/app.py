@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import inspect
 import os
-import platform
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -308,6 +307,8 @@ class App:
 
     def bugreport(self) -> str:
         """Return what a report of a bug should say of versions and settings."""
+        import platform
+
         given = ", ".join(sorted(self.conf.given)) or "none"
         return (
             f"nbcanvas, Python {platform.python_version()} on {platform.system()}\n"

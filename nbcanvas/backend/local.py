@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time
@@ -20,8 +19,6 @@ __all__ = ["LocalBackend"]
 OnEnd: TypeAlias = Callable[[str, Record], None]
 
 _SWEEP_EVERY = 4096
-
-log = logging.getLogger("nbcanvas.backend")
 
 
 def _several(watching: OnEnd | tuple[OnEnd, ...]) -> tuple[OnEnd, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nbcanvas.errors import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["is_database", "is_file", "masked", "needs_cluster", "resolved"]
 
@@ -76,5 +78,7 @@ def resolved(url: str, database_url: str | None, folder: Path | None = None) -> 
             f"four when its path is absolute"
         )
         raise ImproperlyConfigured(msg)
+    from pathlib import Path
+
     file = (folder or Path.cwd()) / Path(name).expanduser()
     return f"{scheme}:///{file.absolute().as_posix()}{mark}{query}"

@@ -18,7 +18,7 @@ Feed = Callable[[Heard], None]
 class Hub:
     """Hands each event to the feed of the run it belongs to.
 
-    Thread-safe by construction: the map of feeds is replaced, never changed while it is read, and a feed is the
+    Thread-safe by construction: the map of feeds is a dict that is read and written by single keys, and a feed is the
     ``append`` of a deque.
     """
 
@@ -31,9 +31,10 @@ class Hub:
         self._feeds[root_id] = events.append
         return events
 
-    def close(self, root_id: str) -> None:
-        """Forget the feed of a run; its later events are heard by nobody."""
-        self._feeds.pop(root_id, None)
+    def close(self, root_id: str, events: deque[Heard]) -> None:
+        """Forget the feed of a run that comes into `events`; its later events are heard by nobody."""
+        if self._feeds.get(root_id) == events.append:  # else it was opened again
+            del self._feeds[root_id]
 
     def feed(self, root_id: str) -> Feed | None:
         """Return the feed of a run, or None when nobody listens."""

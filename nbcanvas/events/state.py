@@ -228,6 +228,11 @@ class State:
         """Yield the rows that have more than one attempt to show."""
         return self._known.history.keys() | self._known.starts.keys()
 
+    def skipped(self, i: int) -> bool:
+        """Whether nothing was ever sent of the call: it waits, or ended because of something before it."""
+        columns = self.columns
+        return all(_known(column[i]) is None for column in (columns.sent, columns.received, columns.started))
+
     def due(self, i: int) -> float | None:
         """Return when the present attempt may start at the earliest, or None."""
         return self._known.due.get(i)

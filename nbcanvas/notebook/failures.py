@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Final
 
+from nbcanvas.picture.markup import cut
 from nbcanvas.run import Run
 from nbcanvas.run.failures import Style, explain, is_ours
 
@@ -14,6 +15,8 @@ __all__ = ["failure_lines", "innermost"]
 
 _DIM: Final = "\x1b[2m"
 _PLAIN: Final = "\x1b[22m"
+#: Lines of an exception's own text that are shown, and characters of each.
+_LINES, _WIDE = 40, 1000
 
 
 def failure_lines(
@@ -35,9 +38,14 @@ def failure_lines(
         Whether to name the workers they happened on.
     """
     style = Style((RED, OFF), (GREEN, OFF), (_DIM, _PLAIN), lambda file: _file(file, shell))
-    lines = [f"{RED}{type(error).__name__}{OFF}: {error}"]
+    lines = [f"{RED}{type(error).__name__}{OFF}: {_message(error)}"]
     about = list(explain(run, error, most, workers=workers, style=style))
     return [*lines, "", *about] if about else lines
+
+
+def _message(error: BaseException) -> str:
+    lines = str(error)[: _LINES * _WIDE].splitlines()
+    return "\n".join([*(cut(line, _WIDE) for line in lines[:_LINES]), *["…"] * (len(lines) > _LINES)])
 
 
 def innermost(trace: TracebackType | None) -> TracebackType | None:

@@ -72,4 +72,4 @@ def _title(run: Views) -> str:
     if isinstance(run, Recording):
         said = "".join(f"; {note}" for note in run.notes)
         return f"Recording {run.name or run.id[:8]} · get() gives its value{said}"
-    return f"Run {run.name or run.id[:8]} · {run.name or 'run'}.get() waits for its value"
+    return f"Run {run.name or run.id[:8]} · {run.handle}.get() waits for its value"

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nbcanvas.app import App
 from nbcanvas.canvas import Signature, StampingVisitor, raw
@@ -15,13 +15,15 @@ from nbcanvas.errors import NotWritable
 from nbcanvas.picture.markup import escape
 from nbcanvas.run import Recording, Run
 from nbcanvas.run.files import replace_file, why_not_writable
-from nbcanvas.writing import module_source
+from nbcanvas.writing import is_written, module_source
 
 from .live import Bundle, still, wait_settled
 
 __all__ = ["Recorder", "replayed", "write_module"]
 
 log = logging.getLogger("nbcanvas.notebook")
+#: Characters of a file's first line that are read to know who wrote it.
+_FIRST_LINE: Final = 1000
 
 
 class Recorder:
@@ -84,7 +86,7 @@ def write_module(
     stamps: Mapping[str, Any],
     visitor: StampingVisitor | None,
 ) -> None:
-    """Write a canvas as a module that stock Celery runs.
+    """Write a canvas as a module that stock Celery runs; only a file that was written so before is overwritten.
 
     Parameters
     ----------
@@ -100,11 +102,13 @@ def write_module(
     Raises
     ------
     NotWritable
-        Naming what cannot be written, and where.
+        Naming what cannot be written, and where; also when somebody else's file is there.
     """
     why = why_not_writable(path)
     if why is not None:
         raise NotWritable(f"the module cannot be written: {why}")
+    if _is_anothers(path):
+        raise NotWritable(f"{path} is there already, and nbcanvas did not write it; choose another name")
     if stamps or visitor is not None:
         sig = sig.clone()
         sig.stamp(visitor, **stamps)
@@ -117,6 +121,17 @@ def write_module(
         replace_file(path, module_source(sig, app, path.stem, options=delay))
     except OSError as error:
         raise NotWritable(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _is_anothers(path: Path) -> bool:
+    """Whether there is a file that nbcanvas did not write."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return not is_written(file.readline(_FIRST_LINE))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # what cannot be read is not known to be ours
 
 
 def _set_everywhere(sig: Signature, options: Mapping[str, Any]) -> None:

@@ -33,6 +33,8 @@ from dataclasses import asdict
 from time import monotonic, sleep, time
 from typing import Any, Final
 
+from IPython.core.getipython import get_ipython
+
 from nbcanvas.events.state import State
 from nbcanvas.picture import Picture, bars_picture, graph_picture, table_picture, timeline_picture
 from nbcanvas.picture.bars import BarsModel, bars_html, bars_model, bars_text
@@ -94,7 +96,7 @@ def still(run: Views, state: State, view: str = "bars", *, durations: bool = Tru
     durations
         Whether to show times; without them equal runs give equal pictures.
     """
-    now = time() if run.finished is None else run.finished
+    now = run._now  # noqa: SLF001 - the views of a run are one thing, in two rooms
     if view == "graph":
         picture: Picture = graph_picture(run.root, state, describe=run.describe)
     elif view == "timeline":
@@ -102,13 +104,25 @@ def still(run: Views, state: State, view: str = "bars", *, durations: bool = Tru
     elif view == "table":
         picture = table_picture(state, run.value_of, run.describe, durations)
     else:
-        picture = bars_picture(state, now, durations)
+        picture = bars_picture(state, now, durations, run.gone(clocks=durations))
     return picture._repr_mimebundle_()
 
 
 def text_of(bundle: Mapping[str, Any]) -> Bundle:
     """Return the text of a bundle alone."""
     return {"text/plain": bundle["text/plain"]}
+
+
+def _somebody_is_there() -> bool:
+    """Whether the present cell was sent by a front end with a person in front of it, who could answer a question.
+
+    What executes notebooks (nbclient, hence nbconvert, papermill and ``jupyter execute``) says that nobody could.  It
+    hears nothing of a run after its last cell, and a page that is made of such a notebook prefers a widget, which
+    needs a kernel, or at least a network, to html.
+    """
+    get_parent = getattr(get_ipython(), "get_parent", None)
+    asked = get_parent().get("content", {}) if get_parent is not None else {}
+    return bool(asked.get("allow_stdin", True))
 
 
 class LiveView:
@@ -164,7 +178,9 @@ class LiveView:
         return bundle if self._display == "live" else text_of(bundle)
 
     def _made(self, model: BarsModel) -> Any:
-        """Return the widget, or None where widgets cannot be had: html is updated instead."""
+        """Return the widget, or None where widgets cannot be had, or make no sense: html is updated instead."""
+        if not _somebody_is_there():
+            return None
         try:
             from .widgets import ControlModel, LiveWidget
 

@@ -56,13 +56,19 @@ class CanvasMagics(Magics):
 
         ::
 
-            %canvas                            what is connected, and what runs
+            %canvas status                     what is connected, and what runs; so does %canvas alone
             %canvas worker start -c 4 --pool processes
             %canvas worker stop
-            %canvas tasks | runs | last | list
+            %canvas tasks                      the tasks, with their parameters
+            %canvas runs                       the runs of this session
+            %canvas last                       the latest run
+            %canvas list                       the canvases kept by --save
+            %canvas why [NAME]                 why a run is not done, or did not succeed
+            %canvas attach ID|NAME             a run of this kernel, or of another one
             %canvas inspect active             reserved, scheduled, registered, revoked, stats
             %canvas revoke ID|NAME             or --stamp KEY=VALUE, with --terminate
-            %canvas cancel NAME
+            %canvas cancel NAME                all that has not ended of a run, with --terminate
+            %canvas connect                    to a cluster: with the next release
 
         Defaults come from %config NBCanvas and from [tool.nbcanvas] in pyproject.toml.
         """

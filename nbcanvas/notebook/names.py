@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 from nbcanvas.app import App
 from nbcanvas.canvas import StampingVisitor
 from nbcanvas.run import Run
+from nbcanvas.task import Task
 
 from .errors import CellError, UnknownOption
 
-__all__ = ["app_named", "run_named", "variables", "visitor_named"]
+__all__ = ["app_named", "refuse_taken", "run_named", "variables", "visitor_named"]
 
 Namespace = Mapping[str, Any]
 
@@ -73,6 +75,20 @@ def run_named(namespace: Namespace, runs: Iterable[Run], name: str) -> Run:
     if not by_id:
         raise UnknownOption.of("run", name, variables(namespace, Run), "%canvas runs lists them")
     return by_id[0]
+
+
+def refuse_taken(namespace: Namespace, option: str, name: str) -> None:
+    """Refuse to bind a name whose loss would surprise: a task's, or one of Python's own.
+
+    Raises
+    ------
+    CellError
+        Saying what has the name.
+    """
+    if isinstance(namespace.get(name), Task):
+        raise CellError(f"{option} {name}: {name} is a task; choose another name")
+    if name not in namespace and hasattr(builtins, name):
+        raise CellError(f"{option} {name}: {name} is Python's own; choose another name")
 
 
 def variables(namespace: Namespace, kind: type) -> list[str]:

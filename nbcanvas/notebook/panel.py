@@ -185,15 +185,27 @@ def revoke(session: Session, words: list[str]) -> Status:
     if not given.ids and not given.stamp:
         raise CellError("%canvas revoke takes task ids, names of runs, or --stamp KEY=VALUE")
     meant = [_meant(session, word) for word in given.ids]  # all of them, before anything is revoked
-    if given.stamp:
-        control.revoke_by_stamped_headers(stamps_of(given.stamp), terminate=given.terminate)
+    hit = _revoke_stamped(given.stamp, given.terminate) if given.stamp else 0
     for one in meant:
         if isinstance(one, Run):
             one.cancel(terminate=given.terminate)
         else:
             control.revoke(one, terminate=given.terminate)
     said = [*given.ids, *(f"tasks stamped {key}={value!r}" for key, value in given.stamp)]
-    return Status([f"revoked: {', '.join(said)}"])
+    lines = [f"revoked: {', '.join(said)}"]
+    if given.stamp:
+        lines.append(f"{plural(hit, 'task')} now; later ones with that stamp too")
+    return Status(lines)
+
+
+def _revoke_stamped(stamps: list[tuple[str, Any]], terminate: bool) -> int:
+    """Revoke what is stamped so; return how many tasks that ended now."""
+    app = current_app()
+    there = list(app.broker.waiting())
+    if terminate and app.worker is not None:
+        there += app.worker.running()
+    app.control.revoke_by_stamped_headers(stamps_of(stamps), terminate=terminate)
+    return len({message.call.id for message in there if app.control.is_stamped_revoked(message)})
 
 
 def _meant(session: Session, word: str) -> Run | str:

@@ -20,6 +20,8 @@ __all__ = ["main", "save"]
 
 #: Seconds that one cell may take.
 TIMEOUT: Final = 600
+#: What colours text, in a terminal.
+_COLOUR: Final = re.compile(r"\x1b\[[\d;]*m")
 #: The folder of a Python file; what stands before it may be a colour.
 _FOLDER: Final = re.compile(r"(?:(?<![\w./~-])|(?<=\x1b\[\d\dm))~?/(?:[^/\s\"':\x1b]+/)+(?=[^/\s\"':\x1b]+\.py\b)")
 
@@ -87,7 +89,8 @@ def main(words: Sequence[str] | None = None) -> int:
         try:
             save(path)
         except CellError as error:
-            sys.stderr.write(f"{error}\n")
+            said = str(error) if sys.stderr.isatty() else _COLOUR.sub("", str(error))
+            sys.stderr.write(f"{said}\n")
             return 1
         sys.stdout.write(f"saved {path}\n")
     return 0

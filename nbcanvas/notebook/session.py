@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import MutableMapping
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 from weakref import WeakSet
 
 from nbcanvas.app import App, current_app
 from nbcanvas.canvas import Signature, StampingVisitor
-from nbcanvas.run import Recording, Run, prepare, set_audience
+from nbcanvas.run import Recording, Run, prepare, set_audience, submit
 from nbcanvas.run.recording import check_target
 
 from .cell import show_frames
@@ -19,7 +20,7 @@ from .dry import dry_run
 from .failures import innermost
 from .keeping import Recorder, replayed, write_module
 from .live import GRACE, Bundle, LiveView, Publisher, still, text_of, wait_settled
-from .names import app_named, visitor_named
+from .names import app_named, refuse_taken, visitor_named
 from .options import CellOptions
 from .settings import NBCanvas
 from .testing import Display, display_of, seed_once
@@ -113,12 +114,16 @@ class Session:
         NBCanvasError
             For what is known to be wrong before anything is sent.
         """
+        self._refuse_taken(options)
         app = app_named(self.namespace, options.app) if options.app else _own_app(sig)
         if options.save:
             self.saved[options.save] = self.namespace[options.save] = sig.clone()
         visitor = visitor_named(self.namespace, options.visitor) if options.visitor else None
         if options.write:
-            write_module(Path(options.write).expanduser(), sig, app, self._execution(options), options.stamps, visitor)
+            path = Path(options.write).expanduser()
+            write_module(path, sig, app, self._execution(options), options.stamps, visitor)
+            if display_of(self.settings, self.shell) != "none":
+                self.show_bundle({"text/plain": f"wrote {path}: python {quote(str(path))} runs it"})
         if options.dry_run:
             self.show_bundle(dry_run(sig, app))
             return NOTHING
@@ -136,14 +141,14 @@ class Session:
         if options.record:
             check_target(Path(options.record).expanduser())
         self._prepare(app)
-        run = prepare(
+        run = submit(
             sig,
             app=app,
             options=self._execution(options),
             stamps=options.stamps or None,
             visitor=visitor,
             name=options.out,
-        ).start()
+        )
         self._keep(run, options)
         recorder = Recorder(run, Path(options.record).expanduser()) if options.record else None
         view = options.view or settings.view
@@ -177,6 +182,7 @@ class Session:
         RecordingError
             When the file cannot be read.
         """
+        self._refuse_taken(options)
         recording = Recording.read(Path(str(options.replay)).expanduser())
         if options.out:
             self.namespace[options.out] = recording
@@ -215,6 +221,11 @@ class Session:
             if options.frame:
                 self.namespace[options.frame] = run.frame()
         return run.get()
+
+    def _refuse_taken(self, options: CellOptions) -> None:
+        for option, name in (("-o", options.out), ("-f", options.frame), ("--save", options.save)):
+            if name is not None:
+                refuse_taken(self.namespace, option, name)
 
     def _keep(self, run: Run, options: CellOptions) -> None:
         self.runs.append(run)

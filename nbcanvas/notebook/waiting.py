@@ -85,15 +85,15 @@ class NotebookAudience:
             shorten(error)  # waiting failed, not a task
 
     def _interrupted(self, run: Run) -> WaitInterrupted:
-        name, now = run.name or "run", monotonic()
+        handle, now = run.handle, monotonic()
         before, self._last = self._last, (run.id, now)
         if before is not None and before[0] == run.id and now - before[1] <= SECOND:
             run.cancel()
-            return WaitInterrupted(f"{name} is cancelled; what runs already ends by itself")
+            return WaitInterrupted(f"{run.name or 'the run'} is cancelled; what runs already ends by itself")
         _watch_for_second(self._shell, run)
         return WaitInterrupted(
-            f"the run goes on, {_progress(run.snapshot())}; {name}.wait() waits again, "
-            f"{name}.cancel() stops it, and so does a second interrupt within {SECOND:.0f} s"
+            f"the run goes on, {_progress(run.snapshot())}; {handle}.wait() waits again, "
+            f"{handle}.cancel() stops it, and so does a second interrupt within {SECOND:.0f} s"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from nbcanvas import states
@@ -9,16 +10,17 @@ from nbcanvas.events.state import State
 
 from .bars import Bar, bars_html, bars_model, bars_text
 from .drawing import CAPTION, document, text
-from .markup import LOOKS, cut, extent
+from .markup import LOOKS, cut, escape, extent
 from .picture import Picture
 
 __all__ = ["bars_picture"]
 
 _ROW, _WIDE = 24.0, 380.0
+_REMARK: Final = 300
 _PARTS: Final = (states.SUCCESS, states.FAILURE, states.REVOKED, states.IGNORED)
 
 
-def bars_picture(state: State, now: float, durations: bool = True) -> Picture:
+def bars_picture(state: State, now: float, durations: bool = True, lost: str | None = None) -> Picture:
     """Return how far each stage of a run is.
 
     Parameters
@@ -29,9 +31,13 @@ def bars_picture(state: State, now: float, durations: bool = True) -> Picture:
         Seconds since the epoch.
     durations
         Whether to say times and rates; without them equal runs give equal pictures.
+    lost
+        Why what has not ended never will; it stands below the bars.
     """
     model = bars_model(state, now)
-    said = bars_text(model, durations=durations)
+    if lost:
+        model = replace(model, left=None)
+    said = bars_text(model, durations=durations, lost=bool(lost))
     last = said.rpartition("\n")[2].replace(" · ", ", ")
     alt = f"Progress: {last[2:]}"
     # What a bar says stands in its line of text, behind the bar.
@@ -49,7 +55,11 @@ def bars_picture(state: State, now: float, durations: bool = True) -> Picture:
     parts.append(text(0, below, last, CAPTION, ' font-size="11.5"'))
     width = left + _WIDE + 20 + max(map(extent, numbers), default=0.0)
     svg = document(parts, max(width, extent(last, 11.5)), below + 6, alt)
-    return Picture(text=said, html=bars_html(model, durations=durations), svg=svg, alt=alt, title="Progress")
+    html = bars_html(model, durations=durations, lost=bool(lost))
+    if lost:
+        said += f"\n⚠ {cut(lost, _REMARK)}"
+        html += f"<div>⚠ {escape(lost, _REMARK)}</div>"
+    return Picture(text=said, html=html, svg=svg, alt=alt, title="Progress")
 
 
 def _bar(bar: Bar, x: float, y: float) -> list[str]:

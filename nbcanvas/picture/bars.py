@@ -12,7 +12,7 @@ from nbcanvas.events.attempts import NESTING
 from nbcanvas.events.known import CODES
 from nbcanvas.events.state import State
 
-from .markup import LOOKS, css, cut, duration, escape, names, number, plural
+from .markup import LOOKS, Look, css, cut, duration, escape, names, number, plural
 from .stages import Stage, bytes_at, stages
 
 __all__ = ["Bar", "BarsModel", "bars_html", "bars_model", "bars_text"]
@@ -83,12 +83,14 @@ class BarsModel:
         Of the run: WAITING, STARTED, SUCCESS, FAILURE or REVOKED.
     total, done, failed, revoked, ignored, retried, running
         Calls: all, succeeded, failed, revoked, ignored or rejected, retried, at work.
+    kept
+        Calls that had ended before the run began: what a rerun has from an earlier one.
     fraction
         How much of the run is over, from 0 to 1.
     elapsed
         Seconds from its beginning to its end, or until now.
     rate
-        Calls that ended each second; None when nobody can tell.
+        Calls that ended each second, those apart that were kept or revoked; None when there is too little to tell by.
     left
         Seconds it will still take at that rate; None when nobody can tell, or when it is over.
     """
@@ -102,14 +104,19 @@ class BarsModel:
     ignored: int
     retried: int
     running: int
+    kept: int
     fraction: float
     elapsed: float
     rate: float | None
     left: float | None
 
 
+#: A rate is told of so many calls, over so many seconds; of less it is noise.
+_TELLING: Final = (10, 1.0)
 #: So many rows of a stage are asked whether they were replaced.
 _FEW: Final = 100
+#: How a run looks that will not go on by itself.
+_GONE: Final = Look("lost", "?", "#858b94", "--nbc-faint,")
 _IGNORED: Final = (states.REJECTED, states.IGNORED)
 _LOST: Final = (states.REVOKED, *_IGNORED)
 _RUNNING: Final = (states.STARTED, states.PROGRESS)
@@ -246,8 +253,10 @@ def _sum(state: State, bars: tuple[Bar, ...], now: float) -> BarsModel:
     over = state.done
     end = max((t for t in state.columns.finished if t > 0), default=state.began) if over else now
     elapsed = max(end - state.began, 0.0)
-    ended = state.ready - state.kept
-    rate = ended / elapsed if ended > 0 and elapsed > 0 else None
+    ended = state.ready - state.kept - revoked  # what was revoked took no work
+    rate = ended / elapsed if ended >= _TELLING[0] and elapsed >= _TELLING[1] else None
+    running, ahead = sum(counts.get(name, 0) for name in _RUNNING), total - state.ready
+    cancelled = revoked > 0 and ahead == running  # what is left ends when it likes: the rate says nothing of it
     if over:
         how = next((name for name in (states.FAILURE, *_LOST) if counts.get(name)), states.SUCCESS)
     else:
@@ -262,11 +271,12 @@ def _sum(state: State, bars: tuple[Bar, ...], now: float) -> BarsModel:
         revoked,
         ignored,
         sum(bar.retried for bar in bars),
-        sum(counts.get(name, 0) for name in _RUNNING),
+        running,
+        state.kept,
         sum(bar.fraction * bar.total for bar in bars) / items if items else 1.0,
         elapsed,
         rate,
-        (total - state.ready) / rate if rate and not over else None,
+        ahead / rate if rate and not over and not cancelled else None,
     )
 
 
@@ -293,16 +303,18 @@ def _apart(bar: Bar | BarsModel) -> list[tuple[str, str]]:
 
 def _summary(model: BarsModel, *, durations: bool) -> list[str]:
     said = [f"{number(model.done)} of {plural(model.total, 'task')}"]
+    if model.kept:
+        said.append(f"{number(model.kept)} kept")
     if durations:
         said.append(duration(model.elapsed))
-        if model.rate is not None and model.elapsed >= 0.001:
+        if model.rate is not None:
             said.append(f"{number(model.rate) if model.rate >= 10 else f'{model.rate:.1f}'}/s")
         if model.left is not None:
             said.append(f"about {duration(model.left)} left")
     return said
 
 
-def bars_text(model: BarsModel, *, durations: bool = True, width: int = 20) -> str:
+def bars_text(model: BarsModel, *, durations: bool = True, width: int = 20, lost: bool = False) -> str:
     """Return the bars as text, a line each.
 
     Parameters
@@ -313,6 +325,8 @@ def bars_text(model: BarsModel, *, durations: bool = True, width: int = 20) -> s
         Whether to say times and rates; without them equal runs give equal texts.
     width
         Characters of a full bar.
+    lost
+        Whether what has not ended never will.
     """
     labels = ["  " * min(bar.depth, 6) + _GLYPHS.get(bar.role, "") + cut(bar.label) for bar in model.bars]
     widest = min(max(map(_wide, labels), default=0), 40)
@@ -322,12 +336,13 @@ def bars_text(model: BarsModel, *, durations: bool = True, width: int = 20) -> s
         drawn = "" if bar.waiting_for else _drawn(bar, width) + "  "
         said = " · ".join([_numbers(bar), *(text for _, text in _apart(bar))])
         lines.append(f"{LOOKS[bar.state].glyph} {name}  {drawn}{said}")
+    look = _GONE if lost else LOOKS[model.state]
     head = [
-        LOOKS[model.state].word if model.state != states.STARTED else "running",
+        look.word,
         *_summary(model, durations=durations),
         *(text for _, text in _apart(model)),
     ]
-    return "\n".join([*lines, f"{LOOKS[model.state].glyph} {' · '.join(head)}"])
+    return "\n".join([*lines, f"{look.glyph} {' · '.join(head)}"])
 
 
 def _drawn(bar: Bar, width: int) -> str:
@@ -362,16 +377,16 @@ _FONT: Final = (
 )
 
 
-def bars_html(model: BarsModel, *, durations: bool = True) -> str:
+def bars_html(model: BarsModel, *, durations: bool = True, lost: bool = False) -> str:
     """Return the bars as html that stays: a table, with styles inline, without script, class or id.
 
     Parameters
     ----------
-    model, durations
+    model, durations, lost
         See `bars_text`.
     """
     rows = "".join(_row(bar) for bar in model.bars)
-    look = LOOKS[model.state]
+    look = _GONE if lost else LOOKS[model.state]
     said = [
         f'<b style="{css(look)}">{look.glyph} {look.word}</b>',
         *map(escape, _summary(model, durations=durations)),

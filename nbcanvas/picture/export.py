@@ -15,6 +15,7 @@ from .drawing import FILL, INK, PLAIN
 from .folding import Bundle, Folding, More
 from .grown import ROLES
 from .markup import LOOKS, cut, names, number
+from .words import arrived
 
 __all__ = ["dot", "mermaid"]
 
@@ -131,8 +132,7 @@ class _Drawn:
         nodes = part.nodes if isinstance(part, More) else part
         ends = [call for node in nodes for call in self.grown.ends(node)]
         found = self.states(ends)
-        arrived = sum(found[name] for name in states.READY_STATES)
-        label = f"{number(arrived)} of {number(len(ends))} arrived" if found else f"waits for all {number(len(ends))}"
+        label = arrived(found, len(ends)) if found else f"waits for all {number(len(ends))}"
         self.vertices.append(_Vertex(label, "join", ""))
         return len(self.vertices) - 1
 

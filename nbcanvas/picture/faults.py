@@ -10,9 +10,9 @@ from nbcanvas.events.known import CODES
 from nbcanvas.events.state import State
 from nbcanvas.plan import Call
 
-from .markup import call_text, cut, short
+from .markup import call_text, cut, error_text, short
 
-__all__ = ["Describe", "Fault", "error_text", "faults"]
+__all__ = ["Describe", "Fault", "failed_rows", "faults"]
 
 #: Gives a call's arguments, keyword arguments, queue and parent id (`nbcanvas.tables.Description`).
 Describe = Callable[[Call], tuple[Sequence[Any], Mapping[str, Any], str | None, str | None]]
@@ -43,16 +43,15 @@ class Fault(NamedTuple):
         return f"{where}{self.call}: {self.error}" if self.error else f"{where}{self.call}"
 
 
-def error_text(error: BaseException | str | None, limit: int = 160) -> str:
-    """Return an error on one line, as the last line of a traceback has it."""
-    if error is None or isinstance(error, str):
-        return cut(error or "", limit)
-    try:
-        said = str(error)
-    except Exception:  # noqa: BLE001 - an exception of the user's, whose text cannot be had
-        said = ""
-    name = type(error).__name__
-    return cut(f"{name}: {said}" if said else name, limit)
+def failed_rows(state: State) -> list[int]:
+    """Return the rows of what failed by itself, in canvas order; if nothing did, of what failed at all.
+
+    What never ran because of something else that failed (later steps, the body of a chord) did not fail by itself.
+    """
+    code = state.columns.code
+    failed = [row for row in state.order if code[row] == CODES[states.FAILURE]]
+    own = [row for row in failed if not state.skipped(row)]
+    return own or [row for row in failed if state.traceback(row) is not None] or failed
 
 
 def faults(state: State, describe: Describe | None = None, most: int = 6) -> tuple[list[Fault], int, int]:
@@ -72,17 +71,14 @@ def faults(state: State, describe: Describe | None = None, most: int = 6) -> tup
     found : list of Fault
         Those that ran, at most `most`.
     ran : int
-        How many failed that ran.
+        How many failed by themselves.
     skipped : int
         How many failed because of what they waited for.
     """
     failed = state.columns.code.count(CODES[states.FAILURE])
     if not failed:
         return [], 0, 0
-    rows = [row for row in state.order if state.columns.code[row] == CODES[states.FAILURE]]
-    # What was skipped has the error of what it waited for.
-    ran = [row for row in rows if state.started(row) is not None]
-    ran = ran or [row for row in rows if state.traceback(row) is not None] or rows[:1]
+    ran = failed_rows(state)
     found = []
     for row in ran[:most]:
         call = state.call(row)

@@ -202,7 +202,8 @@ class _Builder:
         name = cut(self.names[calls[0].task], 26)
         label = name if len(calls) == 1 else f"{name} ×{number(len(calls))}"
         if became and share > 1:
-            core = _framed(self.node(became, share, closed=closed), f"⇢ in place of {label}", closed=closed)
+            # A frame takes room, too: a task may replace itself a hundred times.
+            core = _framed(self.node(became, share * 3 // 4, closed=closed), f"⇢ in place of {label}", closed=closed)
         elif became:
             core = self.box(label, [call for node in became for call in self.grown.calls(node)], "more", "")
         else:

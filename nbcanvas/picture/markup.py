@@ -20,6 +20,7 @@ __all__ = [
     "cut",
     "data_uri",
     "duration",
+    "error_text",
     "escape",
     "names",
     "number",
@@ -157,6 +158,18 @@ def call_text(task: str, args: Sequence[Any], kwargs: Mapping[str, Any], limit: 
     return cut(f"{cut(task, 60)}({', '.join(said)})", limit)
 
 
+def error_text(error: BaseException | str | None, limit: int = 160) -> str:
+    """Return an error on one line, as the last line of a traceback has it."""
+    if error is None or isinstance(error, str):
+        return cut(error or "", limit)
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - an exception of the user's, whose text cannot be had
+        said = ""
+    name = type(error).__name__
+    return cut(f"{name}: {said}" if said else name, limit)
+
+
 def short(task: str) -> str:
     """Return the last part of a task's name."""
     return task.rpartition(".")[2] or task
@@ -182,8 +195,10 @@ def number(count: float) -> str:
 
 def duration(seconds: float) -> str:
     """Return seconds as a person would say them."""
+    if seconds < 0.001:
+        return "<1 ms"
     if seconds < 0.9995:
-        return f"{max(seconds, 0) * 1000:.0f} ms"
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 119.5:

@@ -17,7 +17,7 @@ from .grown import Grown
 from .layout import Barrier, Box, Caption, Edge, Frame, Layout, Tag, layout
 from .markup import LOOKS, cut, escape, extent, number
 from .stamped import NONE, OTHER, Stamped
-from .words import ORDER, alt, words
+from .words import ORDER, alt, arrived, words
 
 __all__ = ["canvas_alt", "canvas_html", "canvas_svg", "draw", "folded"]
 
@@ -177,15 +177,22 @@ class _Pen:
             colour, said = PLAIN[1], f"waits for all {number(total)}"
         else:
             found = self.states(barrier.ends)
-            arrived = sum(found[name] for name in states.READY_STATES)
-            colour = LOOKS[states.SUCCESS if arrived == total else states.WAITING].colour
+            ready = sum(found[name] for name in states.READY_STATES)
+            colour = LOOKS[states.SUCCESS if ready == total else states.WAITING].colour
             if any(found[name] for name in (states.FAILURE, states.REVOKED)):
                 colour = LOOKS[states.FAILURE].colour
-            said = f"{number(arrived)} of {number(total)} arrived"
+            said = arrived(found, total)
         return (
             f'<rect x="{barrier.x - 2.5:.1f}" y="{barrier.y:.1f}" width="5" height="{barrier.height:.1f}" rx="2.5" '
             f'fill="{colour}"/>'
-            + text(barrier.x + 3, barrier.y + barrier.height + 18, said, CAPTION, ' font-size="11" text-anchor="end"')
+            # Below the boxes, right-aligned; what is longer than there is room starts at the left edge.
+            + text(
+                max(barrier.x + 3, extent(said, 11)),
+                barrier.y + barrier.height + 18,
+                said,
+                CAPTION,
+                ' font-size="11" text-anchor="end"',
+            )
         )
 
     def box(self, box: Box) -> str:

@@ -11,8 +11,8 @@ from nbcanvas.events.state import State
 from nbcanvas.plan import Call
 
 from .drawing import CAPTION, FILL, INK, LINE, document, text
-from .faults import Describe, error_text
-from .markup import LOOKS, call_text, css, cut, duration, escape, extent, names, number, plural, value_text
+from .faults import Describe
+from .markup import LOOKS, call_text, css, cut, duration, error_text, escape, extent, names, number, plural, value_text
 from .picture import Picture
 from .words import counted
 

@@ -107,7 +107,8 @@ def timeline_picture(state: State, now: float, durations: bool = True) -> Pictur
         )
     lanes = _lanes(state, now)
     if not lanes:
-        said = "nothing to run" if not len(state) else f"nothing was started yet ({counted(state)})"
+        never = "nobody knows when" if state.counts.get(states.SUCCESS) else "nothing was started yet"
+        said = f"{never} ({counted(state)})" if len(state) else "nothing to run"
         return _words(f"Timeline of {plural(state.total, 'task')}: {said}.")
     return _Timeline(state, now, lanes).picture()
 
@@ -208,14 +209,19 @@ class _Timeline:
         total = self.ended - self.began
         busy, waited = sum(lane.busy for lane in self.lanes), sum(end - start for start, end in self.waits)
         what = ", ".join(f"{number(self.kinds[kind])} {_LOOKS[kind].word}" for kind in _KINDS if self.kinds[kind])
-        ran = len({span.row for lane in self.lanes for span in lane.spans})
+        ran = {span.row for lane in self.lanes for span in lane.spans}
         told = (
-            f"Timeline of {plural(ran, 'task')} on {plural(len(self.lanes), 'worker slot')}, {duration(total)}: "
+            f"Timeline of {plural(len(ran), 'task')} on {plural(len(self.lanes), 'worker slot')}, {duration(total)}: "
             f"{what}; {duration(busy)} of work in all, slots busy {busy / total / len(self.lanes):.0%}"
         )
         if waited > 0:
             told += f"; tasks waited {duration(waited / len(self.waits))} for a slot on average"
-        never = self.state.total - len({row for lane in self.lanes for row in (s.row for s in lane.spans)})
+        never = self.state.total - len(ran)
+        if never > 0:  # of what a killed kernel could not tell any more, only the result is there
+            rows = (row for row in range(len(self.state)) if row not in ran)
+            unknown = sum(self.state.state(row) == states.SUCCESS for row in rows)
+            told += f"; {number(unknown)} succeeded at times nobody knows" if unknown else ""
+            never -= unknown
         if never > 0:
             told += f"; {number(never)} not started" if not self.state.done else f"; {number(never)} never ran"
         return told + f". Critical path: {self.path_words()}."

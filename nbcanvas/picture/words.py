@@ -13,7 +13,7 @@ from nbcanvas.plan import Call, Chain, Fan, Node
 from .folding import Bundle, Folding, More
 from .markup import LOOKS, cut, names, number, plural
 
-__all__ = ["ORDER", "alt", "counted", "words"]
+__all__ = ["ORDER", "alt", "arrived", "counted", "words"]
 
 #: States by how much they say of many calls that ended, the most telling first.
 ORDER: Final = (
@@ -39,6 +39,13 @@ def words(counts: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
         if known[name]:
             found[LOOKS[name].word] = found.get(LOOKS[name].word, 0) + known[name]
     return found
+
+
+def arrived(counts: Mapping[str, int], total: int) -> str:
+    """Say how many calls came to a barrier, those apart that ended otherwise: ``5 of 6 arrived, 1 failed``."""
+    lost = {name: counts.get(name, 0) for name in ORDER if name in states.READY_STATES and name != states.SUCCESS}
+    said = [f"{number(counts.get(states.SUCCESS, 0))} of {number(total)} arrived"]
+    return ", ".join(said + [f"{number(count)} {LOOKS[name].word}" for name, count in lost.items() if count])
 
 
 def counted(state: State) -> str:

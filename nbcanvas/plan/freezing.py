@@ -231,10 +231,13 @@ class Freezer:
             int(own.get("replaced_task_nesting") or self._nesting),
         )
 
-    def _id(self, pinned: str | None) -> str:
+    def _id(self, pinned: Any) -> str:
         """Return the id that was decided, once, or a new one."""
         if pinned is None:
             return self._new_id()
+        if not isinstance(pinned, str):
+            msg = f"a task's id is a text, but task_id is {pinned!r:.80}; was a stamp or an option called task_id?"
+            raise CanvasError(msg)
         if pinned in self._pinned:
             msg = (
                 f"the id {pinned} appears twice in this canvas: a frozen signature can stand in one place only; "
@@ -242,7 +245,7 @@ class Freezer:
             )
             raise DuplicateId(msg)
         self._pinned.add(pinned)
-        return str(pinned)
+        return pinned
 
     def _nodes(self, sigs: Sequence[Any]) -> Generator[Any, Any, tuple[Node, ...]]:
         found = []

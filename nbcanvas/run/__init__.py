@@ -5,6 +5,17 @@ from nbcanvas.tables import frames as frame
 from .attach import AttachedRun, attach
 from .audience import Audience, set_audience
 from .recording import Recording
-from .run import Run, prepare, submit
+from .run import Run, explain, prepare, submit
 
-__all__ = ["AttachedRun", "Audience", "Recording", "Run", "attach", "frame", "prepare", "set_audience", "submit"]
+__all__ = [
+    "AttachedRun",
+    "Audience",
+    "Recording",
+    "Run",
+    "attach",
+    "explain",
+    "frame",
+    "prepare",
+    "set_audience",
+    "submit",
+]

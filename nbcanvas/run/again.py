@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Final
 
 from nbcanvas import states
 from nbcanvas.app import App, Plan
-from nbcanvas.errors import StillRunning
+from nbcanvas.errors import NotRegistered, StillRunning
 from nbcanvas.events.attempts import NESTING
 from nbcanvas.events.event import GRAFTED, REPLACED, Event
 from nbcanvas.events.state import State
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .run import Run
 
 __all__ = ["rerun"]
+
+#: Missing tasks that an error names besides the first.
+_NAMED: Final = 5
 
 
 def rerun(run: Run) -> Run:
@@ -40,6 +44,8 @@ def rerun(run: Run) -> Run:
     ------
     StillRunning
         When the run has not ended (a run whose kernel is gone will not).
+    NotRegistered
+        When a task that has to run is not defined in this kernel; nothing was started.
     """
     from .run import Run
 
@@ -55,6 +61,7 @@ def rerun(run: Run) -> Run:
         ]
         renewal = renew(run.root, _looking(app, state, lost=lost), ids, app.tasks.versions, added)
         new = set(renewal.new.values())
+        _defined(app, renewal, new)
         root_id = next((call.id for call in calls_of(renewal.root) if call.id in new), None) or ids()
 
         def payload_of(call: Call) -> Payload:
@@ -68,11 +75,34 @@ def rerun(run: Run) -> Run:
         return Run(app, plan, None, run.canvas, known=list(_kept(state, renewal))).start()
 
 
+def _defined(app: App, renewal: Renewal, new: Collection[str]) -> None:
+    """Raise when a task that has to run is not there: the new run could only fail, with what it has already."""
+    needed = (
+        call.task
+        for node in (renewal.root, *(one.node for one in renewal.added))
+        for call in calls_of(node)
+        if call.id in new and app.tasks.find(call.task, call.version) is None
+    )
+    missing = Counter(needed).most_common()
+    if not missing:
+        return
+    (name, count), others = missing[0], [name for name, _ in missing[1:]]
+    hint = f"{count} {'call needs' if count == 1 else 'calls need'} it"
+    if others:
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        hint += (
+            f", and {', '.join(map(repr, others[:_NAMED]))}{more} {'is' if len(others) == 1 else 'are'} missing, too"
+        )
+    raise NotRegistered(name, f"{hint}: run its cell, or import its module, then rerun()")
+
+
 def _still_running(run: Run, state: State) -> StillRunning:
-    name, total = run.name or "run", len(run)
+    name, total, handle = run.name or "the run", len(run), run.handle
     left = sum(state.state(state.index_of(call.id)) not in states.READY_STATES for call in calls_of(run.root))
     what = f"{left} of {total} tasks {'has' if left == 1 else 'have'}" if total != 1 else "its task has"
-    return StillRunning(f"{name} still runs, {what} not ended: {name}.wait() or {name}.cancel() first, then rerun()")
+    return StillRunning(
+        f"{name} still runs, {what} not ended: {handle}.wait() or {handle}.cancel() first, then {handle}.rerun()"
+    )
 
 
 def _looking(app: App, state: State, *, lost: bool) -> Callable[[Call], Have]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from nbcanvas.events.state import State
+from nbcanvas.events.tree import REPLACEMENT
 from nbcanvas.plan import Call, Chain, Fan, Node
 from nbcanvas.states import READY_STATES, SUCCESS
 
@@ -34,6 +36,9 @@ class _Found(NamedTuple):
     culprits: int
 
 
+_NOTHING = _Found(-1, -1, 0)
+
+
 class Ahead:
     """Answers what a call waits for.  Made of a State in one pass over its canvas, and whatever was grafted to it.
 
@@ -50,7 +55,14 @@ class Ahead:
         self._before_fan: dict[int, Call | Fan] = {}
         self._found: dict[int, _Found] = {}
         self._missing: dict[int, Missing] = {}
-        for root in (state.root, *(graft.node for graft in state.tree.grafts)):
+        #: What was walked back already, see `_walk_back`: a chain may be as long as it likes.
+        self._opens: dict[int, Call | Fan | None] = {}
+        self._guilty: dict[int, Call | Fan | None] = {}
+        grafts = state.tree.grafts
+        #: Id of a call that was replaced -> what stands in its place, of several the last.
+        self._instead = {graft.owner: graft.node for graft in grafts if graft.role == REPLACEMENT}
+        # What stands in a call's place before that call itself; a graft comes behind its owner.
+        for root in (*(graft.node for graft in reversed(grafts)), state.root):
             self._walk(root)
 
     def _walk(self, root: Node) -> None:
@@ -62,8 +74,8 @@ class Ahead:
             if isinstance(node, Call):
                 row = index[node.id]
                 if before is not None and before is not node:
-                    self._before[row] = before
-                self._found[id(node)] = self._look(row)
+                    self._before.setdefault(row, before)
+                self._found[id(node)] = self._look(node, row)
                 todo += [(link, node, False) for link in node.links]
                 todo += [(errback, None, False) for errback in node.errbacks]
             elif entered:
@@ -79,26 +91,24 @@ class Ahead:
                         self._before_fan[id(node)] = before
                     todo += [(member, before, False) for member in node.members]
 
-    def _look(self, row: int) -> _Found:
+    def _look(self, call: Call, row: int) -> _Found:
         state = self._state.state(row)
         if state not in READY_STATES:
             return _Found(row, -1, 0)
-        return _Found(-1, -1, 0) if state == SUCCESS or self.skipped(row) else _Found(-1, row, 1)
-
-    def skipped(self, row: int) -> bool:
-        """Whether a call ended without ever having been sent: because of something before it."""
-        state = self._state
-        return state.sent(row) is None and state.started(row) is None and state.received(row) is None
+        if state != SUCCESS and self._state.skipped(row):  # because of what stands in its place, if anything does
+            instead = self._instead.get(call.id)
+            return self._found.get(id(instead), _NOTHING)
+        return _NOTHING if state == SUCCESS else _Found(-1, row, 1)
 
     def before(self, row: int) -> Call | Fan | None:
         """Return what stands before a call: another call, a fan, or None.
 
         That is what stands directly before it, but where that is a fan that holds no calls, what stands before that.
         """
-        direct = node = self._before.get(row)
-        while isinstance(node, Fan) and self._found[id(node)].open < 0:
-            node = self._before_fan.get(id(node))
-        return node if node is not None and self._found[id(node)].open >= 0 else direct
+        direct = self._before.get(row)
+        if not isinstance(direct, Fan):
+            return direct
+        return self._walk_back(direct, lambda found: found.open >= 0, self._opens) or direct
 
     def missing(self, fan: Fan) -> Missing:
         """Return which members of a fan have not arrived."""
@@ -110,18 +120,28 @@ class Ahead:
 
     def culprits(self, row: int) -> tuple[int, int]:
         """Return the task because of which a call was skipped, and how many such there are; (-1, 0) for none."""
-        node = self._before.get(row)
-        seen: set[int] = set()  # a forged graft could stand before itself
-        while node is not None and id(node) not in seen:
-            seen.add(id(node))
-            found = self._found[id(node)]
-            if found.culprits:
-                return found.culprit, found.culprits
+        node = self._walk_back(self._before.get(row), lambda found: found.culprits > 0, self._guilty)
+        found = _NOTHING if node is None else self._found[id(node)]
+        return found.culprit, found.culprits
+
+    def _walk_back(
+        self, node: Call | Fan | None, wanted: Callable[[_Found], bool], known: dict[int, Call | Fan | None]
+    ) -> Call | Fan | None:
+        """Return the first one, from `node` backwards, below which `wanted` was found; what was walked is `known`."""
+        walked: dict[int, None] = {}  # a forged graft could stand before itself
+        while node is not None and id(node) not in walked and not wanted(self._found[id(node)]):
+            if id(node) in known:
+                node = known[id(node)]
+                break
+            walked[id(node)] = None
             if isinstance(node, Call):
                 node = self._before.get(self._state.index_of(node.id))
             else:
                 node = self._before_fan.get(id(node))
-        return -1, 0
+        if node is not None and id(node) in walked:
+            node = None
+        known.update(dict.fromkeys(walked, node))
+        return node
 
 
 def _first(found: list[_Found]) -> _Found:

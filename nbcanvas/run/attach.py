@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import threading
 import weakref
@@ -33,6 +34,8 @@ log = logging.getLogger("nbcanvas.run")
 _NAMED: Final = 5
 #: Characters of what was asked for that an error repeats.
 _SHOWN: Final = 80
+#: Characters of an id that a list of runs shows.
+_ID: Final = 8
 #: Runs whose canvases are searched for a task's id.
 _SEARCHED: Final = 200
 #: Seconds between two looks at what another kernel says, at least; so many times as long as the last one took.
@@ -93,7 +96,7 @@ def _meant(word: str, lines: Sequence[RunLine]) -> str | None:
         return exact or named
     begins = [line for line in lines if line.id.startswith(word)]
     if len(begins) > 1:
-        msg = f"{len(begins)} runs have an id that begins with {_cut(word)}: {_listed(begins)}; give more of it"
+        msg = f"{len(begins)} runs have an id that begins with {_cut(word)}; give more of it:{_listed(begins, word)}"
         raise UnknownRun(msg)
     return begins[0].id if begins else None
 
@@ -119,27 +122,34 @@ def _unknown(word: str, app: App, lines: Sequence[RunLine]) -> UnknownRun:
     store = app.backend.runs
     where = "among the runs of this kernel" + (f" and in {store.where()}" if store is not None else "")
     said = f"no run {_cut(word)}: looked {where} for a run's id or its beginning, a run's name, and a task's id"
-    latest = sorted(lines, key=lambda line: line.started, reverse=True)
-    said += f"; the latest runs are {_listed(latest)}" if lines else "; there are no runs"
-    if store is None:
+    near = difflib.get_close_matches(word[:_SHOWN], {line.name for line in lines if line.name}, 1)
+    if near:
+        said += f"; did you mean {near[0]!r}?"
+    elif app.backend.get(word) is not None:
+        said += (
+            "; that task was sent with delay() or apply_async(), and belongs to no run: "
+            f"AsyncResult({_cut(word)}) reads its result, submit(sig) makes a Run"
+        )
+    elif store is None:
         said += (
             "; runs of another kernel, or of yesterday, are found when results are kept in a database: "
             'result_backend = "db+sqlite:///results.sqlite"'
         )
-    elif app.backend.get(word) is not None:
-        said += f"; there is a result of a task with that id, which AsyncResult({_cut(word)}) reads"
     else:
         said += "; what has expired (result_expires) is gone"
-    return UnknownRun(said)
+    latest = sorted(lines, key=lambda line: line.started, reverse=True)
+    return UnknownRun(said + (f"\nthe latest runs are:{_listed(latest)}" if lines else "\nthere are no runs"))
 
 
-def _listed(lines: Sequence[RunLine]) -> str:
-    clocks = tells_clocks()
-    shown = ", ".join(
-        f"{line.name + ' ' if line.name else ''}{line.id}{f' of {_moment(line.started)}' if clocks else ''}"
+def _listed(lines: Sequence[RunLine], word: str = "") -> str:
+    """Return runs, one a line; of each id enough to tell it from others that begin with `word`, too."""
+    clocks, size = tells_clocks(), max(_ID, len(word) + 4)
+    shown = [
+        f"\n  {line.id[:size]}{f'  {line.name[:_SHOWN]}' if line.name else ''}"
+        f"{f'  {_moment(line.started)}' if clocks else ''}"
         for line in lines[:_NAMED]
-    )
-    return shown + (f" and {len(lines) - _NAMED} more" if len(lines) > _NAMED else "")
+    ]
+    return "".join(shown) + (f"\n  and {len(lines) - _NAMED} more" if len(lines) > _NAMED else "")
 
 
 def _cut(word: str) -> str:
@@ -247,8 +257,35 @@ class AttachedRun(Run):
         if self._stop is not None:
             self._stop()  # there is nothing to hear; should it say something after all, `_read` notices
             self._stop = None
-        kernel = f"process {self._kernel.pid} on {self._kernel.host}"
-        return f"the kernel that ran it ({kernel}) is gone since {_moment(gone)}"
+        return f"the kernel that ran it ({self._process}) is gone since {_moment(self._last)}"
+
+    @property
+    def _process(self) -> str:
+        return f"process {self._kernel.pid} on {self._kernel.host}"
+
+    def gone(self, *, clocks: bool) -> str | None:
+        """Return why what has not ended never will, and what to do; see `Views.gone`."""
+        if self.lost is None:
+            return None
+        since = f" ({self._process}) is gone since {_moment(self._last)}" if clocks else " is gone"
+        return f"its kernel{since}; rerun() runs what is missing"
+
+    @property
+    def _now(self) -> float:
+        """Of what is lost, the last moment it was heard of."""
+        return super()._now if self.finished is not None or self.lost is None else self._last
+
+    @property
+    def _last(self) -> float:
+        """When its kernel was last heard of: it said something, or the last result there is was made."""
+        return max(self._seen, *(moment for moment in self._state.columns.finished if moment > 0), self.started)
+
+    def __repr__(self) -> str:
+        said = super().__repr__()
+        if self.lost is None:
+            return said
+        name, _, counts = said.rpartition(": ")
+        return f"{name}: lost, {counts}"
 
     def still_there(self) -> None:
         """Raise when waiting makes no sense: the kernel is gone, or a value has expired.
@@ -276,12 +313,16 @@ class AttachedRun(Run):
         Raises
         ------
         NBCanvasError
-            When that is another one, and it is there.
+            When that is another one, be it there or gone.
         """
-        if not self.done and self.lost is None:
-            msg = f"process {self._kernel.pid} on {self._kernel.host} runs it: cancel it there"
+        if self.done:
+            return
+        lost = self.lost
+        if lost is not None:
+            msg = f"{lost}; nothing runs that could be cancelled, rerun() runs what is missing"
             raise NBCanvasError(msg)
-        super().cancel(terminate)
+        msg = f"{self._process} runs it: cancel it there"
+        raise NBCanvasError(msg)
 
     def describe(self, call: Call) -> Description:
         """Return a call's own arguments, its queue, and the id of what started it."""

@@ -14,7 +14,8 @@ from nbcanvas import states
 from nbcanvas.errors import RecordingError, Replacement, Retry
 from nbcanvas.events.state import State
 from nbcanvas.ids import new_id
-from nbcanvas.picture.markup import call_text, cut, escape, short
+from nbcanvas.picture.faults import failed_rows
+from nbcanvas.picture.markup import call_text, error_text, escape, short
 from nbcanvas.plan import Call, Message
 from nbcanvas.request import Context, running
 from nbcanvas.task import Task
@@ -34,7 +35,6 @@ __all__ = [
     "Style",
     "comes_from",
     "explain",
-    "failed_rows",
     "failures_of",
     "is_ours",
     "note",
@@ -45,14 +45,14 @@ __all__ = [
 _OURS: Final = str(Path(__file__).parents[1])
 _STDLIB: Final = (sysconfig.get_path("stdlib") + "/concurrent", sysconfig.get_path("stdlib") + "/threading.py")
 _FRAME: Final = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d+)(?:, in (?P<where>.*))?')
+#: What stands before each line of an exception group's traceback.
+_MARGIN: Final = re.compile(r"^ *\| ", re.MULTILINE)
 #: Frames of one failure that are shown, the innermost ones.
 _FRAMES: Final = 6
 #: Failures that the repr of all of them shows.
 _LISTED: Final = 20
 #: Seconds in which the news of a failure arrives, at the latest.
 _LATE: Final = 0.2
-#: Characters an error has where one line is meant.
-_LINE: Final = 160
 
 
 # -- one node that failed -------------------------------------------------------------------------------------------
@@ -229,31 +229,10 @@ class Failures(tuple[Failure, ...]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
-def failed_rows(state: State) -> list[int]:
-    """Return the rows of what failed by itself, in canvas order; if nothing did, of what failed at all.
-
-    What never ran because of something else that failed (later steps, the body of a chord) did not fail by itself.
-    """
-    failed = [row for row in state.order if state.state(row) == states.FAILURE]
-    return [row for row in failed if state.sent(row) is not None or state.started(row) is not None] or failed
-
-
 def failures_of(view: Views) -> Failures:
     """Return what failed of a run, or of a recording."""
     state = view.snapshot()
     return Failures(Failure(view, state, row) for row in failed_rows(state))
-
-
-def error_text(error: BaseException | str | None) -> str:
-    """Return an error on one line, as the last line of a traceback has it."""
-    if error is None or isinstance(error, str):
-        return cut(error or "", _LINE)
-    try:
-        said = str(error)
-    except Exception:  # noqa: BLE001 - an exception of the user's, whose text cannot be had
-        said = ""
-    name = type(error).__name__
-    return cut(f"{name}: {said}" if said else name, _LINE)
 
 
 # -- what a wait that failed says -----------------------------------------------------------------------------------
@@ -328,7 +307,7 @@ def _one(failure: Failure, *, workers: bool, style: Style) -> Iterator[str]:
 
 
 def _what_to_do(view: Views, order: Sequence[int]) -> Iterator[str]:
-    name = view.name or "run"
+    name = view.handle
     if getattr(view, "app", None) is not None:
         one = f"{name}.failed[{order[0]}].rerun() runs {'it' if len(order) == 1 else 'the first'} here, for %debug"
         yield f"{one}; {name}.rerun() runs again only what is missing"
@@ -347,6 +326,8 @@ def user_frames(text: str, style: Style = PLAIN) -> list[str]:
     style
         How they look.
     """
+    if "+ Exception Group Traceback (" in text:
+        text = _MARGIN.sub("", text)
     frames: list[list[str]] = []
     taking = False
     for line in text.splitlines():

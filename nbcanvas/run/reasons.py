@@ -10,7 +10,7 @@ from nbcanvas import states
 from nbcanvas.errors import NotRegistered, WorkerLostError
 from nbcanvas.events.attempts import shown
 from nbcanvas.events.state import State
-from nbcanvas.picture.markup import cut, duration, names, number, plural
+from nbcanvas.picture.markup import cut, duration, error_text, names, number, plural
 from nbcanvas.plan import Call, Fan
 
 from .ahead import Ahead
@@ -233,8 +233,8 @@ class _Teller:
 
     def _ended(self, row: int, call: Call, now: str) -> _Because:
         error = self.state.error(row)
-        said = _said(error) if error is not None else now.lower()
-        if self.ahead.skipped(row) and self.ahead.before(row) is not None:
+        said = error_text(error, 200) if error is not None else now.lower()
+        if self.state.skipped(row) and self.ahead.before(row) is not None:
             return _Because("skipped", self._skipped(row))
         if now == states.REVOKED:
             return _Because(*self._revoked(call, str(error or "")))
@@ -266,7 +266,7 @@ class _Teller:
                 ended = self.state.state(culprit)
                 how = "failed" if ended == states.FAILURE else f"was {ended.lower()}"
                 error = self.state.error(culprit)
-                why = f" ({_said(error, 100)})" if error is not None and ended == states.FAILURE else ""
+                why = f" ({error_text(error, 100)})" if error is not None and ended == states.FAILURE else ""
                 others = f", and {plural(count - 1, 'other')}" if count > 1 else ""
                 found = f"it never ran: {self._path(culprit)} {how}{why}{others}"
             self._skips[key] = found
@@ -306,7 +306,8 @@ class _Teller:
         retry = ""
         if now == states.RETRY:
             error = self.state.error(row)
-            retry = f"retry {self.state.retries(row)}" + (f" after {_said(error, 100)}" if error is not None else "")
+            after = f" after {error_text(error, 100)}" if error is not None else ""
+            retry = f"retry {self.state.retries(row)}{after}"
         blocked = None if self.alone else self._blocked(call, message)
         if blocked is not None:
             return blocked._replace(words=f"{blocked.words}; it waits for its {retry}") if retry else blocked
@@ -400,17 +401,6 @@ class _Teller:
 
     def _name_of(self, task_id: str) -> str:
         return self._path(self.state.index_of(task_id)) if task_id in self.state else task_id
-
-
-def _said(error: BaseException | str | None, limit: int = 200) -> str:
-    """Return an exception on one line."""
-    if not isinstance(error, BaseException):
-        return cut(str(error), limit)
-    try:
-        said = str(error)
-    except Exception:  # noqa: BLE001 - an exception whose text cannot be had still has a name
-        said = ""
-    return cut(f"{type(error).__name__}: {said}" if said else type(error).__name__, limit)
 
 
 def _host(worker: str) -> str:

@@ -319,7 +319,8 @@ def _leave_out(texts: list[str], mark: str, excess: float) -> int:
     return count
 
 
-_CELL: Final = re.compile(r'[^\s"\']*ipykernel_\d+[/\\](\d+)\.py')
+# It begins where a word begins, or a word of a megabyte would be looked at from each of its places.
+_CELL: Final = re.compile(r'(?<![^\s"\'])[^\s"\']*ipykernel_\d+[/\\](\d+)\.py')
 
 
 def _cleaner() -> Callable[[str], str]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import builtins
 import logging
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import repeat
 from time import time
 from typing import Any, cast
 
 from nbcanvas import states
 from nbcanvas.app import App, Plan
 from nbcanvas.canvas import Signature, StampingVisitor
-from nbcanvas.canvas.host import set_explainer
-from nbcanvas.errors import NotASignature, TimeoutError  # noqa: A004 - Celery's name
+from nbcanvas.errors import NotASignature, ResultExpired, TimeoutError  # noqa: A004 - Celery's name
 from nbcanvas.events.event import Event
+from nbcanvas.events.hub import Heard
 from nbcanvas.events.state import State
-from nbcanvas.garbage import collect_less
+from nbcanvas.garbage import collect_less, collecting_less
 from nbcanvas.plan import Call, calls_of
 from nbcanvas.protocol.payload import unpack, unpack_args
 from nbcanvas.result import AsyncResult, GroupResult, Latch, result_of
@@ -27,7 +30,7 @@ from .failures import note, received
 from .finding import remember
 from .views import Description, Views
 
-__all__ = ["Run", "prepare", "submit"]
+__all__ = ["Run", "explain", "prepare", "submit"]
 
 log = logging.getLogger("nbcanvas.run")
 
@@ -81,7 +84,9 @@ class Run(Views):
         self.finished: float | None = None
         self._plan = plan
         self._events = app.hub.open(plan.root_id)
+        weakref.finalize(self, app.hub.close, self.id, self._events).atexit = False
         self._state = State.of(plan.node, self.started, items_of).keep(known)
+        self._fresh: list[Heard] = []
         self._folding = threading.Lock()
         self._ending = threading.Lock()
         self._callbacks: list[Callable[[Run], Any]] = []
@@ -101,7 +106,7 @@ class Run(Views):
         except BaseException:
             self._restore()
             stop()
-            self.app.hub.close(self.id)
+            self.app.hub.close(self.id, self._events)
             raise
         if not self._open:
             self._restore()
@@ -152,10 +157,11 @@ class Run(Views):
         return self._state.state(self._state.index_of(call_id)) in states.READY_STATES
 
     def _fold(self) -> None:
-        events = self._events
-        fresh = [events.popleft() for _ in range(len(events))]
-        if fresh:
-            self._state = self._state.apply(fresh)
+        # An interrupt may come at any step: what was taken stays in `_fresh` until it is folded; twice does no harm.
+        self._fresh.extend(map(deque.popleft, repeat(self._events, len(self._events))))
+        if self._fresh:
+            self._state = self._state.apply(self._fresh)
+            self._fresh.clear()
 
     @property
     def done(self) -> bool:
@@ -201,6 +207,8 @@ class Run(Views):
         ------
         TimeoutError
             After `timeout` seconds; the run goes on.
+        ResultExpired
+            When the run has ended, but its value is not kept (any more).
         """
         with waiting(self):
             try:
@@ -214,6 +222,7 @@ class Run(Views):
             except Exception as error:
                 note(self, error)
                 raise
+        self.still_there()
         raise self._ran_out(timeout)
 
     def wait(self, timeout: float | None = None) -> Run:
@@ -236,7 +245,16 @@ class Run(Views):
         return None
 
     def still_there(self) -> None:
-        """Raise when waiting makes no sense (any more); a run of this kernel goes on as long as that does."""
+        """Raise when waiting makes no sense (any more): a run of this kernel goes on, until all has ended.
+
+        Raises
+        ------
+        ResultExpired
+            When all has ended, and the value is forgotten or has expired.
+        """
+        if self.done and self.result.state not in states.READY_STATES:
+            msg = f"the run {self.id} has ended, but its value was forgotten or has expired; rerun() makes it again"
+            raise ResultExpired(msg)
 
     def _failed_with(self, error: BaseException) -> bool:
         """Whether an exception is how one of the tasks ended."""
@@ -245,12 +263,12 @@ class Run(Views):
 
     def _ran_out(self, timeout: float | None) -> TimeoutError:
         """Return what to raise when the run has not ended in time."""
-        total, name = len(self), self.name or "run"
+        total, name = len(self), self.name or "the run"
         left = sum(count for state, count in self.counts.items() if state not in states.READY_STATES)
         tasks, have = ("task", "has") if total == 1 else ("tasks", "has" if left == 1 else "have")
         error = TimeoutError(
             f"{name}: {left} of {total} {tasks} {have} not ended within {timeout} seconds; the run goes on, "
-            f"{name}.wait() waits again, {name}.cancel() stops it"
+            f"{self.handle}.wait() waits again, {self.handle}.cancel() stops it"
         )
         hears = audience()
         if hears is not None:
@@ -402,14 +420,13 @@ def submit(
     NotASignature
         When `sig` is something else.
     """
-    return prepare(sig, app=app, options=options, stamps=stamps, visitor=visitor, name=name).start()
+    with collecting_less():
+        return prepare(sig, app=app, options=options, stamps=stamps, visitor=visitor, name=name).start()
 
 
-def _explain(sig: Signature) -> Any:
+def explain(sig: Signature) -> Any:
+    """Put a canvas into words: what ``sig.explain()`` gives."""
     from nbcanvas.picture.explain import in_words
 
     app = cast("App", sig.app)
     return in_words(app.look(sig), sig, app)
-
-
-set_explainer(_explain)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from time import time
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from nbcanvas.events.state import State
 from nbcanvas.plan import Call, Node
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from .why import Why
 
 __all__ = ["Description", "Views"]
+
+_RANDOM_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Views:
@@ -69,6 +73,18 @@ class Views:
         raise NotImplementedError
 
     @property
+    def handle(self) -> str:
+        """The expression by which a person reaches it: its variable, else what finds it by its id.
+
+        It is never ``run``: typed alone, that is a magic of IPython.
+        """
+        if self.name is not None and self.name.isidentifier():
+            return self.name
+        # Half a random id tells runs apart; one that somebody chose may differ from others in its end only.
+        short = self.id[:8] if _RANDOM_ID.fullmatch(self.id) else self.id
+        return f"nbcanvas.attach({json.dumps(short, ensure_ascii=False)})"
+
+    @property
     def _now(self) -> float:
         return time() if self.finished is None else self.finished
 
@@ -76,6 +92,16 @@ class Views:
     def _clocks(self) -> bool:
         """Whether it says when, and by which worker, things were done, if nobody asks for it."""
         return tells_clocks()
+
+    def gone(self, *, clocks: bool) -> str | None:
+        """Return why what has not ended never will, and what to do, in a line; None as long as it goes on.
+
+        Parameters
+        ----------
+        clocks
+            Whether to say when, and which process.
+        """
+        return None
 
     def _where(self) -> str:
         """Return when this began, and under which Python it is told."""
@@ -88,7 +114,7 @@ class Views:
         """Return how far each stage is: a bar for each, with what failed, was retried, and waits."""
         from nbcanvas.picture.barred import bars_picture
 
-        return bars_picture(self.snapshot(), self._now, durations=self._clocks)
+        return bars_picture(self.snapshot(), self._now, self._clocks, self.gone(clocks=self._clocks))
 
     def graph(self, color: str | None = None) -> Graph:
         """Return the picture of the canvas and what each task of it is doing; big groups are folded.

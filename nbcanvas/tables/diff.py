@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from nbcanvas.errors import ChordError, TaskRevokedError, WorkerLostError
 from nbcanvas.states import FAILURE, IGNORED, REJECTED, REVOKED, SUCCESS
 
 from .cells import objects
@@ -57,6 +59,10 @@ DIFF_COLUMNS: Final = (
 
 _SIDES: Final = ("state", "error", "result", "runtime", "worker", "version", "task_id")
 _BAD: Final = (FAILURE, REVOKED, REJECTED, IGNORED)
+#: Errors that name the task they are about by its id, which is another one in each run.
+_NAMING: Final = (ChordError, TaskRevokedError, WorkerLostError)
+#: An id of a task, or the beginning of one in a text that was cut.
+_ID: Final = re.compile(r"\b[0-9a-f]{8}-[0-9a-f-]{0,27}")
 
 
 def diff(
@@ -86,6 +92,9 @@ def diff(
     """
     import numpy as np
 
+    if isinstance(slower, bool) or not isinstance(slower, int | float) or not slower > 1:
+        msg = f"slower is the ratio of runtimes from which on a task counts as slower, above 1, and not {slower!r:.80}"
+        raise ValueError(msg)
     both = _matched(before, after)
     there = {side: both[f"state_{side}"].notna().to_numpy() for side in ("before", "after")}
     matched = there["before"] & there["after"]
@@ -156,7 +165,7 @@ def _other(both: pd.DataFrame, column: str, text: Callable[[Any], str]) -> npt.N
 
     def read(value: Any) -> str:
         if not isinstance(value, str):
-            return "" if value is None or value != value else text(value)  # noqa: PLR0124 - NaN
+            return "" if value is None or isinstance(value, float) else text(value)  # NaN: not known
         found = known.get(value)
         if found is None:
             found = known[value] = text(value)
@@ -172,9 +181,10 @@ def _host(worker: str) -> str:
 
 def _error_text(error: Any) -> str:
     try:
-        return f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - an exception whose text cannot be had is compared by its type
         return type(error).__name__
+    return _ID.sub("", text) if isinstance(error, _NAMING) else text
 
 
 def _made(

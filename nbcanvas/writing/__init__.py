@@ -1,5 +1,5 @@
 """A canvas as a module of Python that stock Celery runs."""
 
-from .module import module_source
+from .module import is_written, module_source
 
-__all__ = ["module_source"]
+__all__ = ["is_written", "module_source"]

@@ -16,10 +16,13 @@ from nbcanvas.errors import NotWritable
 
 from .sources import Sources
 
-__all__ = ["module_source"]
+__all__ = ["is_written", "module_source"]
+
+#: What the first line of a written module says behind its title: by this it is known again.
+_SIGN: Final = ", written from a notebook by nbcanvas."
 
 _HEAD: Final = '''\
-"""{title}, written from a notebook by nbcanvas. It needs Celery, and nothing of nbcanvas.
+"""{title}{sign} It needs Celery, and nothing of nbcanvas.
 
     python {name}.py                  runs the canvas in this process, with no broker and no worker
 
@@ -109,7 +112,7 @@ def module_source(
             imports.add(line)
     plain, others = _sorted(imports)
     parts = [
-        _HEAD.format(title=title, name=name),
+        _HEAD.format(title=title, sign=_SIGN, name=name),
         "\n".join(plain) + "\n",
         "\n".join([f"from celery import {', '.join(sorted(celerys))}", *others]) + "\n",
         *([f"\n{_TRACKING}\n"] if sources.tracks else []),
@@ -121,6 +124,11 @@ def module_source(
     text = "\n".join(parts)
     compile(text, f"{name}.py", "exec", dont_inherit=True)
     return text
+
+
+def is_written(first: str) -> bool:
+    """Whether a module with this first line is one that `module_source` made."""
+    return first.startswith('"""') and _SIGN in first
 
 
 def _sorted(imports: set[str]) -> tuple[list[str], list[str]]:

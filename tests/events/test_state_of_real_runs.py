@@ -71,7 +71,7 @@ class Watched(World):
                 time.sleep(0.002)
                 state = State.of(plan.node, began, items_of).apply(list(heard))
         finally:
-            self.app.hub.close(plan.root_id)
+            self.app.hub.close(plan.root_id, heard)
         return plan, began, list(heard)
 
 

@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from nbcanvas import Recording, Run, errors
+from nbcanvas import Recording, Run, errors, submit
 from nbcanvas.notebook import CellError, UnknownOption, line, run_canvas, run_cell
 from nbcanvas.notebook.errors import CanvasSyntaxError
 
@@ -40,6 +40,24 @@ def test_waiting_no_longer_than_asked(shell):
     assert shell.error("slow.get(0.05)").shown == [said]
     assert shell.error("slow.wait(0.05)").shown == [said]
     shell["slow"].wait(5)
+
+
+def test_a_run_without_a_name_is_called_by_what_finds_it(shell):
+    told = shell.error("%%canvas -w 0.05\nnap.s(0.5)")
+    run = shell.run("%canvas last")
+    handle = f'nbcanvas.attach("{run.id[:8]}")'
+    [said] = told.shown
+    assert "the run: 1 of 1 task has not ended" in said
+    assert f"{handle}.wait() waits again, {handle}.cancel() stops it" in said
+    assert shell.run(f"import nbcanvas\n{handle}.wait()") is run
+    assert f"{handle}.get() waits for its value" in shell.ip.display_formatter.format(run)[0]["text/plain"]
+    assert submit(shell["add"].s(1, 1), name="two words").handle.startswith("nbcanvas.attach(")
+    chosen = submit(shell["add"].s(1, 1).set(task_id='night "1" of May'))
+    assert shell.run(f"{chosen.handle}") is chosen
+    lines = shell.error("%%canvas -w\nadd.s(1, 1) | fail.si(1)").text
+    handle = f'nbcanvas.attach("{shell.run("%canvas last").id[:8]}")'
+    assert f"{handle}.failed[0].rerun() runs it here" in lines and f"{handle}.rerun() runs again" in lines
+    assert f"the good result stays in {handle}.frame()" in lines
 
 
 @pytest.mark.parametrize(("display", "option"), [("static", "-w 0.3"), ("text", "-w 0.3"), ("text", "-f df -w 0.3")])
@@ -154,6 +172,11 @@ def test_an_unknown_option_suggests_the_nearest(shell):
         ("-o 1a", "cannot be one"),
         ("-o class", "cannot be one"),
         ("-f a.b", "cannot be one"),
+        ("-o tsum", "-o tsum: tsum is a task; choose another name"),
+        ("-f tsum", "-f tsum: tsum is a task; choose another name"),
+        ("--save tsum", "--save tsum: tsum is a task; choose another name"),
+        ("-w -o print", "-o print: print is Python's own; choose another name"),
+        ("-n --save sum", "--save sum: sum is Python's own; choose another name"),
         ("--priority high", "priority"),
         ("-w soon", "'soon' is not a number of seconds"),
         ("-s stamp", "KEY=VALUE"),
@@ -173,6 +196,12 @@ def test_an_option_that_cannot_be_meant_is_refused(shell, options, says):
     assert isinstance(told.error, CellError)
     assert says in str(told.error)
     assert len(told.shown) == 1
+
+
+def test_a_name_of_pythons_that_the_user_took_may_be_bound(shell):
+    shell.run("id = 3")
+    assert shell.run("%%canvas -w -o id\nadd.s(1, 1)") == 2
+    assert shell.run("%%canvas -w -o id\nadd.s(1, 2)") == shell["id"].get() == 3
 
 
 def test_an_unknown_task_is_refused_before_anything_runs(shell):

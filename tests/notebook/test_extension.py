@@ -11,6 +11,7 @@ import nbcanvas
 from nbcanvas import errors
 from nbcanvas.canvas.shape import TYPES
 from nbcanvas.notebook import CellError, UnknownOption
+from nbcanvas.notebook.panel import COMMANDS
 
 
 def traces(ip) -> dict:
@@ -231,6 +232,26 @@ def test_revoke_by_id_and_by_stamp(shell, eventually):
         with pytest.raises(errors.TaskRevokedError):
             shell[name].get(timeout=5)
     assert shell["first"].get(timeout=5) == 0.3
+
+
+def test_revoke_by_stamp_says_how_many_tasks_that_ended(shell):
+    shell.run("%canvas worker start -c 1")
+    said = "later ones with that stamp too"
+    assert repr(shell.run("%canvas revoke --stamp experiment=7")) == (
+        f"revoked: tasks stamped experiment=7\n0 tasks now; {said}"
+    )
+    shell.run(
+        "import nbcanvas\nlater = nbcanvas.submit(group(add.s(i, 1) for i in range(3)), stamps={'experiment': 42}, "
+        "options={'countdown': 60})"
+    )
+    assert f"3 tasks now; {said}" in repr(shell.run("%canvas revoke --stamp experiment=42"))
+    assert shell["later"].wait(5).counts == {"REVOKED": 3}
+    assert f"0 tasks now; {said}" in repr(shell.run("%canvas revoke --stamp experiment=42"))
+
+
+def test_the_help_lists_every_command(shell):
+    told = shell.ip.find_line_magic("canvas").__doc__
+    assert all(f"%canvas {command} " in told for command in COMMANDS)
 
 
 def test_revoke_by_the_name_or_id_of_a_run(shell):

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import threading
 
@@ -170,6 +171,34 @@ def test_write_writes_and_runs_and_with_n_only_writes(shell, tmp_path):
     (tmp_path / "module.py").unlink()
     shell.run("%%canvas -n --write module.py\nnote.s(1) | add.s(1)")
     assert (tmp_path / "module.py").read_text() == text
+
+
+def test_write_says_what_it_wrote_and_how_to_run_it(shell, display, tmp_path):
+    shown = shell.shows("%%canvas -n --write flow.py\nadd.s(1, 1)")
+    told = {"text/plain": "wrote flow.py: python flow.py runs it"}
+    assert (told in shown) is (os.environ["NBCANVAS_DISPLAY"] != "none")
+    if os.environ["NBCANVAS_DISPLAY"] != "none":
+        assert told in shell.shows("%%canvas -w --view none --write flow.py\nadd.s(1, 1)")
+        (tmp_path / "my flows").mkdir()
+        [first, *_] = shell.shows("%%canvas -n --write 'my flows/flow.py'\nadd.s(1, 1)")
+        assert first["text/plain"] == "wrote my flows/flow.py: python 'my flows/flow.py' runs it"
+
+
+@pytest.mark.parametrize(
+    "mine", ["", "x = 1\n", '"""Mine."""\n', "\n# , written from a notebook by nbcanvas.\n", b"\xff\x00"]
+)
+def test_write_overwrites_only_what_was_written_so(shell, tmp_path, mine):
+    file, kept = tmp_path / "mine.py", mine if isinstance(mine, bytes) else mine.encode()
+    file.write_bytes(kept)
+    for option in ("-n", "-w"):
+        told = shell.error(f"%%canvas {option} --write mine.py\nadd.s(1, 1)")
+        assert isinstance(told.error, NotWritable) and len(told.shown) == 1
+        assert str(told.error) == "mine.py is there already, and nbcanvas did not write it; choose another name"
+    assert file.read_bytes() == kept
+    file.unlink()
+    shell.run("%%canvas -n --write mine.py\nadd.s(1, 1)")
+    shell.run("%%canvas -n --write mine.py\nadd.s(2, 3)")
+    assert "add.s(2, 3)" in file.read_text()
 
 
 def test_the_options_of_the_line_are_written(shell, tmp_path):

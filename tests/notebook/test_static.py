@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 from nbcanvas.notebook import CellError, UnknownOption
-from nbcanvas.notebook.save import save
+from nbcanvas.notebook.save import main, save
 
 TASKS = """%load_ext nbcanvas
 import time, random
@@ -158,6 +158,14 @@ def test_a_notebook_that_fails_is_left_alone(tmp_path):
     with pytest.raises(CellError, match=r"(?s)mine.ipynb is left as it was.*ZeroDivisionError"):
         save(path)
     assert path.read_bytes() == before
+
+
+def test_saving_into_a_file_or_a_pipe_tells_without_colours(tmp_path, capsys):
+    path = tmp_path / "mine.ipynb"
+    nbformat.write(made(["1 / 0"]), path)
+    assert main([str(path)]) == 1
+    told = capsys.readouterr().err
+    assert "ZeroDivisionError" in told and "\x1b" not in told
     with pytest.raises(CellError, match="cannot be read as a notebook"):
         save(tmp_path / "none.ipynb")
 

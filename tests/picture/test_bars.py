@@ -15,7 +15,7 @@ from nbcanvas.events.event import Event
 from nbcanvas.events.known import NAMES
 from nbcanvas.events.state import State
 from nbcanvas.picture.bars import bars_html, bars_model, bars_text
-from nbcanvas.picture.markup import LOOKS, escape
+from nbcanvas.picture.markup import LOOKS, duration, escape
 from nbcanvas.picture.stages import MOST
 from nbcanvas.plan import Call, Chain, Fan
 from nbcanvas.protocol.payload import pack_args
@@ -56,6 +56,46 @@ def test_the_tours_chord_in_the_middle():
         "○ tsum      waiting for 37\n"
         "▶ running · 63 of 101 tasks · 3.0 s · 21/s · about 1.8 s left"
     )
+
+
+def succeeded(count, at=102.0):
+    return [("succeeded", f"m{i}", at) for i in range(count)]
+
+
+def test_a_rate_is_told_when_there_is_enough_to_tell_by():
+    def rate(count, now):
+        model = bars_model(told(chord(), *succeeded(count)), now)
+        assert ("/s" in bars_text(model)) == (model.rate is not None) == (model.left is not None)
+        return model.rate
+
+    assert [rate(9, 102.0), rate(10, 100.9), rate(10, 102.0)] == [None, None, 5.0]
+
+
+def test_what_was_revoked_is_no_work_and_tells_nothing_of_what_is_left():
+    revoked = [("revoked", f"m{i}", 102.0, 0, "why") for i in range(20, 98)]
+    running = [("started", f"m{i}", 101.0, 0, "w") for i in (98, 99)]
+    model = bars_model(told(chord(), *succeeded(20), *revoked, *running), 102.0)
+    assert (model.rate, model.left) == (10.0, 0.3)  # the body waits as well
+    model = bars_model(told(chord(), *succeeded(20), *revoked, *running, ("revoked", "body", 102.0, 0, "why")), 102.0)
+    assert (model.rate, model.left) == (10.0, None)
+    assert bars_text(model).endswith("▶ running · 20 of 101 tasks · 2.0 s · 10/s · 79 revoked")
+
+
+def test_what_a_rerun_kept_is_told_and_is_no_work_of_its_own():
+    state = told(chord()).keep([Event(*event) for event in succeeded(53, 90.0)])
+    model = bars_model(state, 110.0)
+    assert (model.kept, model.rate) == (53, None)
+    assert bars_text(model).endswith("running · 53 of 101 tasks · 53 kept · 10 s")
+    assert "53 of 101 tasks · 53 kept" in bars_html(model)
+    assert "53 kept" in bars_text(model, durations=False)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0, "<1 ms"), (0.0009, "<1 ms"), (0.001, "1 ms"), (0.25, "250 ms")])
+def test_no_time_is_said_to_be_none(seconds, said):
+    assert duration(seconds) == said
+    model = bars_model(told(call("m0"), *succeeded(1, 100.0 + seconds)), 200.0)
+    assert f"1 of 1 task · {said}" in bars_text(model)
+    assert f"1 of 1 task · {escape(said)}" in bars_html(model)
 
 
 def test_without_durations_equal_runs_give_equal_texts():

@@ -43,6 +43,25 @@ def test_failed_nodes_are_named_with_path_and_call():
     assert str(picture).splitlines()[1:] == [f"  ✗ {line}", "  ✗ 1 task that waited for it never ran"]
 
 
+def test_what_failed_before_it_was_started_is_named():
+    canvas = chord(3)
+    unknown, lost = (LookupError("no such task"), None), (TypeError("no"), "Traceback ...")
+    state = told(
+        canvas,
+        *(("sent", f"m{i}", 100.0) for i in range(3)),
+        ("failed", "m0", 101.0, 0, unknown),
+        ("started", "m1", 101.0, 0, "w/1"),
+        ("failed", "m1", 101.0, 0, lost),
+        ("failed", "body", 101.0, 0, (TypeError("no"), "Traceback ...")),
+    )
+    picture = graph_picture(canvas, state, describe=describe)
+    assert str(picture).splitlines()[1:] == [
+        "  ✗ chord.header[0] → add(0, None): LookupError: no such task",
+        "  ✗ chord.header[1] → add(1, None): TypeError: no",
+        "  ✗ 1 task that waited for them never ran",
+    ]
+
+
 def test_of_many_failed_nodes_a_few_are_named():
     state = told(chord(30), *(("failed", f"m{i}", 101.0, 0, (ValueError(i), "tb")) for i in range(30)))
     picture = graph_picture(chord(30), state)
@@ -172,7 +191,7 @@ def test_dot_is_read_by_a_reader_of_dot():
     found = graph_of(graph_picture(root, state).to_dot())
     labels = {node.get_name(): node.get_label() for node in found.get_nodes() if node.get_name().startswith("n")}
     labels.pop("node", None)
-    assert labels == {"n0": '"▶ add ×30 17/30"', "n1": '"✗ tsum"', "n2": '"18 of 30 arrived"'}
+    assert labels == {"n0": '"▶ add ×30 17/30"', "n1": '"✗ tsum"', "n2": '"17 of 30 arrived, 1 failed"'}
     assert [(edge.get_source(), edge.get_destination()) for edge in found.get_edges()] == [("n0", "n2"), ("n2", "n1")]
 
 

@@ -111,11 +111,13 @@ def test_a_chord_draws_its_barrier():
     assert canvas_alt(root, state) == "Canvas of 101 tasks: add ×100 side by side, then tsum. 37 succeeded, 64 waiting."
 
 
-def test_what_was_skipped_arrived_at_its_barrier():
+def test_what_failed_did_not_arrive_at_its_barrier():
     root = Chain([Fan("g", [Chain([call("a"), call("b")]), call("c")]), call("z")])
     error = (ValueError(), None)
     state = State.of(root, 0.0).apply([Event("failed", "a", 1.0, 0, error), Event("failed", "b", 1.0, 0, error)])
-    assert "1 of 2 arrived" in texts(canvas_svg(root, state))
+    assert "0 of 2 arrived, 1 failed" in texts(canvas_svg(root, state))
+    state = state.apply([Event("revoked", "c", 1.0, 0, "why")])
+    assert "0 of 2 arrived, 1 failed, 1 revoked" in texts(canvas_svg(root, state))
 
 
 def test_small_groups_are_drawn_out_and_big_ones_fold():
@@ -191,6 +193,14 @@ def test_what_a_task_put_in_its_place_is_drawn_there():
     assert "1 of 2 arrived" in said
     became = "replaced by part ×2 side by side, then collect (replaced by more, then last)"
     assert canvas_alt(root, state).startswith(f"Canvas of 5 tasks: add ({became}), then mul.")
+
+
+def test_what_was_replaced_again_and_again_stays_small():
+    root = call("x")
+    inside = [Chain([Fan(f"g{i}", [call(f"r{i}")]), call("x", nesting=i + 1)]) for i in range(100)]
+    grafts = [Event("grafted", "x", 1.0 + i, i << 20, (node, "replacement")) for i, node in enumerate(inside)]
+    svg = canvas_svg(root, State.of(root, 0.0).apply(grafts))
+    assert texts(svg).count("⇢ in place of add") in range(3, 30) and len(svg) < 30_000
 
 
 def test_what_a_task_started_hangs_on_it():

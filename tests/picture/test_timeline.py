@@ -60,6 +60,16 @@ def test_what_waits_is_apart_from_what_runs():
     assert "7 not started" in timeline_picture(state, 104.0).alt
 
 
+def test_what_succeeded_at_times_nobody_knows_is_counted_apart():
+    root = Fan("g", [call(f"m{i}") for i in range(8)])
+    results = [("succeeded", f"m{i}", 101.0) for i in range(2, 5)]  # a killed kernel told no more than its results
+    said = timeline_picture(told(root, *ran("m0", 100, 101), *ran("m1", 100, 101), *results), 104.0).alt
+    assert said.startswith("Timeline of 2 tasks")
+    assert "2 succeeded; " in said
+    assert "; 3 succeeded at times nobody knows; 3 not started" in said
+    assert "nobody knows when (3 succeeded, 5 waiting)" in timeline_picture(told(root, *results), 104.0).alt
+
+
 def test_a_task_that_is_not_due_does_not_wait_for_a_slot():
     state = told(call("a"), ("sent", "a", 100.0, 0, {"due": 103.0, "queue": "q"}), ("started", "a", 103.5, 0, "w"))
     assert "tasks waited 500 ms for a slot on average" in timeline_picture(state, 104.0).alt

@@ -24,6 +24,7 @@ from nbcanvas import App, StampingVisitor, chain, group, submit
 from nbcanvas.errors import (
     CorruptResult,
     NBCanvasError,
+    NotRegistered,
     ResultExpired,
     StillRunning,
     TimeoutError,  # noqa: A004 - Celery's name
@@ -33,6 +34,7 @@ from nbcanvas.errors import (
 from nbcanvas.events.state import State
 from nbcanvas.run import attach
 from nbcanvas.run.attach import AttachedRun
+from nbcanvas.run.audience import _Registered
 from nbcanvas.run.finding import _keeper
 from nbcanvas.run.run import items_of
 from nbcanvas.run.stored import Kernel, Planned, dump_plan, dump_state
@@ -77,7 +79,7 @@ def test_what_is_not_there_says_what_was_looked_for_and_what_there_is(app, tasks
         attach(word)
     said = str(unknown.value)
     assert "among the runs of this kernel" in said
-    assert f"known {run.id}" in said
+    assert f"\n  {run.id[:8]}  known" in said
     assert 'result_backend = "db+sqlite:///results.sqlite"' in said
     assert len(said) < 1500
 
@@ -365,12 +367,12 @@ def test_what_is_kept_nowhere_says_where_was_looked(kernel, file):
     settle(run)
     with pytest.raises(UnknownRun, match=f"and in sqlite:///{file}") as unknown:
         attach("nothing", app=kernel())
-    assert f"total {run.id}" in str(unknown.value)
+    assert f"\n  {run.id[:8]}  total" in str(unknown.value)
     assert "expired" in str(unknown.value)
-    with pytest.raises(
-        UnknownRun, match=f"there is a result of a task with that id, which AsyncResult\\('{alone.id}'\\)"
-    ):
+    with pytest.raises(UnknownRun, match=r"that task was sent with delay\(\).*submit\(sig\) makes a Run"):
         attach(alone.id, app=kernel())
+    with pytest.raises(UnknownRun, match=r"did you mean 'total'\?"):
+        attach("totl", app=kernel())
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
@@ -558,6 +560,9 @@ def test_a_kernel_is_killed_and_another_one_completes_its_run(kernels):
         for wait in (run.wait, run.get):
             with pytest.raises(WorkerLostError, match=r"is gone since .* 13 of 21 tasks have not ended; rerun"):
                 wait(timeout=20)
+        assert repr(run).startswith("<Run total: lost, ")
+        with pytest.raises(NBCanvasError, match=r"is gone since .* nothing runs that could be cancelled, rerun\(\)"):
+            run.cancel()
         before = kernels.log
         again = run.rerun()
         assert again.get(timeout=20) == sum(range(20))
@@ -612,3 +617,68 @@ def test_what_failed_yesterday_runs_today(kernels):
     """)
     assert said == f"3 ['chord.header[3]', 'chord.header[12]']\nChordError\n{sum(range(20))}\n"
     assert kernels.log == Counter({**{str(n): 1 for n in range(20)}, "3": 2, "12": 2})
+
+
+@pytest.fixture
+def lost(kernels):
+    """Return the name of a run whose kernel was killed, and the process."""
+    first = kernels.start(HELD)
+    first.stdout.readline()
+    wait_until(lambda: kernels.kept() == 8, timeout=30)
+    first.kill()
+    first.wait()
+    return "total", first.pid
+
+
+class Static:
+    """An audience that is not to see times."""
+
+    tells_clocks = False
+
+
+def test_a_lost_run_is_shown_as_of_the_moment_it_was_heard_of(kernels, lost, monkeypatch):
+    name, pid = lost
+    with other_app(kernels) as app:
+        run = attach(name, app=app)
+        said = str(run.bars())
+        summary, remark = said.split("\n")[-2:]
+        assert summary.startswith("? lost · 8 of 21 tasks · ")
+        assert "left" not in summary
+        assert remark.startswith(f"⚠ its kernel (process {pid} on ")
+        assert remark.endswith("; rerun() runs what is missing")
+        assert "⚠ its kernel (process" in run.bars().html
+        assert "running" not in run.bars().alt
+        assert run._now >= run.frame(clocks=True).finished.max().timestamp()
+        time.sleep(0.2)
+        assert run.bars() == attach(name, app=app).bars()
+        assert str(run.bars()) == said
+        assert run.timeline() == run.timeline()
+        monkeypatch.setattr(_Registered, "audience", Static())
+        assert str(run.bars()).split("\n")[-2:] == [
+            "? lost · 8 of 21 tasks",
+            "⚠ its kernel is gone; rerun() runs what is missing",
+        ]
+
+
+def test_the_timeline_of_a_lost_run_adds_up(kernels, lost):
+    change(kernels.folder / "results.sqlite", "UPDATE nbcanvas_run SET state = ?", pickle.dumps(([], {})))
+    with other_app(kernels) as app:
+        assert "nobody knows when (8 succeeded, 13 waiting)" in str(attach(lost[0], app=app).timeline())
+
+
+def test_what_is_not_defined_here_is_said_before_anything_runs_again(kernels, lost):
+    name, _ = lost
+    with App("x", backend=f"db+sqlite:///{kernels.folder}/results.sqlite", set_as_current=False) as app:
+        run = attach(name, app=app)
+        with pytest.raises(NotRegistered) as missing:
+            run.rerun()
+        assert str(missing.value) == (
+            "no task named 'work' is registered; 12 calls need it, and 'tsum' is missing, too: "
+            "run its cell, or import its module, then rerun()"
+        )
+        assert [line.id for line in app.backend.runs.lines()] == [run.id]
+        app.task(name="work")(lambda n, bad=(): n)
+        with pytest.raises(NotRegistered, match="'tsum' is registered; 1 call needs it:"):
+            run.rerun()
+        app.task(name="tsum")(sum)
+        assert run.rerun().get(timeout=20) == sum(range(20))

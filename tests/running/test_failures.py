@@ -261,7 +261,9 @@ def test_at_most_four_of_many(tasks):
     note = error.__notes__[-1]
     assert note.count(" failed on ") == 4 and "… and 46 more" in note
     assert note.count("ValueError: ('no', 0)") == 1 and "ValueError: ('no', 3)" in note
-    assert "run.failed[0].rerun() runs the first here" in note and "good result" not in note
+    assert (
+        f'nbcanvas.attach("{run.id[:8]}").failed[0].rerun() runs the first here' in note and "good result" not in note
+    )
     assert len(run.failed) == 50 and "… and 30 more" in repr(run.failed)
 
 
@@ -314,6 +316,22 @@ def test_errors_that_resist(app):
     run = ended(submit(group(resists.s("closed"), resists.s("mute"))))
     assert [one.args for one in run.failed] == [("closed",), ("mute",)]
     assert len(repr(run.failed).splitlines()) == 2
+
+
+def test_exception_groups_have_frames(app):
+    @app.task(name="several")
+    def several():
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise ExceptionGroup("many", [error, ValueError("no")]) from None
+
+    lines = fails(submit(several.s())).__notes__[-1].splitlines()
+    where = [i for i, line in enumerate(lines) if line.endswith(", in several")]
+    assert [lines[i + 1].strip() for i in where] == [
+        'raise ExceptionGroup("many", [error, ValueError("no")]) from None',
+        'raise KeyError("inner")',
+    ]
 
 
 class Cells(HTMLParser):

@@ -96,9 +96,17 @@ def shown(state, clocks=True):
 def compared(frame, clocks=True):
     """Return a table in a form in which equal ones are equal: exceptions are not."""
     frame = frame.drop(columns=["traceback"] if clocks else ["traceback", "sent", "started", "finished"])
-    # (Names of workers that only forgotten attempts had are no categories of a recording.)
-    frame = frame.assign(worker=frame["worker"].cat.remove_unused_categories())
-    return frame.assign(**{name: frame[name].map(repr) for name in ("error", "args", "kwargs", "result")})
+    # (Workers are categories in the order they were heard of, those of forgotten attempts included.)
+    workers = frame["worker"].cat.remove_unused_categories()
+    frame = frame.assign(worker=workers.cat.set_categories(sorted(workers.cat.categories)))
+    return frame.assign(**{name: frame[name].map(written) for name in ("error", "args", "kwargs", "result")})
+
+
+def written(value):
+    """Return a value as text, sets in an order of their own."""
+    if isinstance(value, dict):
+        return repr({key: written(one) for key, one in value.items()})
+    return repr(sorted(value, key=repr) if isinstance(value, set | frozenset) else value)
 
 
 def pictures(views):
@@ -378,9 +386,8 @@ def test_equal_runs_have_equal_recordings_where_cells_are_compared(tmp_path):
         assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == (tmp_path / "three").read_bytes()
         recording = Recording.read(tmp_path / "one")
         assert shown(recording.snapshot(), clocks=False) == shown(run.snapshot(), clocks=False)
-        pd.testing.assert_frame_equal(
-            compared(recording.frame(), clocks=False), compared(run.frame(), clocks=False), check_dtype=False
-        )
+        theirs, ours = (compared(one.frame(), clocks=False) for one in (recording, run))
+        pd.testing.assert_frame_equal(theirs, ours, check_dtype=False)
     finally:
         set_audience(None)
 
@@ -612,3 +619,12 @@ def test_recording_waits_for_nobody(app, tasks, gate):
     gate.set()
     assert told.wait(5) and made[0].get() == 1
     assert next(calls_of(made[0].root)).id == run.id
+
+
+def test_a_word_of_a_megabyte_is_recorded_at_once(app):
+    @app.task
+    def wordy():
+        raise ValueError("x" * 2_000_000)
+
+    run = settled(submit(wordy.s(), app=app))
+    assert len(json.dumps(run.record().frame()["traceback"][0])) < 20_000

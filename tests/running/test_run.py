@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 
@@ -10,7 +11,16 @@ import pandas as pd
 import pytest
 
 from nbcanvas import App, AsyncResult, GroupResult, Run, StampingVisitor, chain, chord, group, submit
-from nbcanvas.errors import CanvasError, ChordError, NotASignature, NotSerializable, TaskRevokedError, TimeoutError  # noqa: A004
+from nbcanvas.errors import (
+    CanvasError,
+    ChordError,
+    NotASignature,
+    NotSerializable,
+    ResultExpired,
+    TaskRevokedError,
+    TimeoutError,  # noqa: A004
+)
+from nbcanvas.events.state import State
 
 
 def wait_until(condition, timeout=5):
@@ -248,6 +258,50 @@ def test_timeouts_leave_the_run_alone(tasks, gate):
         run.get(timeout=0.05)
     gate.set()
     assert run.get(timeout=5) == [1, 2]
+
+
+@pytest.mark.parametrize("timeout", [None, 0.01])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_value_that_was_forgotten_is_not_waited_for(tasks, timeout, several):
+    run = submit(group(tasks.add.s(1, 1), tasks.add.s(2, 2)) if several else tasks.add.s(1, 1)).wait(timeout=5)
+    run.result.forget()
+    with pytest.raises(ResultExpired, match=r"has ended, but its value was forgotten or has expired; rerun\(\) makes"):
+        run.get(timeout=timeout)
+    assert run.wait(timeout=5) is run
+    assert run.rerun().get(timeout=5) == ([2, 4] if several else 2)
+
+
+def test_an_awaited_value_that_was_forgotten(tasks):
+    async def main():
+        with pytest.raises(ResultExpired):
+            await run
+
+    run = submit(tasks.add.s(1, 1)).wait(timeout=5)
+    run.result.forget()
+    asyncio.run(asyncio.wait_for(main(), 5))
+
+
+def test_a_view_that_is_interrupted_loses_nothing(tasks, monkeypatch):
+    run = submit(group(tasks.add.s(i, i) for i in range(3)) | tasks.tsum.s()).wait(timeout=5)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "apply", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.frame()
+    assert counts(run) == {"SUCCESS": 4}
+
+
+def test_what_nobody_has_any_more_is_not_listened_to(app, tasks):
+    run = submit(tasks.add.s(1, 1)).wait(timeout=5)
+    root_id = run.id
+    assert app.hub.feed(root_id) is not None
+    for _ in range(50):  # the last ones are kept, to be found
+        run = submit(tasks.add.s(1, 1)).wait(timeout=5)
+    gc.collect()
+    assert app.hub.feed(root_id) is None and app.hub.feed(run.id) is not None
 
 
 def test_await(tasks, gate):

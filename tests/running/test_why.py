@@ -254,6 +254,34 @@ def test_failed_and_what_never_ran_because_of_it(two):
     }
 
 
+def test_what_never_ran_because_of_what_replaced_something(app, two):
+    @app.task(name="replaces", bind=True)
+    def replaces(self, times):
+        self.replace(replaces.s(times - 1) if times else chord([two.add.s(1, 1), two.fail.s()], two.tsum.s()))
+
+    for times, part in ((0, "replaced"), (2, "replaced[2]")):
+        run = submit(chain(chord([replaces.s(times), two.add.s(1, 1)], two.tsum.s()), two.add.s(1))).wait(timeout=5)
+        culprit = f"chain[0].header[0].{part}.chord.header[1]"
+        assert told(run) == {
+            culprit: ("failed", "ValueError: no"),
+            **dict.fromkeys(
+                ("chain[0].header[0]", "chain[1]", "chain[2]"),
+                ("skipped", f"it never ran: {culprit} failed (ValueError: no)"),
+            ),
+        }
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_long_chains_are_told_as_fast_as_short_ones(two, grouped):
+    def step(i):
+        return group(two.add.si(i, i), two.add.si(i, i)) if grouped else two.add.si(i, i)
+
+    run = submit(chain(two.fail.s(), *map(step, range(20_000))), name="long").wait(timeout=20)
+    why = run.why()
+    assert len(why) == len(run) and {one.kind for one in why[1:]} == {"skipped"}
+    assert {one.text for one in why[1:]} == {"it never ran: chain[0] failed (ValueError: no)"}
+
+
 def test_a_body_whose_header_failed(two):
     run = submit(chord([two.fail.s(), two.add.s(1, 1), two.fail.s()], two.tsum.s())).wait(timeout=5)
     assert told(run)["chord.body"] == (

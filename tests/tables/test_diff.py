@@ -198,9 +198,42 @@ def test_very_different_canvases(tasks, done):
     assert empty.diff(empty).empty
 
 
+def test_the_same_failure_is_no_other_error(tasks, done):
+    canvas = chord([chord([tasks.fail.s(), tasks.add.s(1, 1)], tasks.tsum.s()), tasks.add.s(1, 1)], tasks.tsum.s())
+    one, two = done(canvas), done(canvas)
+    assert [str(error) for error in one.frame()["error"].dropna()] != [str(e) for e in two.frame()["error"].dropna()]
+    assert one.diff(two, clocks=False).empty
+    other = done(chord([chord([tasks.fail.s(2), tasks.add.s(1, 1)], tasks.tsum.s()), *canvas.tasks[1:]], canvas.body))
+    assert one.diff(other, clocks=False)["changes"].tolist() == [["other error"]] * 3
+
+
+def test_errors_that_do_not_compare(app, done):
+    @app.task(name="odd")
+    def odd(text):
+        raise OddError(text)
+
+    one = done(odd.s("a"))
+    assert one.diff(done(odd.s("a")), clocks=False).empty
+    assert one.diff(done(odd.s("b")), clocks=False)["changes"].tolist() == [["other error"]]
+
+
+@pytest.mark.parametrize("slower", [0, 1, -2.0, float("nan"), "2", True, None])
+def test_a_ratio_that_is_none(tasks, done, slower):
+    run = done(tasks.add.s(1, 1))
+    with pytest.raises(ValueError, match="slower is the ratio of runtimes from which"):
+        run.diff(run, slower=slower)
+
+
 def test_only_runs_are_compared(tasks, done):
     with pytest.raises(TypeError, match="int"):
         done(tasks.add.s(1, 1)).diff(3)
+
+
+class OddError(Exception):
+    def __eq__(self, other):
+        raise RuntimeError("I do not compare")
+
+    __hash__ = None
 
 
 class Odd:

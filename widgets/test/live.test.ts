@@ -12,7 +12,7 @@ const bar = (given: Partial<Bar> = {}): Bar => ({
 const snapshot = (seq: number, given: Partial<Snapshot> = {}): Snapshot => ({
   bars: [bar(), bar({ label: "tsum", task: "tsum", tasks: 1, total: 1, done: 0, failed: 0, retried: 0, running: 0,
     fraction: 0, state: "WAITING", waiting_for: "waiting for 57" })],
-  state: "STARTED", total: 101, done: 40, failed: 3, revoked: 0, ignored: 0, retried: 2, running: 4, fraction: 0.43,
+  state: "STARTED", total: 101, done: 40, failed: 3, revoked: 0, ignored: 0, retried: 2, running: 4, kept: 0, fraction: 0.43,
   elapsed: 2, rate: 20, left: 3, seq, name: "total", over: false, every: 5, ...given,
 });
 
@@ -373,7 +373,7 @@ test("nothing is listened to any more when the model goes", async () => {
 });
 
 // The same words as nbcanvas/picture/markup.py and bars.py.
-test.each([[0.0004, "0 ms"], [0.5, "500 ms"], [1, "1.0 s"], [59.6, "60 s"], [160, "3 min"], [7260, "2 h 1 min"]])(
+test.each([[0, "<1 ms"], [0.0009, "<1 ms"], [0.001, "1 ms"], [0.5, "500 ms"], [1, "1.0 s"], [59.6, "60 s"], [160, "3 min"], [7260, "2 h 1 min"]])(
   "%d seconds are said as %s", (seconds, text) => expect(duration(seconds)).toBe(text));
 
 test("numbers, items and sums are said as in the still", () => {
@@ -382,6 +382,8 @@ test("numbers, items and sums are said as in the still", () => {
   expect(howFar(bar({ unit: "item", done: 12, total: 400 }))).toBe("12/400 items");
   expect(summary(snapshot(1, { total: 1, rate: null, left: null }), 0)).toEqual(
     ["40 of 1 task", "4 at work", "2.0 s"]);
+  expect(summary(snapshot(1, { kept: 12_000, running: 0, rate: null, left: null }), 0)).toEqual(
+    ["40 of 101 tasks", "12\u202f000 kept", "2.0 s"]);
   expect(clock(155)).toBe("2 min 35 s");
   expect(clock(8000)).toBe("2 h 13 min");
 });

@@ -31,6 +31,8 @@ export interface Snapshot {
   ignored: number;
   retried: number;
   running: number;
+  /** Ended before the run began: what a rerun has from an earlier one. */
+  kept: number;
   fraction: number;
   elapsed: number;
   rate: number | null;

@@ -39,7 +39,8 @@ export function number(count: number): string {
 
 /** Seconds as a person would say them. */
 export function duration(seconds: number): string {
-  if (seconds < 0.9995) return `${Math.round(Math.max(seconds, 0) * 1000)} ms`;
+  if (seconds < 0.001) return "<1 ms";
+  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   if (seconds < 119.5) return `${Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
@@ -92,9 +93,10 @@ export function clock(seconds: number): string {
 export function summary(snapshot: Snapshot, since: number): string[] {
   const elapsed = snapshot.elapsed + since;
   const said = [`${number(snapshot.done)} of ${number(snapshot.total)} task${snapshot.total === 1 ? "" : "s"}`];
+  if (snapshot.kept > 0) said.push(`${number(snapshot.kept)} kept`);
   if (snapshot.running > 0) said.push(`${number(snapshot.running)} at work`);
   said.push(clock(elapsed));
-  if (snapshot.rate !== null && snapshot.elapsed >= 0.001) {
+  if (snapshot.rate !== null) {
     const rate = (snapshot.rate * snapshot.elapsed) / elapsed; // it falls while nothing ends
     said.push(`${rate >= 10 ? number(rate) : rate.toFixed(1)}/s`);
   }
