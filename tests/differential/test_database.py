@@ -142,6 +142,9 @@ def test_celery_reads_our_states_on_the_way(both):
     assert seen == [("HALFWAY", {"current": 5})]
     assert (theirs.state, str(theirs.result), theirs.date_done) == ("RETRY", "later", None)
     result.revoke()
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=10)
+    both.ours.backend.flush(10)
     assert both.theirs.AsyncResult(result.id).state == "REVOKED"
     with pytest.raises(
         celery.exceptions.TaskRevokedError if both.theirs.conf.result_serializer == "json" else Exception
