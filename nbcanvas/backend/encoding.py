@@ -24,7 +24,7 @@ from kombu.serialization import prepare_accept_content
 from nbcanvas import errors
 from nbcanvas.errors import CorruptResult, ImproperlyConfigured, NotSerializable, RemoteError
 from nbcanvas.plan.model import Payload
-from nbcanvas.protocol.payload import Packed, pack, unpack
+from nbcanvas.protocol.payload import Packed, pack, shown, unpack
 
 __all__ = ["Encoding"]
 
@@ -143,7 +143,7 @@ class Encoding:
         if isinstance(exc, RemoteError):
             module, _, name = exc.exc_type.rpartition(".")
             args = exc.exc_args
-        safe = tuple(arg if self.try_dump(arg) is not None else _shown(arg) for arg in args)
+        safe = tuple(arg if self.try_dump(arg) is not None else shown(arg) for arg in args)
         return self.dump({"exc_type": name, "exc_message": safe, "exc_module": module or None})
 
     def load_exception(self, data: bytes) -> BaseException | None:
@@ -158,7 +158,7 @@ class Encoding:
         if found is None or isinstance(found, BaseException):
             return found
         if not isinstance(found, dict) or not isinstance(found.get("exc_type"), str):
-            raise CorruptResult(f"{_shown(found)[:200]} stands where an exception belongs")
+            raise CorruptResult(f"{shown(found)[:200]} stands where an exception belongs")
         return _exception(found)
 
 
@@ -210,7 +210,7 @@ def _pickled_exception(exc: BaseException) -> bytes:
             return data
     except Exception:  # noqa: BLE001, S110 - reducers and constructors may raise anything; what stands for it follows
         pass
-    return pickle.dumps(RemoteError(type(exc).__qualname__, *map(_shown, exc.args)), 5)
+    return pickle.dumps(RemoteError(type(exc).__qualname__, *map(shown, exc.args)), 5)
 
 
 def _tree_of_task(id: str, backend: Any = None, name: Any = None, app: Any = None, parent: Any = None) -> Any:
@@ -257,13 +257,6 @@ class _Unpickler(pickle.Unpickler):
         if not f"{module}.".startswith(_FOREIGN):
             return super().find_class(module, name)
         return getattr(errors, name) if name in _CELERYS else _STAND_INS.get(name, _Celerys)
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - a broken repr must not hide the real error
-        return f"<{type(value).__qualname__}>"
 
 
 def _first_line(error: BaseException) -> str:

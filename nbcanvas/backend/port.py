@@ -1,14 +1,15 @@
-"""The backend port: records of tasks, slots of barriers, and waiting for either."""
+"""The backend port: records of tasks, slots of barriers, and waiting for either; and what works on any backend."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from nbcanvas.plan.engine import Arrival
 from nbcanvas.plan.model import Call, Exit, Join, Message, Payload
 
-__all__ = ["Backend", "Record", "RunLine", "RunStore", "StoredRun", "Tree"]
+__all__ = ["Backend", "Record", "RunLine", "RunStore", "StoredRun", "Tree", "flush_all"]
 
 #: A result as plain data, Celery's ``as_tuple``: ``((id, parent), None)`` or ``((id, parent), [children])``.
 Tree = tuple[Any, Any]
@@ -202,3 +203,12 @@ class Backend(Protocol):
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything is where it is kept; False when it is not there in time."""
+
+
+def flush_all(backends: Collection[Backend], seconds: float) -> None:
+    """Have several backends write what they have, in `seconds` for all: one that cannot write holds up no other."""
+    until = monotonic() + seconds
+    for backend in backends:
+        backend.flush(0.0)  # begin
+    for backend in backends:
+        backend.flush(max(until - monotonic(), 0.0))

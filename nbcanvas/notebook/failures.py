@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from nbcanvas.picture.markup import cut
 from nbcanvas.run import Run
-from nbcanvas.run.failures import Style, explain, is_ours
+from nbcanvas.run.failures import Style, explain_failure, is_ours
 
 from .errors import GREEN, OFF, RED
 
@@ -39,7 +39,7 @@ def failure_lines(
     """
     style = Style((RED, OFF), (GREEN, OFF), (_DIM, _PLAIN), lambda file: _file(file, shell))
     lines = [f"{RED}{type(error).__name__}{OFF}: {_message(error)}"]
-    about = list(explain(run, error, most, workers=workers, style=style))
+    about = list(explain_failure(run, error, most, workers=workers, style=style))
     return [*lines, "", *about] if about else lines
 
 

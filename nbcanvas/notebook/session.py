@@ -135,11 +135,7 @@ class Session:
 
     def _on_the_worker(self, sig: Signature, app: App, options: CellOptions, visitor: StampingVisitor | None) -> Any:
         settings = self.settings
-        display = display_of(settings, self.shell)
-        if display == "static":
-            seed_once(app)
-        if options.record:
-            check_target(Path(options.record).expanduser())
+        display = self._before(app, options)
         self._prepare(app)
         run = submit(
             sig,
@@ -149,7 +145,7 @@ class Session:
             visitor=visitor,
             name=options.out,
         )
-        self._keep(run, options)
+        self._bind(run, options)
         recorder = Recorder(run, Path(options.record).expanduser()) if options.record else None
         view = options.view or settings.view
         wait = (True if settings.wait else None) if options.wait is None else options.wait
@@ -198,14 +194,10 @@ class Session:
     def _eagerly(self, sig: Signature, app: App, options: CellOptions, visitor: StampingVisitor | None) -> Any:
         """Run a canvas in this thread; an exception arrives here with its real frames, for ``%debug``."""
         options.refuse_with_eager()
-        display = display_of(self.settings, self.shell)
-        if display == "static":
-            seed_once(app)
-        if options.record:
-            check_target(Path(options.record).expanduser())
+        display = self._before(app, options)
         execution = {name: value for name, value in self._execution(options).items() if name == "queue"}
         run = prepare(sig, app=app, options=execution, stamps=options.stamps or None, visitor=visitor, name=options.out)
-        self._keep(run, options)
+        self._bind(run, options)
         try:
             run.run_here()
         except Exception as error:
@@ -227,7 +219,16 @@ class Session:
             if name is not None:
                 refuse_taken(self.namespace, option, name)
 
-    def _keep(self, run: Run, options: CellOptions) -> None:
+    def _before(self, app: App, options: CellOptions) -> Display:
+        """See to what has to be right before a run is planned; return how it is shown."""
+        display = display_of(self.settings, self.shell)
+        if display == "static":
+            seed_once(app)
+        if options.record:
+            check_target(Path(options.record).expanduser())
+        return display
+
+    def _bind(self, run: Run, options: CellOptions) -> None:
         self.runs.append(run)
         if options.out:
             self.namespace[options.out] = run

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from nbcanvas.errors import CanvasError, InvalidTaskError
 from nbcanvas.ids import IdSource
 from nbcanvas.plan.freezing import Packer
-from nbcanvas.plan.model import Call, Message, Next, Payload
+from nbcanvas.plan.model import Call, Message, Payload, Slot
 from nbcanvas.plan.times import moment
 
 from .signatures import Arguments, Reader, Writer
@@ -92,8 +92,7 @@ def encode(
     args, kwargs = arguments(call.payload if message.payload is None else message.payload)
     if message.given and not call.immutable:
         args = (*[value_of(payload) for payload in message.given], *args)
-    slot = message.then.rest()[1] if isinstance(message.then, Next) else message.then
-    direct = slot if slot is message.then else None
+    slot = message.then if isinstance(message.then, Slot) else None  # of what follows, the last call has it
     headers: dict[str, Any] = {
         **(options.get("headers") or {}),
         "lang": "py",
@@ -102,8 +101,8 @@ def encode(
         "shadow": options.get("shadow"),
         "eta": _iso(message.due),
         "expires": _iso(message.expires),
-        "group": direct.join.id if direct is not None else call.group_id,
-        "group_index": direct.index if direct is not None else call.index,
+        "group": slot.join.id if slot is not None else call.group_id,
+        "group_index": slot.index if slot is not None else call.index,
         "retries": message.retries,
         "timelimit": [options.get("time_limit"), options.get("soft_time_limit")],
         "root_id": message.root_id,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from nbcanvas.errors import NotSerializable
 from nbcanvas.plan.model import Gathered, Payload
 
-__all__ = ["Packed", "pack", "pack_args", "size_of", "unpack", "unpack_args"]
+__all__ = ["Packed", "pack", "pack_args", "shown", "size_of", "unpack", "unpack_args"]
 
 #: Types whose values nobody can change.
 ATOMS: Final = frozenset({int, float, complex, bool, str, bytes, type(None)})
@@ -69,6 +69,14 @@ def _short(value: Any) -> str:
     except Exception:  # noqa: BLE001 - a broken repr must not hide the real error
         return "<unprintable>"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def shown(value: Any) -> str:
+    """Return the repr of any value; of one whose repr raises, its class."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a broken repr must not hide the real error
+        return f"<{type(value).__qualname__}>"
 
 
 def pack(value: Any) -> Payload:

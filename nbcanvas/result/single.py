@@ -307,26 +307,24 @@ class AsyncResult(Lineage):
             record = self._record()
         if record is None:  # forgotten while waiting
             return None
-        if propagate and record.state in PROPAGATE_STATES:
-            throw(record, callback, self.id, self.name)
-        value = self.result
-        if callback is not None:
-            callback(self.id, value)
-        return value
+        return self._outcome(record, PROPAGATE_STATES if propagate else frozenset(), callback)
 
     wait = get
 
     def maybe_throw(self, propagate: bool = True, callback: Callback | None = None) -> Any:
         """Raise the exception of a failed task; return the value of any other."""
-        record = self._record()
-        if record is not None and propagate and record.state in states.PROPAGATE_STATES:
+        return self._outcome(self._record(), states.PROPAGATE_STATES if propagate else frozenset(), callback)
+
+    maybe_reraise = maybe_throw
+
+    def _outcome(self, record: Record | None, raises: frozenset[str], callback: Callback | None) -> Any:
+        """Raise how the task ended, when that is in one of the states `raises`; else return its value."""
+        if record is not None and record.state in raises:
             throw(record, callback, self.id, self.name)
         value = self.result
         if callback is not None:
             callback(self.id, value)
         return value
-
-    maybe_reraise = maybe_throw
 
     def throw(self, exc: BaseException | None = None, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise an exception here: `exc`, or the one that is being handled (Celery's name for it)."""

@@ -34,7 +34,7 @@ __all__ = [
     "Failures",
     "Style",
     "comes_from",
-    "explain",
+    "explain_failure",
     "failures_of",
     "is_ours",
     "note",
@@ -144,7 +144,7 @@ class Failure:
             When this is of a recording: it has no tasks.
         """
         __tracebackhide__ = True
-        app: App | None = getattr(self._view, "app", None)
+        app = self._view.app
         if app is None:
             msg = f"a recording cannot run {self.name}; call the function with these args and kwargs"
             raise RecordingError(msg)
@@ -262,7 +262,7 @@ def _styled(text: str, marks: tuple[str, str]) -> str:
     return f"{marks[0]}{text}{marks[1]}"
 
 
-def explain(
+def explain_failure(
     view: Views, error: BaseException, most: int = 4, *, workers: bool = True, style: Style = PLAIN
 ) -> Iterator[str]:
     """Yield the lines that say what `error`, which waiting for a run raised, is about.
@@ -308,7 +308,7 @@ def _one(failure: Failure, *, workers: bool, style: Style) -> Iterator[str]:
 
 def _what_to_do(view: Views, order: Sequence[int]) -> Iterator[str]:
     name = view.handle
-    if getattr(view, "app", None) is not None:
+    if view.app is not None:
         one = f"{name}.failed[{order[0]}].rerun() runs {'it' if len(order) == 1 else 'the first'} here, for %debug"
         yield f"{one}; {name}.rerun() runs again only what is missing"
     good = view.snapshot().counts.get(states.SUCCESS, 0)
@@ -387,7 +387,7 @@ def note(view: Views, error: BaseException) -> None:
     """
     if not comes_from(view, error):
         return
-    lines = list(explain(view, error, workers=tells_clocks()))
+    lines = list(explain_failure(view, error, workers=tells_clocks()))
     if not lines:
         return
     state = view.snapshot()

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from time import monotonic, time
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
-from nbcanvas.backend.port import Backend, RunStore, StoredRun
+from nbcanvas.backend.port import RunStore, StoredRun, flush_all
 
 from .stored import VERSION, Kernel, Planned, dump_plan, dump_state
 
@@ -160,15 +160,10 @@ class _Keeper:
 
     def close(self) -> None:
         """Say what is known at the end of the process."""
-        backends: dict[int, Backend] = {}
-        for kept in list(self._kept.values()):
+        runs = list(self._kept.values())
+        for kept in runs:
             kept.say()
-            backend: Backend = kept.run.app.backend
-            backend.flush(0.0)  # begin to write, all of them at once
-            backends[id(backend)] = backend
-        until = monotonic() + _LAST_WORDS
-        for backend in backends.values():
-            backend.flush(max(until - monotonic(), 0.0))
+        flush_all({kept.run.app.backend for kept in runs}, _LAST_WORDS)
 
     def forked(self) -> None:
         """Leave the runs to the parent."""

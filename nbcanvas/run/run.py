@@ -70,6 +70,8 @@ class Run(Views):
         What is known of some of its calls already, as events.
     """
 
+    app: App
+
     def __init__(
         self, app: App, plan: Plan, name: str | None = None, canvas: str = "", known: Iterable[Event] = ()
     ) -> None:
@@ -98,7 +100,7 @@ class Run(Views):
 
     def start(self) -> Run:
         """Send what starts it; once (`submit` and `rerun` do this)."""
-        if len(self._all) >= _MANY:
+        if len(self._open) >= _MANY:
             self._restore = collect_less()
         stop = self.app.backend.watch(self._open, self._ended)
         try:
@@ -108,8 +110,6 @@ class Run(Views):
             stop()
             self.app.hub.close(self.id, self._events)
             raise
-        if not self._open:
-            self._restore()
         remember(self)
         return self
 

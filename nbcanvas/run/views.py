@@ -20,6 +20,7 @@ from .audience import tells_clocks
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nbcanvas.app import App
     from nbcanvas.picture.picture import Graph, Picture
 
     from .failures import Failures
@@ -46,6 +47,8 @@ class Views:
         The frozen canvas.
     started, finished
         When, in seconds since the epoch; None while it goes on.
+    app
+        The app that runs it, or could; None of what was only recorded.
     """
 
     id: str
@@ -54,6 +57,7 @@ class Views:
     root: Node
     started: float
     finished: float | None
+    app: App | None = None
 
     @property
     def done(self) -> bool:
@@ -207,7 +211,7 @@ class Views:
         from .why import why
 
         # What is recorded is told as of its last moment; what is alive, though it ended, may have links that go on.
-        now = None if hasattr(self, "app") else self._now
+        now = self._now if self.app is None else None
         return why(self, self._clocks if clocks is None else clocks, now=now)
 
     def arguments_of(self, call: Call) -> tuple[Sequence[Any], Mapping[str, Any]]:

@@ -21,7 +21,7 @@ from nbcanvas.errors import (
 )
 from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Replaced, Retried, Revoked, Value
 from nbcanvas.plan.times import moment
-from nbcanvas.protocol.payload import pack, pack_args, unpack, unpack_args
+from nbcanvas.protocol.payload import pack, pack_args, shown, unpack, unpack_args
 from nbcanvas.request import Context, running
 from nbcanvas.task import Task
 
@@ -260,12 +260,7 @@ def portable(exc: BaseException) -> BaseException:
     try:
         found = pickle.loads(pickle.dumps(exc))  # noqa: S301 - our own bytes
     except Exception:  # noqa: BLE001 - constructors and reducers may raise anything
-        return RemoteError(type(exc).__qualname__, *[_shown(arg) for arg in exc.args])
-    return exc if type(found) is type(exc) else RemoteError(type(exc).__qualname__, *[_shown(a) for a in exc.args])
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)[:200]
-    except Exception:  # noqa: BLE001 - a broken repr must not hide the real error
-        return f"<{type(value).__qualname__}>"
+        found = None
+    if type(found) is type(exc):
+        return exc
+    return RemoteError(type(exc).__qualname__, *[shown(arg)[:200] for arg in exc.args])

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from nbcanvas import states
 from nbcanvas.backend.encoding import Encoding
 from nbcanvas.backend.local import LocalBackend, OnEnd
-from nbcanvas.backend.port import Record, RunStore, Tree
+from nbcanvas.backend.port import Record, RunStore, Tree, flush_all
 from nbcanvas.backend.urls import masked
 from nbcanvas.plan.engine import Arrival
 from nbcanvas.plan.model import Call, Exit, Join
@@ -376,11 +376,7 @@ _open: weakref.WeakSet[DatabaseBackend] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    backends, until = list(_open), monotonic() + _LAST_WORDS
-    for backend in backends:  # all of them write at once: a database that is gone holds up nobody else
-        backend.flush(0.0)
-    for backend in backends:
-        backend.flush(max(until - monotonic(), 0.0))
+    flush_all(list(_open), _LAST_WORDS)
 
 
 def _before_fork() -> None:
