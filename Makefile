@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMPS := $(VENV)/stamps
 # Programs the tests of today use; one that is missing is installed, or named.
-SYSTEM := redis-server chromium
+SYSTEM := redis-server rabbitmq-server chromium
 
 # In a container one often is root, and JupyterLab then wants to be told that this is meant.
 ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -24,6 +24,7 @@
     ├── CorruptResult               a stored result, or run, that cannot be understood
     ├── ResultExpired               a result that was not kept so long (LookupError)
     ├── UnknownRun                  no run, or more than one, is meant by that (LookupError)
+    ├── ServerLost                  a broker or a result backend that does not answer (ConnectionError)
     ├── RecordingError              a recording that cannot be read or written, or what it cannot do (ValueError)
     └── NotWritable                 a canvas, or a task, that cannot be written as Python source
 
@@ -65,6 +66,7 @@ __all__ = [
     "Replacement",
     "ResultExpired",
     "Retry",
+    "ServerLost",
     "SoftTimeLimitExceeded",
     "StillRunning",
     "TaskError",
@@ -212,6 +214,10 @@ class ResultExpired(NBCanvasError, LookupError):
 
 class UnknownRun(NBCanvasError, LookupError):
     """No run, or more than one, is meant by an id or a name."""
+
+
+class ServerLost(NBCanvasError, ConnectionError):
+    """A broker or a result backend does not answer; the text names the server, without its password."""
 
 
 class RecordingError(NBCanvasError, ValueError):

@@ -107,6 +107,8 @@ class Transition(NamedTuple):
         Errbacks to call.
     children
         The nodes this task started by itself, in Celery's order (links, then the next step).
+    opens
+        Barriers that start to wait: where slots are counted, their sizes are kept before the first message is sent.
     """
 
     send: Sequence[Message] = ()
@@ -114,6 +116,7 @@ class Transition(NamedTuple):
     skips: Sequence[Skip] = ()
     errbacks: Sequence[Errback] = ()
     children: Sequence[Node] = ()
+    opens: Sequence[Join] = ()
 
 
 NOTHING: Final = Transition()
@@ -147,6 +150,7 @@ def start(
     """
     send: list[Message] = []
     arrivals: list[Arrival] = []
+    opens: list[Join] = []
     todo: deque[tuple[Node, tuple[Payload, ...], Then]] = deque(((node, given, then),))
     while todo:
         node, given, then = todo.popleft()
@@ -156,8 +160,8 @@ def start(
             first = Next(node, 0, then)
             todo.appendleft((first.step, given, first.behind))
         elif isinstance(node, Fan):
-            _start_fan(node, given, then, todo, send, arrivals, (root_id, parent_id, now))
-    return Transition(send, arrivals)
+            _start_fan(node, given, then, todo, send, arrivals, opens, (root_id, parent_id, now))
+    return Transition(send, arrivals, opens=opens)
 
 
 def _start_fan(
@@ -167,6 +171,7 @@ def _start_fan(
     todo: deque[tuple[Node, tuple[Payload, ...], Then]],
     send: list[Message],
     arrivals: list[Arrival],
+    opens: list[Join],
     header: tuple[str, str | None, float],
 ) -> None:
     members = fan.members
@@ -174,6 +179,7 @@ def _start_fan(
         slots: Iterable[Slot | None] = (None,) * len(members)
     elif members:
         join = Join(fan, then)
+        opens.append(join)
         slots = [Slot(join, place) for place in range(len(members))]
     elif isinstance(then, Next):
         todo.appendleft((then.step, (Gathered(),), then.behind))
@@ -258,7 +264,12 @@ def _on_value(message: Message, outcome: Value, now: float) -> Transition:
 def _merge(parts: Sequence[Transition], children: Sequence[Node] = ()) -> Transition:
     if len(parts) == 1:
         return parts[0]._replace(children=children)
-    return Transition([m for p in parts for m in p.send], [a for p in parts for a in p.arrivals], children=children)
+    return Transition(
+        [m for p in parts for m in p.send],
+        [a for p in parts for a in p.arrivals],
+        children=children,
+        opens=[j for p in parts for j in p.opens],
+    )
 
 
 def _on_failure(message: Message, outcome: Failed, _now: float) -> Transition:

@@ -450,6 +450,7 @@ def resume(renewal: Renewal, payload_of: Callable[[Call], Payload], root_id: str
     instead = {(one.owner, one.nesting): one.node for one in renewal.added if one.replaces}
     send: list[Message] = []
     arrivals: list[Arrival] = []
+    opens: list[Join] = []
     todo: deque[tuple[Node, tuple[Payload, ...], Then, str | None]] = deque()
     if id(renewal.root) in begins:
         todo.append((renewal.root, (), None, None))
@@ -464,7 +465,7 @@ def resume(renewal: Renewal, payload_of: Callable[[Call], Payload], root_id: str
             if other is not None:
                 todo.appendleft((other, (), then, node.id))
             else:
-                send += start(node, given, then, root_id, parent_id, now).send
+                send += start(node, given, then, root_id, parent_id, now).send  # one message: it is one call
         elif isinstance(node, Chain):
             place = begins[id(node)]
             if place:
@@ -473,6 +474,7 @@ def resume(renewal: Renewal, payload_of: Callable[[Call], Payload], root_id: str
             todo.appendleft((node.steps[place], given, Next(node, place, then).behind, parent_id))
         else:
             join = Join(node, then) if then is not None else None
+            opens += [join] if join is not None else []
             more: list[tuple[Node, tuple[Payload, ...], Then, str | None]] = []
             for index, member in enumerate(node.members):
                 slot = Slot(join, index) if join is not None else None
@@ -481,7 +483,7 @@ def resume(renewal: Renewal, payload_of: Callable[[Call], Payload], root_id: str
                 elif slot is not None:
                     arrivals.append(Arrival(slot, Value(_value(member, payload_of)), _end(member) or node.id))
             todo.extendleft(reversed(more))
-    return Transition(send, arrivals)
+    return Transition(send, arrivals, opens=opens)
 
 
 def _value(node: Node, payload_of: Callable[[Call], Payload]) -> Payload:

@@ -1,0 +1,1 @@
+"""Remote control and events, both ways, as Celery's workers and clients speak them."""
