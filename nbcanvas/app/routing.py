@@ -1,4 +1,4 @@
-"""Which queue a task goes to (Celery's guide, "Routing Tasks")."""
+"""Where a task's messages go, and how they are sent (Celery's guide, "Routing Tasks")."""
 
 from __future__ import annotations
 
@@ -6,11 +6,151 @@ import fnmatch
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from nbcanvas.errors import ImproperlyConfigured
+from nbcanvas.plan.model import Call, Message
+from nbcanvas.protocol.letter import Address
+from nbcanvas.protocol.payload import unpack_args
+from nbcanvas.request import current
+from nbcanvas.servers.queues import Queues
+from nbcanvas.task import Task
 
-__all__ = ["asks_functions", "route_of"]
+from .registry import TaskRegistry
+from .settings import Settings
+
+__all__ = ["Router", "asks_functions", "route_of"]
+
+#: Attributes of a task that say where its messages go.
+_ROUTING: Final = (
+    "queue",
+    "exchange",
+    "exchange_type",
+    "routing_key",
+    "priority",
+    "serializer",
+    "delivery_mode",
+    "compression",
+)
+#: So many decisions are remembered.
+_MOST: Final = 1000
+#: Attributes of a task that its messages' headers tell, where the call does not say otherwise.
+_TOLD: Final = ("time_limit", "soft_time_limit", "expires")
+_MODES: Final[Mapping[Any, int]] = {"transient": 1, "persistent": 2}
+
+
+class Router:
+    """Decides where messages go: options of the call come first, then the task's, then ``task_routes``, then the rest.
+
+    Parameters
+    ----------
+    conf
+        The settings.
+    tasks
+        The tasks there are.
+    """
+
+    def __init__(self, conf: Settings, tasks: TaskRegistry) -> None:
+        self._conf = conf
+        self._tasks = tasks
+        self.changed()
+
+    def changed(self) -> None:
+        """Look at the settings and the tasks anew."""
+        self._known: dict[tuple[Any, ...], Address] = {}
+        self._queues: Queues | None = None
+        self._routes = self._conf.task_routes
+        self._asks = asks_functions(self._routes)
+        self._inherits = bool(self._conf.task_inherit_parent_priority)
+
+    @property
+    def queues(self) -> Queues:
+        """The queues there are."""
+        if self._queues is None:
+            self._queues = Queues.of(self._conf)
+        return self._queues
+
+    def of(self, message: Message) -> Address:
+        """Return where a message goes.
+
+        Raises
+        ------
+        ImproperlyConfigured
+            When its queue is not in ``task_queues`` and ``task_create_missing_queues`` is off, or a route is none.
+        """
+        return self.of_call(message.call)
+
+    def of_call(self, call: Call) -> Address:
+        """Return where a call goes; see `of`."""
+        if self._asks or self._inherits:
+            return self._decided(call)
+        key: tuple[Any, ...] = (call.task, call.version)
+        if call.options:
+            key += tuple(map(call.options.get, _ROUTING))
+        try:
+            found = self._known.get(key)
+        except TypeError:  # an option that is no plain value: kombu's own objects may stand there
+            return self._decided(call)
+        if found is None:
+            if len(self._known) > _MOST:
+                self._known.clear()
+            found = self._known[key] = self._decided(call)
+        return found
+
+    def _decided(self, call: Call) -> Address:
+        task = self._tasks.find(call.task, call.version)
+        said = {name: value for name in _ROUTING if (value := getattr(task, name, None)) is not None}
+        said |= {name: value for name, value in call.options.items() if value is not None}
+        args, kwargs = unpack_args(call.payload) if self._asks else ((), {})
+        routed = route_of(call.task, self._routes, said, args, kwargs, task)
+        merged = {**routed, **said}
+        queue, exchange, key = (_name(merged.get(name)) for name in ("queue", "exchange", "routing_key"))
+        if queue is None and (exchange is None or not routed):
+            queue = self.queues.default
+        spec = None if queue is None else self.queues[queue]
+        kind = merged.get("exchange_type") or (spec.exchange_type if spec is not None else "direct")
+        mode: Any = merged.get("delivery_mode") or (spec.delivery_mode if spec is not None else None)
+        mode = mode or self._conf.task_default_delivery_mode
+        if spec is not None and kind == "direct" and not (exchange and key):  # straight to the queue
+            exchange, key = "", spec.name
+        else:
+            exchange = exchange or (spec.exchange if spec is not None else None) or self._default("exchange")
+            key = key or (spec.routing_key if spec is not None else None) or self._default("routing_key")
+        return Address(
+            spec.name if spec is not None else "",
+            exchange,
+            key,
+            self._priority(merged.get("priority")),
+            _MODES.get(mode, mode),
+            merged.get("serializer"),
+            merged.get("compression"),
+            self._told(task),
+        )
+
+    def _default(self, what: str) -> str:
+        return str(self._conf[f"task_default_{what}"] or self.queues.default)
+
+    def _priority(self, said: Any) -> int:
+        if said is None and self._inherits:
+            above = current()
+            message = above[1].message if above is not None else None
+            said = message.call.options.get("priority") if message is not None else None
+        return int((self._conf.task_default_priority if said is None else said) or 0)
+
+    def _told(self, task: Task | None) -> Mapping[str, Any]:
+        if task is None:
+            return {}
+        ignored = task.ignore_result if task.ignore_result is not None else self._conf.task_ignore_result
+        return {
+            **{name: value for name in _TOLD if (value := getattr(task, name, None)) is not None},
+            "ignore_result": bool(ignored),
+        }
+
+
+def _name(value: Any) -> str | None:
+    """Return the name of a queue or an exchange; it may be one of kombu's objects."""
+    found = getattr(value, "name", value)
+    return str(found) if found else None
 
 
 def route_of(

@@ -21,6 +21,7 @@ from .model import (
     Retried,
     Revoked,
     Slot,
+    Spread,
     Then,
     Value,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "Revoked",
     "Skip",
     "Slot",
+    "Spread",
     "Then",
     "Transition",
     "Value",

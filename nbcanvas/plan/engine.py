@@ -49,6 +49,7 @@ from .model import (
     Retried,
     Revoked,
     Slot,
+    Spread,
     Then,
     Value,
 )
@@ -176,7 +177,9 @@ def _start_fan(
 ) -> None:
     members = fan.members
     if then is None:
-        slots: Iterable[Slot | None] = (None,) * len(members)
+        slots: Iterable[Slot | Spread | None] = (None,) * len(members)
+    elif isinstance(then, Spread):
+        slots = then.behind(fan)
     elif members:
         join = Join(fan, then)
         opens.append(join)
@@ -238,7 +241,9 @@ def _abandon(then: Then, exit_: Failed | Revoked, by: str) -> tuple[list[Skip], 
         steps, then = then.rest()
         skips = [Skip(call, exit_) for step in steps for call in calls_of(step)]
         by = skips[-1].call.id if skips else by
-    return skips, [Arrival(then, exit_, by)] if then is not None else []
+        if isinstance(then, Spread):
+            return skips, [Arrival(slot, exit_, last) for slot, last in then.slots(steps[-1])]  # type: ignore[arg-type]
+    return skips, [Arrival(then, exit_, by)] if isinstance(then, Slot) else []
 
 
 # -- what outcomes cause ----------------------------------------------------------------------------------------
@@ -256,7 +261,7 @@ def _on_value(message: Message, outcome: Value, now: float) -> Transition:
     if isinstance(then, Next):
         children.append(then.step)
         parts.append(start(then.step, given, then.behind, message.root_id, call.id, now))
-    elif then is not None:
+    elif isinstance(then, Slot):
         parts.append(Transition(arrivals=(Arrival(then, outcome, call.id),)))
     return _merge(parts, children)
 

@@ -14,8 +14,8 @@ There is no chord here, because none is needed: a chord is a fan with a step beh
 nothing behind it is a plain group.
 
 What is to happen after a call is its *continuation* (`Then`): the next step of a chain (`Next`), a slot of a
-barrier (`Slot`), or nothing (None).  Continuations point into the frozen nodes, so a message costs the same
-whether ten or ten thousand steps are behind it.
+barrier (`Slot`), or nothing (None); behind a fan, its members may fill a barrier one by one (`Spread`).  Continuations
+point into the frozen nodes, so a message costs the same whether ten or ten thousand steps are behind it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ __all__ = [
     "Retried",
     "Revoked",
     "Slot",
+    "Spread",
     "Then",
     "Value",
 ]
@@ -194,8 +195,8 @@ class Next:
             return Next(self.chain, self.position + 1, self.after)
         return self.after
 
-    def rest(self) -> tuple[list[Call | Fan], Slot | None]:
-        """Return every step from here on, and the slot behind the last of them."""
+    def rest(self) -> tuple[list[Call | Fan], Slot | Spread | None]:
+        """Return every step from here on, and what is behind the last of them."""
         steps: list[Call | Fan] = []
         then: Then = self
         while isinstance(then, Next):
@@ -230,7 +231,41 @@ class Slot:
         self.index = index
 
 
-Then: TypeAlias = Next | Slot | None
+class Spread:
+    """Put the value of each member of the fan in front into a slot of its own, in place of their list into one.
+
+    Celery's clients count so: a group at the end of a chain in a chord's header counts there task by task.  What takes
+    the slots' values knows how they are nested.
+    """
+
+    __slots__ = ("join",)
+
+    def __init__(self, join: Join) -> None:
+        self.join = join
+
+    def behind(self, fan: Fan) -> list[Slot | Spread]:
+        """Return what is behind each member of the fan in front."""
+        return [
+            self if isinstance(member, Chain) and isinstance(member.steps[-1], Fan) else Slot(self.join, place)
+            for place, member in enumerate(fan.members)
+        ]
+
+    def slots(self, fan: Fan) -> list[tuple[Slot, str]]:
+        """Return the slots that the fan in front fills, each with the id of the call that does."""
+        found: list[tuple[Slot, str]] = []
+        todo = [(fan, place) for place in reversed(range(len(fan.members)))]
+        while todo:
+            inside, place = todo.pop()
+            member = inside.members[place]
+            last = member.steps[-1] if isinstance(member, Chain) else member
+            if isinstance(last, Fan):
+                todo.extend((last, place) for place in reversed(range(len(last.members))))
+            else:
+                found.append((Slot(self.join, place), last.id))
+        return found
+
+
+Then: TypeAlias = Next | Slot | Spread | None
 
 
 class Message:

@@ -473,7 +473,7 @@ def resume(renewal: Renewal, payload_of: Callable[[Call], Payload], root_id: str
                 given, parent_id = (_value(before, payload_of),), _end(before)
             todo.appendleft((node.steps[place], given, Next(node, place, then).behind, parent_id))
         else:
-            join = Join(node, then) if then is not None else None
+            join = Join(node, then) if isinstance(then, Next | Slot) else None
             opens += [join] if join is not None else []
             more: list[tuple[Node, tuple[Payload, ...], Then, str | None]] = []
             for index, member in enumerate(node.members):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -16,7 +17,7 @@ from uuid import UUID
 
 from nbcanvas.errors import NotSerializable
 
-__all__ = ["dumps", "loads"]
+__all__ = ["dumps", "loads", "nested_deeper", "plain"]
 
 _SEPARATORS: Final = (",", ":")
 
@@ -39,8 +40,14 @@ _WRITERS: Final[dict[type, Callable[[Any], tuple[str, Any]]]] = {
 }
 
 
-def _default(value: Any) -> Any:
-    """Return what stands for a value that JSON has not."""
+def plain(value: Any) -> Any:
+    """Return what stands for a value that JSON has not.
+
+    Raises
+    ------
+    TypeError
+        When nothing does.
+    """
     reducer = getattr(value, "__json__", None)
     if reducer is not None:
         return reducer()
@@ -52,6 +59,9 @@ def _default(value: Any) -> Any:
     raise TypeError(msg)
 
 
+_ENCODER: Final = json.JSONEncoder(default=plain, separators=_SEPARATORS)
+
+
 def dumps(value: Any) -> str:
     """Return a value as JSON.
 
@@ -61,7 +71,7 @@ def dumps(value: Any) -> str:
         Saying which type has no form in JSON.
     """
     try:
-        return json.dumps(value, default=_default, separators=_SEPARATORS)
+        return _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"{type(value).__qualname__} cannot travel as JSON ({error or type(error).__name__})"
         raise NotSerializable(msg) from error
@@ -99,3 +109,22 @@ def loads(text: str | bytes) -> Any:
     except (TypeError, AttributeError, RecursionError, ArithmeticError) as error:
         msg = f"a tagged value that says something else than its type: {error}"
         raise ValueError(msg) from error
+
+
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
+
+
+def nested_deeper(text: str | bytes, limit: int) -> bool:
+    """Say whether a JSON text nests more than `limit` lists and objects in each other; it is not parsed for that."""
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if data.count(b"[") + data.count(b"{") <= limit:
+        return False
+    depth = 0
+    for found in _BRACKETS.finditer(data):
+        if found.lastindex == 1:
+            depth += 1
+            if depth > limit:
+                return True
+        elif found.lastindex == 2:
+            depth -= 1
+    return False

@@ -1,15 +1,52 @@
-"""A serialised message, as any transport takes it."""
+"""A serialised message, as any transport takes it, and where it is to go."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-__all__ = ["Letter"]
+__all__ = ["Address", "Letter"]
+
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class Address(NamedTuple):
+    """Where a message goes, and how it is sent.
+
+    Attributes
+    ----------
+    queue
+        The queue's name.
+    exchange, routing_key
+        Where it is published; the anonymous exchange and the queue's name for a plain queue.
+    priority
+        0 to 9.
+    delivery_mode
+        2 for messages that a broker keeps on disk, 1 for others.
+    serializer, compression
+        Names of those to use; None for the usual ones.
+    defaults
+        Execution options of the task itself, under those of the call.
+    """
+
+    queue: str
+    exchange: str = ""
+    routing_key: str | None = None
+    priority: int = 0
+    delivery_mode: int = 2
+    serializer: str | None = None
+    compression: str | None = None
+    defaults: Mapping[str, Any] = _NOTHING
 
 
 class Letter:
     """One message, its body serialised.
+
+    Parameters
+    ----------
+    headers
+        A dictionary, or its JSON text, which is not parsed before somebody asks for it.
 
     Attributes
     ----------
@@ -19,22 +56,21 @@ class Letter:
         Where it is published; the anonymous exchange and the queue's name for a plain queue.
     priority
         0 to 9; 0 is served first on Redis.
-    headers
-        Protocol 2's headers.
     body
         The serialised body.
     content_type, content_encoding
         Of the body.
     properties
-        ``correlation_id``, ``reply_to``, ``delivery_mode``, ``expiration`` …; what a transport adds is not here.
+        ``correlation_id``, ``reply_to``, ``delivery_mode``, ``expiration`` …; of a letter that was taken, whatever its
+        transport added.
     """
 
     __slots__ = (
+        "_headers",
         "body",
         "content_encoding",
         "content_type",
         "exchange",
-        "headers",
         "priority",
         "properties",
         "queue",
@@ -44,7 +80,7 @@ class Letter:
     def __init__(
         self,
         queue: str,
-        headers: Mapping[str, Any],
+        headers: dict[str, Any] | str,
         body: bytes,
         properties: Mapping[str, Any],
         priority: int = 0,
@@ -54,7 +90,7 @@ class Letter:
         routing_key: str | None = None,
     ) -> None:
         self.queue = queue
-        self.headers = headers
+        self._headers = headers
         self.body = body
         self.properties = properties
         self.priority = priority
@@ -62,6 +98,26 @@ class Letter:
         self.content_encoding = content_encoding
         self.exchange = exchange
         self.routing_key = queue if routing_key is None else routing_key
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """Protocol 2's headers; they may be changed."""
+        found = self._headers
+        if isinstance(found, str):
+            found = self._headers = json.loads(found)
+        return found
+
+    @property
+    def headers_text(self) -> str | None:
+        """The headers as JSON, if nobody has asked for the dictionary."""
+        found = self._headers
+        return found if isinstance(found, str) else None
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether its transport says that somebody had it before."""
+        info = self.properties.get("delivery_info")
+        return isinstance(info, Mapping) and bool(info.get("redelivered"))
 
     def __repr__(self) -> str:
         return f"Letter({self.headers.get('task')!r}, {self.headers.get('id')!r} for {self.queue!r})"

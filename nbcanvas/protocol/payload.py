@@ -19,6 +19,7 @@ from nbcanvas.plan.freezing import Packer
 from nbcanvas.plan.model import Gathered, Payload
 
 from .jsonable import dumps, loads
+from .saferepr import saferepr, shown
 
 __all__ = [
     "EMBEDDED",
@@ -34,6 +35,7 @@ __all__ = [
     "size_of",
     "unpack",
     "unpack_args",
+    "value_in",
 ]
 
 #: Types whose values nobody can change.
@@ -96,13 +98,16 @@ class TextArgs:
     ----------
     args, kwargs
         The texts.
+    shown
+        Both as people see them (see `saferepr`), when that is known.
     """
 
-    __slots__ = ("args", "kwargs")
+    __slots__ = ("args", "kwargs", "shown")
 
-    def __init__(self, args: str, kwargs: str) -> None:
+    def __init__(self, args: str, kwargs: str, shown: tuple[str, str] | None = None) -> None:
         self.args = args
         self.kwargs = kwargs
+        self.shown = shown
 
     def load(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return fresh arguments."""
@@ -158,14 +163,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def shown(value: Any) -> str:
-    """Return the repr of any value; of one whose repr raises, its class."""
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - a broken repr must not hide the real error
-        return f"<{type(value).__qualname__}>"
-
-
 #: Payloads that are not the value itself.
 _LOADED: Final = frozenset({Packed, Text, Held})
 
@@ -200,6 +197,11 @@ def unpack(payload: Payload) -> Any:
             else:
                 values.append(item.load() if type(item) in _LOADED else item)
     return result
+
+
+def value_in(item: Any) -> Any:
+    """Return the value of a payload as it is; what a barrier gathered stays a sequence of payloads."""
+    return item.load() if type(item) in _LOADED else item
 
 
 def pack_args(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
@@ -277,7 +279,7 @@ def _to_text_args(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
         else:
             return args
     try:
-        return TextArgs(dumps(args), dumps(kwargs))
+        return TextArgs(dumps(args), dumps(kwargs), (saferepr(args), saferepr(kwargs)))
     except NotSerializable:
         return pack_args(args, kwargs)
 

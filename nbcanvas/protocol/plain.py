@@ -265,11 +265,19 @@ def _order(item: Any) -> tuple[str, str]:
     return type(item).__name__, repr(item)
 
 
+#: Marks the second of two times that the end of summer time makes look the same (``fold``).
+_SECOND: Final = "~"
+
+
+def _clock_text(value: datetime | time) -> str:
+    return value.isoformat() + _SECOND * value.fold
+
+
 #: Types of one tag, and the plain data for it.
 _WORDS: Final[Mapping[type, tuple[str, Callable[[Any], Any]]]] = {
-    datetime: ("datetime", datetime.isoformat),
+    datetime: ("datetime", _clock_text),
     date: ("date", date.isoformat),
-    time: ("time", time.isoformat),
+    time: ("time", _clock_text),
     timedelta: ("timedelta", lambda span: [span.days, span.seconds, span.microseconds]),
     Decimal: ("decimal", str),
     UUID: ("uuid", lambda found: {"hex": found.hex}),
@@ -427,9 +435,9 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "range": lambda v: range(*(_whole(part) for part in _list(v))),
     "bytes": lambda v: _str(v).encode("utf-8"),
     "base64": lambda v: base64.b64decode(_str(v), validate=True),
-    "datetime": lambda v: datetime.fromisoformat(_str(v)),
+    "datetime": lambda v: datetime.fromisoformat(_str(v).rstrip(_SECOND)).replace(fold=int(v.endswith(_SECOND))),
     "date": lambda v: date.fromisoformat(_str(v)),
-    "time": lambda v: time.fromisoformat(_str(v)),
+    "time": lambda v: time.fromisoformat(_str(v).rstrip(_SECOND)).replace(fold=int(v.endswith(_SECOND))),
     "timedelta": lambda v: timedelta(*(_whole(part) for part in _list(v))),
     "decimal": lambda v: Decimal(_str(v)),
     "uuid": _uuid,

@@ -3,26 +3,48 @@
 A fan with something behind it is a chord; a fan at the end of a member of another barrier is a chord whose body,
 ``celery.accumulate``, hands on the list under the fan's own id.  Steps are written in loops; what recurs is only what
 the protocol itself nests: a chord's body in each message of its header.
+
+Where a plan is kept that whoever reads will find, what follows may be named in place of being written: a call of
+``nbcanvas.continue`` with the plan's id and a place in it (see `nbcanvas.plan.pointing`) stands for all the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
 from nbcanvas.canvas import Signature
-from nbcanvas.errors import CanvasError
+from nbcanvas.errors import CanvasError, InvalidTaskError
 from nbcanvas.ids import IdSource
 from nbcanvas.plan.freezing import Packer, freeze
-from nbcanvas.plan.model import Call, Chain, Fan, Join, Next, Node, Payload, Slot, Then
+from nbcanvas.plan.model import Call, Chain, Fan, Join, Next, Node, Payload, Slot, Spread, Then
+from nbcanvas.plan.pointing import Pointing
 
-__all__ = ["Reader", "SignatureDict", "Writer"]
+__all__ = ["CONTINUE", "Plans", "Reader", "Reference", "SignatureDict", "Writer"]
 
 SignatureDict = dict[str, Any]
-#: Gives a call's own arguments.
-Arguments = Callable[[Payload], tuple[Sequence[Any], Mapping[str, Any]]]
+#: Gives a call's own arguments, as a list and an object or what stands for them.
+Arguments = Callable[[Payload], tuple[Any, Any]]
 
 ACCUMULATE: Final = "celery.accumulate"
+#: Stands for all that follows from a place in a plan.
+CONTINUE: Final = "nbcanvas.continue"
+#: What follows is written, however a plan is at hand, when it is one call with arguments of no more characters than so.
+_SHORT: Final = 200
+
+
+class Plans(Protocol):
+    """Where plans are kept that messages refer to."""
+
+    def find(self, plan_id: str) -> Pointing | None:
+        """Return a plan; None when it is not kept, or no longer."""
+
+
+class Reference(NamedTuple):
+    """A plan that may be referred to: under which id it is kept, and its places."""
+
+    plan_id: str
+    pointing: Pointing
 
 
 class Writer:
@@ -36,39 +58,92 @@ class Writer:
         Packs arguments, for the calls that the protocol needs beside those of the canvas.
     reply_to
         The client's id, which Celery puts into every signature of a message; None leaves it out.
+    reference
+        The plan that may be referred to in place of writing what follows.
     """
 
-    def __init__(self, arguments: Arguments, pack: Packer, reply_to: str | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Arguments,
+        pack: Packer,
+        reply_to: str | None = None,
+        reference: Reference | None = None,
+    ) -> None:
         self._arguments = arguments
         self._pack = pack
         self._reply_to = reply_to
+        self._reference = reference
 
     def embed(self, call: Call, then: Then) -> dict[str, Any]:
         """Return the third part of a task message's body: what hangs on a call, and what follows it."""
-        steps, slot = then.rest() if isinstance(then, Next) else ([], then)
+        steps, slot = self._rest(then)
+        chain = self._steps(steps, slot, told=True)
         return {
             "callbacks": [self.node(link) for link in call.links] or None,
             "errbacks": [self.node(errback) for errback in call.errbacks] or None,
-            "chain": self._steps(steps, slot)[::-1] or None,
-            "chord": self.body(slot.join) if slot is not None and not steps else None,
+            "chain": chain[::-1] or None,
+            "chord": self.body(slot.join) if isinstance(slot, Slot) and not steps else None,
         }
+
+    def _rest(self, then: Then) -> tuple[list[Call | Fan], Slot | Spread | None]:
+        """Return the steps of a continuation, and what is behind them; what can be referred to is one step."""
+        steps: list[Call | Fan] = []
+        while isinstance(then, Next):
+            named = self._named(then)
+            if named is not None:
+                return [*steps, named], None
+            steps += then.chain.steps[then.position :]
+            then = then.after
+        return steps, then
+
+    def _named(self, then: Next) -> Call | None:
+        """Return the call that stands for a continuation; None where it has to be written, or is as short."""
+        spot = None if self._reference is None else self._reference.pointing.refer(then)
+        if self._reference is None or spot is None or self._is_short(then):
+            return None
+        place = {"plan": self._reference.plan_id, "node": spot.number, "position": spot.position}
+        return Call(then.step.id, CONTINUE, self._pack((), place))
+
+    def _is_short(self, then: Next) -> bool:
+        """Whether a continuation is one plain call; then all that is behind it is nothing."""
+        step = then.step
+        if not isinstance(step, Call) or then.behind is not None:
+            return False
+        bare = not (step.links or step.errbacks or step.options or step.stamps)
+        return bare and sum(len(str(part)) for part in self._arguments(step.payload)) <= _SHORT
 
     def node(self, node: Node) -> SignatureDict:
         """Return a whole node as one signature."""
-        steps = self._steps(node.steps if isinstance(node, Chain) else (node,), None)
-        return steps[0] if len(steps) == 1 else _signature("celery.chain", [], {"tasks": steps}, {}, "chain")
+        return _whole(self._steps(node.steps if isinstance(node, Chain) else (node,), None))
 
     def body(self, join: Join) -> SignatureDict:
         """Return what a barrier goes on with: its first step, with all that follows in the option ``chain``."""
-        steps, slot = join.then.rest() if isinstance(join.then, Next) else ([self._accumulate(join.fan)], join.then)
-        first, *rest = self._steps(steps, slot)
+        named = self._named_barrier(join)
+        steps, slot = self._rest(join.then) if named is None else ([named], None)
+        steps = steps or [self._accumulate(join.fan)]
+        first, *rest = self._steps(steps, slot, told=True)
+        end = _end(first)
         if rest:
-            first["options"]["chain"] = rest[::-1]
-        first["options"].setdefault("group_id", join.id)
+            end["options"]["chain"] = rest[::-1]
+        for one in (end, *(end["kwargs"]["tasks"] if end["subtask_type"] == "group" else ())):
+            one["options"].setdefault("group_id", join.id)
         return first
 
-    def _steps(self, steps: Sequence[Call | Fan], slot: Slot | None) -> list[SignatureDict]:
-        """Return steps that follow each other, the last of them counting for `slot`."""
+    def _named_barrier(self, join: Join) -> Call | None:
+        """Return the call that stands for what is behind a barrier; see `_named`."""
+        spot = None if self._reference is None else self._reference.pointing.refer(Slot(join, 0))
+        if self._reference is None or spot is None or (isinstance(join.then, Next) and self._is_short(join.then)):
+            return None
+        goes_on = join.then.step.id if isinstance(join.then, Next) else join.id
+        return Call(goes_on, CONTINUE, self._pack((), {"plan": self._reference.plan_id, "node": spot.number}))
+
+    def _steps(
+        self, steps: Sequence[Call | Fan], slot: Slot | Spread | None, *, told: bool = False
+    ) -> list[SignatureDict]:
+        """Return steps that follow each other, the last of them counting for `slot`.
+
+        Where that is none, it is `told` the plain group whose member ends there.
+        """
         found: list[SignatureDict] = []
         todo = list(reversed(steps))
         while todo:
@@ -76,21 +151,33 @@ class Writer:
             if isinstance(step, Call):
                 found.append(self._call(step))
             elif todo and isinstance(todo[-1], Fan):  # a group behind a group: all that follows is the body
-                body, *rest = self._steps(todo[::-1], slot)
-                if rest:
-                    body["options"]["chain"] = rest[::-1]
-                return [*found, self._chord(step, body)]
-            elif todo or slot is not None:
-                behind = todo.pop() if todo else self._accumulate(step)
-                found.append(self._chord(step, self._call(behind)))  # type: ignore[arg-type] # no fan: see above
+                behind = self._steps(todo[::-1], slot)
+                return [*found, self._chord(step, _whole(behind))]
+            elif todo or isinstance(slot, Slot):
+                body = todo.pop() if todo else self._accumulate(step)
+                found.append(self._chord(step, self._call(body)))  # type: ignore[arg-type] # no fan: see above
             else:
                 found.append(self._group(step))
-        if slot is not None and found:
-            last = found[-1]
-            while last["subtask_type"] == "chord":  # a chord counts when its body does
-                last = last["kwargs"]["body"]
+        if isinstance(slot, Spread) and found:
+            self._spread(found[-1], slot.join)
+        elif isinstance(slot, Slot) and found:
+            last = _end(found[-1])
             last["options"] |= {"group_id": slot.join.id, "group_index": slot.index, "chord": self.body(slot.join)}
+        elif told and found and isinstance(steps[-1], Call) and steps[-1].group_id is not None:
+            _end(found[-1])["options"] |= {"group_id": steps[-1].group_id, "group_index": steps[-1].index}
         return found
+
+    def _spread(self, group: SignatureDict, join: Join) -> None:
+        """Let each task of a group count for a barrier by itself."""
+        counts = {"group_id": join.id, "chord": self.body(join)}
+        todo = [group]
+        while todo:
+            inside = todo.pop()
+            inside["options"] |= counts
+            for index, member in enumerate(inside["kwargs"]["tasks"]):
+                end = _end(member)
+                end["options"] |= {**counts, "group_index": index}
+                todo += [end] if end["subtask_type"] == "group" else []
 
     # -- one signature ----------------------------------------------------------------------------------------------
 
@@ -107,7 +194,7 @@ class Writer:
             options["link_error"] = [self.node(errback) for errback in call.errbacks]
         if call.nesting:
             options["replaced_task_nesting"] = call.nesting
-        return _signature(call.task, list(args), dict(kwargs), options, None, immutable=call.immutable)
+        return _signature(call.task, args, kwargs, options, None, immutable=call.immutable)
 
     def _accumulate(self, fan: Fan) -> Call:
         return Call(fan.id, ACCUMULATE, self._pack((), {"index": 0}))
@@ -115,7 +202,7 @@ class Writer:
     def _group(self, fan: Fan) -> SignatureDict:
         members = [self.node(member) for member in fan.members]
         for index, member in enumerate(members):
-            member["options"]["group_index"] = index
+            _end(member)["options"]["group_index"] = index
         return _signature("celery.group", [], {"tasks": members}, {"task_id": fan.id}, "group")
 
     def _chord(self, fan: Fan, body: SignatureDict) -> SignatureDict:
@@ -123,10 +210,26 @@ class Writer:
         return _signature("celery.chord", [], parts, {"task_id": fan.id}, "chord")
 
 
+def _whole(steps: list[SignatureDict]) -> SignatureDict:
+    """Return steps as one signature."""
+    if len(steps) == 1:
+        return steps[0]
+    end = _end(steps[-1])
+    own_id = {} if end["subtask_type"] == "group" else {"task_id": end["options"]["task_id"]}
+    return _signature("celery.chain", [], {"tasks": steps}, own_id, "chain")
+
+
+def _end(sig: SignatureDict) -> SignatureDict:
+    """Return what a signature ends in: a chord counts, for what it stands in, when its body does."""
+    while sig["subtask_type"] in {"chord", "chain"}:
+        sig = sig["kwargs"]["body"] if sig["subtask_type"] == "chord" else sig["kwargs"]["tasks"][-1]
+    return sig
+
+
 def _signature(
     task: str,
-    args: list[Any],
-    kwargs: dict[str, Any],
+    args: Any,
+    kwargs: Any,
     options: dict[str, Any],
     subtask_type: str | None,
     *,
@@ -153,12 +256,15 @@ class Reader:
         Packs a call's arguments.
     versions
         Task name -> version of its code.
+    plans
+        Where to find what messages refer to.
     """
 
-    def __init__(self, new_id: IdSource, pack: Packer, versions: Mapping[str, str]) -> None:
+    def __init__(self, new_id: IdSource, pack: Packer, versions: Mapping[str, str], plans: Plans | None = None) -> None:
         self._new_id = new_id
         self._pack = pack
         self._versions = versions
+        self._plans = plans
 
     def node(self, sig: Any) -> Node:
         """Return a signature as a frozen node.
@@ -191,33 +297,61 @@ class Reader:
         """
         if not chain:
             return self._slot(chord, group_id, index)
-        return self._next(list(reversed(chain)), "", self._after(chain[0]))
+        return self._next(list(reversed(chain)), "", chain[0])
 
-    def _next(self, sigs: Sequence[SignatureDict], behind: str, after: Then) -> Then:
-        """Return steps that follow each other, behind a group of the id `behind`, and what is after them."""
+    def _next(self, sigs: Sequence[SignatureDict], behind: str, last: SignatureDict) -> Then:
+        """Return steps that follow each other, behind a group of the id `behind`, and what is after the `last`."""
         steps: list[Call | Fan] = []
-        for sig in sigs:
+        *_, end = sigs
+        named = self.place(end["kwargs"]) if isinstance(end, dict) and end.get("task") == CONTINUE else None
+        for sig in sigs[:-1] if named is not None else sigs:
             node = self.node(sig)
             steps += node.steps if isinstance(node, Chain) else (node,)
             # What only hands on a list is not needed here: see `Writer`.
             if _hands_on(steps[-1], steps[-2].id if len(steps) > 1 else behind):
                 steps.pop()
+        after = self._after(last) if named is None else named
+        if isinstance(after, Spread) and not (steps and isinstance(steps[-1], Fan)):  # a group of one is its member
+            after = Slot(after.join, 0)
         return Next(Chain(steps), 0, after) if steps else after
 
     def _after(self, sig: SignatureDict) -> Then:
         """Return what is behind the last step of a chain: the options of its signature say it."""
         options = sig.get("options") or {}
-        while sig.get("subtask_type") == "chord" and not options.get("chain"):
-            sig = sig["kwargs"]["body"]
+        while sig.get("subtask_type") in {"chord", "chain"} and not options.get("chain"):
+            sig = sig["kwargs"]["body"] if sig["subtask_type"] == "chord" else sig["kwargs"]["tasks"][-1]
             options = sig.get("options") or {}
         place = options.get("group_id"), options.get("group_index")
-        return self.then(options.get("chain"), options.get("chord"), *place)
+        then = self.then(options.get("chain"), options.get("chord"), *place)
+        # A group's tasks count one by one, as Celery's clients write it.
+        return Spread(then.join) if sig.get("subtask_type") == "group" and isinstance(then, Slot) else then
 
     def _slot(self, body: Any, group_id: str | None, index: Any) -> Slot | None:
         if body is None or group_id is None:
             return None
-        then = self._next([body], group_id, self._after(body))
-        return None if then is None else Slot(Join(Fan(group_id, ()), then), int(index or 0))
+        place = int(index or 0)
+        if isinstance(body, dict) and body.get("task") == CONTINUE:
+            found = self.place(body["kwargs"])
+            return Slot(found.join, place) if isinstance(found, Slot) else Slot(Join(Fan(group_id, ()), found), place)
+        then = self._next([body], group_id, body)
+        return Slot(Join(Fan(group_id, ()), then), place) if isinstance(then, Next | Slot) else None
+
+    def place(self, named: Mapping[str, Any]) -> Next | Slot:
+        """Return what ``nbcanvas.continue`` stands for: of a fan without a position, the first of its slots.
+
+        Raises
+        ------
+        InvalidTaskError
+            When the plan is not kept any more, or has no such place.
+        """
+        plan_id, number, position = named["plan"], named["node"], named.get("position")
+        pointing = self._plans.find(plan_id) if self._plans is not None and isinstance(plan_id, str) else None
+        if pointing is None:
+            msg = f"what follows stands in the plan {plan_id!r:.80}, which is not kept here, or no longer"
+            raise InvalidTaskError(msg)
+        if position is None:
+            return Slot(pointing.join(number), 0)
+        return pointing.resolve(number, position)
 
 
 def _hands_on(node: Node, group_id: str) -> bool:

@@ -1,0 +1,329 @@
+"""Queues on Redis: kombu's lists and envelopes, many messages in one command (PROTOCOL: "Broker envelope")."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import getpid, urandom
+from time import monotonic
+from typing import Any, Final, Protocol
+
+from nbcanvas.errors import InvalidTaskError, ServerLost
+from nbcanvas.plan.model import Message
+from nbcanvas.protocol.letter import Letter
+from nbcanvas.servers.queues import QueueSpec
+from nbcanvas.servers.redis import RedisServer, Script
+
+from .envelope import open_, seal
+
+__all__ = ["PRIORITY_STEPS", "SEPARATOR", "Lists", "RedisBroker", "Writes"]
+
+#: kombu's: between a queue's name and the step of a priority, and inside of bindings.
+SEPARATOR: Final = "\x06\x16"
+PRIORITY_STEPS: Final = (0, 3, 6, 9)
+
+#: Envelopes, and bytes of them, that are sent at once.
+_AT_ONCE: Final = 500
+_BYTES: Final = 1_000_000
+#: Seconds that the bindings of an exchange are believed.
+_BINDINGS_FOR: Final = 5.0
+#: Messages that are shown to who asks what waits, of each list.
+_SHOWN: Final = 1000
+
+# A batch that was sent is not sent again when its reply was lost: its number is the sender's last one.
+_PUSH: Final = Script(
+    """
+local sent = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
+local number = tonumber(ARGV[1])
+if number <= sent then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
+local at = 2
+for place = 2, #KEYS do
+  local count = tonumber(ARGV[at])
+  redis.call('LPUSH', KEYS[place], unpack(ARGV, at + 1, at + count))
+  at = at + 1 + count
+end
+return 1
+"""
+)
+
+
+class Writes(Protocol):
+    """What writes messages as letters, and reads them: `nbcanvas.broker.post.Post`."""
+
+    def write(self, message: Message) -> Letter:
+        """Return a message as a letter."""
+
+    def read(self, letter: Letter) -> Message:
+        """Return the message of a letter."""
+
+
+class Lists:
+    """Which list on Redis a letter goes to.
+
+    Parameters
+    ----------
+    server
+        The server.
+    prefix
+        ``global_keyprefix`` of ``broker_transport_options``.
+    steps, separator
+        ``priority_steps`` and ``sep`` of the same.
+    """
+
+    def __init__(
+        self,
+        server: RedisServer,
+        prefix: str = "",
+        steps: Sequence[int] = PRIORITY_STEPS,
+        separator: str = SEPARATOR,
+    ) -> None:
+        self._server = server
+        self.prefix = prefix
+        self.steps = tuple(sorted(steps)) or (0,)
+        self._separator = separator
+        self._suffixes = [
+            "" if step == 0 else f"{separator}{step}" for step in (self._step(priority) for priority in range(10))
+        ]
+        self._bound: dict[str, tuple[float, list[tuple[str, str, str]]]] = {}
+
+    def _step(self, priority: int) -> int:
+        return max((step for step in self.steps if step <= priority), default=self.steps[0])
+
+    def keys(self, queue: str) -> list[str]:
+        """Return the lists of a queue, the most urgent first."""
+        return [self.prefix + queue + (f"{self._separator}{step}" if step else "") for step in self.steps]
+
+    def key(self, queue: str, priority: int = 0) -> str:
+        """Return the list of a queue for a priority."""
+        suffix = self._suffixes[priority] if 0 <= priority <= 9 else self._suffixes[0 if priority < 0 else 9]
+        return self.prefix + queue + suffix
+
+    def of(self, letter: Letter) -> list[str]:
+        """Return the lists a letter goes to: its queue's, or those of the queues that are bound to its exchange."""
+        if not letter.exchange:
+            return [self.key(letter.routing_key or letter.queue, letter.priority)]
+        found = {
+            queue
+            for key, pattern, queue in self._bindings(letter.exchange)
+            if key == letter.routing_key or (pattern and re.match(pattern, letter.routing_key))
+        }
+        # Nobody has bound a queue yet: it waits for who will consume it.
+        return [self.key(queue, letter.priority) for queue in sorted(found) or (letter.queue,)]
+
+    def _bindings(self, exchange: str) -> list[tuple[str, str, str]]:
+        until, bound = self._bound.get(exchange, (0.0, []))
+        if until < monotonic():
+            members = self._server.ask("SMEMBERS", f"{self.prefix}_kombu.binding.{exchange}")
+            parts = (member.decode("utf-8", "replace").split(self._separator) for member in members)
+            bound = [(one[0], one[1], one[2]) for one in parts if len(one) == 3]
+            self._bound[exchange] = monotonic() + _BINDINGS_FOR, bound
+        return bound
+
+    def bindings(self, spec: QueueSpec) -> list[tuple[str, str]]:
+        """Return exchanges that a queue is bound to, and what stands in their tables, as kombu writes it."""
+        bound = [(spec.exchange, spec.exchange_type, spec.routing_key)]
+        bound += [
+            (str(one["exchange"]), one.get("type", "direct"), one.get("routing_key", "")) for one in spec.bindings
+        ]
+        return [
+            (exchange, self._separator.join((key, _pattern(key) if kind == "topic" else "", spec.name)))
+            for exchange, kind, key in bound
+            if exchange
+        ]
+
+    def sealed(self, letters: Iterable[Letter]) -> list[tuple[str, bytes]]:
+        """Return letters as lists and envelopes."""
+        head = urandom(10).hex()  # tags only have to differ; these are as long as kombu's
+        made = []
+        for number, letter in enumerate(letters):
+            tag = f"{head[:8]}-{head[8:12]}-4{head[12:15]}-a{head[15:18]}-{number:012x}"
+            raw = seal(letter, tag)
+            made += [(key, raw) for key in self.of(letter)]
+        return made
+
+
+def _pattern(key: str) -> str:
+    """Return the pattern of a topic's key, as kombu writes it."""
+    words = {"*": r"[^\.]+", "#": ".*?"}
+    return "^" + r"\.".join(words.get(word, re.escape(word)) for word in key.split(".")) + "$"
+
+
+class RedisBroker:
+    """The client's side of queues on Redis.
+
+    Parameters
+    ----------
+    server
+        The server.
+    post
+        Writes messages as letters, and reads them.
+    lists
+        Which list a letter goes to.
+    queues
+        Returns the names of the queues that `depth`, `purge` and `waiting` mean when none are named.
+    retry
+        Celery's ``task_publish_retry_policy``; empty for no retries.
+    workers
+        The key under which our workers say that they live.
+    """
+
+    def __init__(
+        self,
+        server: RedisServer,
+        post: Writes,
+        lists: Lists | None = None,
+        *,
+        queues: Callable[[], Iterable[str]] = lambda: ("celery",),
+        retry: Mapping[str, Any] | None = None,
+        workers: str = "nbcanvas:workers",
+    ) -> None:
+        self.server = server
+        self._post = post
+        self.lists = lists or Lists(server)
+        self._queues = queues
+        self._retry = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
+        if retry is not None:
+            self._retry = {**self._retry, **retry} if retry else {**self._retry, "max_retries": 0}
+        self._workers = workers
+        self._begin()
+        self._closed = threading.Event()
+
+    def _begin(self) -> None:
+        """Be a sender: a new one, or one in a child that was forked."""
+        self._sender = f"{self.lists.prefix}nbcanvas:sent:{urandom(8).hex()}"
+        self._number = 0
+        self._pid = getpid()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<RedisBroker {self.server.name}>"
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Send messages, in order; none is sent twice, also when a reply is lost and the try repeated.
+
+        Raises
+        ------
+        ServerLost
+            When the server is away for longer than ``task_publish_retry_policy`` is patient.
+        """
+        write = self._post.write
+        for start in range(0, len(messages), _AT_ONCE):
+            self.post([write(message) for message in messages[start : start + _AT_ONCE]])
+
+    def post(self, letters: Iterable[Letter]) -> None:
+        """Send letters, in order."""
+        batch: dict[str, list[bytes]] = {}
+        count = size = 0
+        for key, raw in self.lists.sealed(letters):
+            batch.setdefault(key, []).append(raw)
+            count += 1
+            size += len(raw)
+            if count >= _AT_ONCE or size >= _BYTES:
+                self._push(batch)
+                batch, count, size = {}, 0, 0
+        if batch:
+            self._push(batch)
+
+    def _push(self, batch: Mapping[str, Sequence[bytes]]) -> None:
+        if self._pid != getpid():
+            self._begin()
+        policy = self._retry
+        tries, pause = policy["max_retries"], policy["interval_start"]
+        with self._lock:
+            self._number += 1
+            args: list[Any] = [self._number]
+            for raws in batch.values():
+                args += (len(raws), *raws)
+            while True:
+                try:
+                    self.server.run(_PUSH, (self._sender, *batch), args)
+                except ServerLost:
+                    if tries is not None and tries <= 0:
+                        raise
+                    tries = None if tries is None else tries - 1
+                else:
+                    return
+                if self._closed.wait(min(pause, policy["interval_max"])):
+                    raise ServerLost(f"{self.server.name} was lost, and then let go of")
+                pause += policy["interval_step"]
+
+    def get(self, timeout: float | None = None) -> Message | None:
+        """Do nothing but wait: messages on a server are taken by workers, through a ledger."""
+        self._closed.wait(timeout)
+        return None
+
+    def withdraw(self, matches: Callable[[Message], bool]) -> list[Message]:
+        """Take nothing back: workers are told to drop what was revoked."""
+        return []
+
+    def purge(self, queues: Iterable[str] | None = None) -> int:
+        """Drop every waiting message (of `queues`) and return how many there were."""
+        keys = [key for queue in (self._names() if queues is None else queues) for key in self.lists.keys(queue)]
+        if not keys:
+            return 0
+        commands = [("MULTI",), *(("LLEN", key) for key in keys), ("DEL", *keys), ("EXEC",)]
+        *lengths, _ = self.server.pipeline(commands)[-1]
+        return int(sum(lengths))
+
+    def depth(self) -> dict[str, int]:
+        """Return how many messages wait in each queue; those that a worker has taken are not among them."""
+        names = list(self._names())
+        keys = [(name, key) for name in names for key in self.lists.keys(name)]
+        depths = dict.fromkeys(names, 0)
+        for (name, _), length in zip(keys, self.server.pipeline([("LLEN", key) for _, key in keys]), strict=True):
+            depths[name] += length
+        return depths
+
+    def waiting(self) -> list[Message]:
+        """Return what waits, the next one first; of each list the next thousand, and what can be understood."""
+        names = list(self._names())
+        keys = [(name, key) for name in names for key in self.lists.keys(name)]
+        found: list[Message] = []
+        replies = self.server.pipeline([("LRANGE", key, -_SHOWN, -1) for _, key in keys])
+        for (name, _), raws in zip(keys, replies, strict=True):
+            for raw in reversed(raws):
+                try:
+                    found.append(self._post.read(open_(raw, name)))
+                except InvalidTaskError:
+                    continue  # a worker will say what is wrong with it
+        return found
+
+    def consumers(self) -> dict[str, list[str]]:
+        """Return for each queue the workers of ours that consume it."""
+        found: dict[str, list[str]] = {}
+        alive = self.server.run(_ALIVE, (self._workers,), (_SILENT,))
+        for worker, queues in zip(alive[::2], alive[1::2], strict=True):
+            for queue in queues.decode().split("\n"):
+                found.setdefault(queue, []).append(worker.decode().rpartition(":")[0])
+        return found
+
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(self._queues()))
+
+    def wake(self) -> None:
+        """Nobody waits."""
+
+    def close(self) -> None:
+        """Let every `get` return None."""
+        self._closed.set()
+
+
+#: Seconds without a beat after which a worker counts as none.
+_SILENT: Final = 5
+
+_ALIVE: Final = Script(
+    """
+local now = redis.call('TIME')
+local found = {}
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now[1] - ARGV[1], '+inf')) do
+  local queues = redis.call('HGET', KEYS[1] .. ':' .. worker, 'queues')
+  if queues then
+    found[#found + 1] = worker
+    found[#found + 1] = queues
+  end
+end
+return found
+"""
+)
