@@ -10,7 +10,8 @@
     ├── UnknownSetting              no setting of that name (AttributeError)
     ├── ImproperlyConfigured        settings or a task that contradict each other
     ├── NotSerializable             a value that would not travel (TypeError)
-    ├── InvalidTaskError            a call that does not fit the task's parameters (TypeError)
+    ├── InvalidTaskError            a call that does not fit the task's parameters, or a message that is none (TypeError)
+    │   └── ContentDisallowed       a message in a form that is not accepted; it was not decoded
     ├── TaskError                   how a task ended
     │   ├── TaskRevokedError        it was revoked, or what it waited for was
     │   ├── ChordError              a header task failed, so the body never ran
@@ -18,6 +19,7 @@
     │   ├── WorkerLostError         the process that ran it died
     │   ├── TimeLimitExceeded       it ran into its hard time limit
     │   ├── Terminated              it was terminated on request
+    │   ├── UntrustedTask           its code came with it, and is not to be trusted
     │   └── RemoteError             its exception could not travel; this stands for it
     ├── StillRunning                a run that has not ended was asked to run again
     ├── IncompleteStream            a result graph was asked for before it was complete
@@ -48,6 +50,7 @@ from typing import Any
 __all__ = [
     "CanvasError",
     "ChordError",
+    "ContentDisallowed",
     "CorruptResult",
     "DuplicateId",
     "Ignore",
@@ -77,6 +80,7 @@ __all__ = [
     "TimeoutError",
     "UnknownRun",
     "UnknownSetting",
+    "UntrustedTask",
     "WorkerLostError",
 ]
 
@@ -134,7 +138,11 @@ class NotSerializable(NBCanvasError, TypeError):
 
 
 class InvalidTaskError(NBCanvasError, TypeError):
-    """A call that does not fit the task's parameters."""
+    """A call that does not fit the task's parameters, or a message that cannot be understood."""
+
+
+class ContentDisallowed(InvalidTaskError):
+    """A message whose content type is not accepted; it was not decoded."""
 
 
 class TaskError(NBCanvasError):
@@ -174,6 +182,10 @@ class TimeLimitExceeded(TaskError):
 
 class Terminated(TaskError):
     """The task was terminated on request."""
+
+
+class UntrustedTask(TaskError):
+    """A task whose code came with its message, unsigned or to a worker that accepts none; nothing of it was unpacked."""
 
 
 class RemoteError(TaskError):

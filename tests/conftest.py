@@ -12,6 +12,9 @@ settings.register_profile("ci", max_examples=500, deadline=None, print_blob=True
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "fast"))
 
 
+pytest_plugins = ["tests.servers"]
+
+
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="what would be skipped fails (`make test`)")
 

@@ -69,14 +69,14 @@ class Encoding:
     def __init__(self, serializer: str = "json", accept: Iterable[str] = ("json",)) -> None:
         registry = serialization.registry
         try:
-            self._content_type, self._content_encoding, _ = registry._encoders[serializer]  # noqa: SLF001 - no other way
+            self.content_type, self.content_encoding, _ = registry._encoders[serializer]  # noqa: SLF001 - no other way
             self._accept = prepare_accept_content(accept)
         except (KeyError, KombuError) as error:
             msg = f"result_serializer {serializer!r}, result_accept_content {list(accept)!r}: there is no {error}"
             raise ImproperlyConfigured(msg) from None
-        self._serializer = serializer
+        self._serializer = self.serializer = serializer
         self._pickles = serializer == "pickle"
-        if self._content_type not in self._accept:
+        if self.content_type not in self._accept:
             msg = (
                 f"results are written with the serializer {serializer!r}, which is not accepted when they are read: "
                 f"add {serializer!r} to result_accept_content"
@@ -117,7 +117,7 @@ class Encoding:
         data = data.encode() if isinstance(data, str) else bytes(data)
         if not self._pickles:
             try:
-                return serialization.loads(data, self._content_type, self._content_encoding, accept=self._accept)
+                return serialization.loads(data, self.content_type, self.content_encoding, accept=self._accept)
             except Exception as error:
                 if not data.startswith(_PICKLE):
                     msg = f"{len(data)} bytes that are no {self._serializer} ({_first_line(error)})"
@@ -146,7 +146,7 @@ class Encoding:
         safe = tuple(arg if self.try_dump(arg) is not None else shown(arg) for arg in args)
         return self.dump({"exc_type": name, "exc_message": safe, "exc_module": module or None})
 
-    def load_exception(self, data: bytes) -> BaseException | None:
+    def load_exception(self, data: bytes) -> Exception | None:
         """Decode an exception; None stands for none.
 
         Raises
@@ -154,15 +154,26 @@ class Encoding:
         CorruptResult
             When it is none.
         """
-        found = self.load(data)
-        if found is None or isinstance(found, BaseException):
+        return self.exception_of(self.load(data))
+
+    def exception_of(self, found: Any) -> Exception | None:
+        """Return the exception that a decoded value stands for; None for none.
+
+        Raises
+        ------
+        CorruptResult
+            When it is none.
+        """
+        if found is None or isinstance(found, Exception):
             return found
+        if isinstance(found, BaseException):  # SystemExit and its like would end whoever reads it
+            return RemoteError(type(found).__qualname__, *found.args)
         if not isinstance(found, dict) or not isinstance(found.get("exc_type"), str):
             raise CorruptResult(f"{shown(found)[:200]} stands where an exception belongs")
         return _exception(found)
 
 
-def _exception(found: dict[str, Any]) -> BaseException:
+def _exception(found: dict[str, Any]) -> Exception:
     name, module, message = found["exc_type"], found.get("exc_module"), found.get("exc_message", ())
     args = tuple(message) if isinstance(message, list | tuple) else (message,)
     kind = _known(str(module or ""), name)
@@ -175,14 +186,14 @@ def _exception(found: dict[str, Any]) -> BaseException:
     return RemoteError(full, *args)
 
 
-def _known(module: str, name: str) -> type[BaseException] | None:
+def _known(module: str, name: str) -> type[Exception] | None:
     """Return the exception class of that name if it is loaded; nothing is imported, and nothing else is returned."""
     if module.startswith(_FOREIGN) and name in _CELERYS:
         module = errors.__name__
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+    return found if isinstance(found, type) and issubclass(found, Exception) else None
 
 
 def _module_of(kind: type[BaseException]) -> str:

@@ -8,7 +8,7 @@ from time import time
 from typing import TypeAlias
 
 from nbcanvas.plan.engine import Arrival
-from nbcanvas.plan.model import Exit, Join
+from nbcanvas.plan.model import Exit, Join, Message
 from nbcanvas.states import READY_STATES
 
 from .port import Record, Tree
@@ -95,6 +95,10 @@ class LocalBackend:
     def expect(self, task_ids: Iterable[str]) -> None:
         """Do nothing: there is no other process."""
 
+    def watches(self, task_id: str) -> bool:
+        """Whether somebody watches a task."""
+        return task_id in self._watchers
+
     def watched(self) -> Sequence[str]:
         """Return the ids somebody watches."""
         with self._lock:
@@ -104,6 +108,11 @@ class LocalBackend:
         """Return what is known of a task, or None."""
         return self._records.get(task_id)
 
+    def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Record]:
+        """Return what is known of several tasks; what nothing is known of is not in it."""
+        find = self._records.get
+        return {task_id: record for task_id in task_ids if (record := find(task_id)) is not None}
+
     def records(self) -> Mapping[str, Record]:
         """Return every record, by id."""
         return dict(self._records)
@@ -112,6 +121,10 @@ class LocalBackend:
         """Forget tasks."""
         for task_id in task_ids:
             self._records.pop(task_id, None)
+
+    def open(self, joins: Sequence[Join]) -> Sequence[Message]:
+        """Do nothing: a barrier knows its slots."""
+        return ()
 
     def arrive(self, arrival: Arrival) -> list[tuple[Exit, str]] | None:
         """Fill a slot; the call that fills the last one, and no other, gets every slot's exit and filler."""
@@ -130,6 +143,9 @@ class LocalBackend:
                 return None
             del self._slots[id(join)]
         return [filled for filled in slots if filled is not None]
+
+    def dispatched(self, join: Join) -> None:
+        """Do nothing: whoever filled the last slot had them all."""
 
     def watch(self, task_ids: Iterable[str], on_end: OnEnd) -> Callable[[], None]:
         """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""

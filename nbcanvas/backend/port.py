@@ -177,11 +177,26 @@ class Backend(Protocol):
     def get(self, task_id: str) -> Record | None:
         """Return what is known of a task, or None."""
 
+    def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Record]:
+        """Return what is known of several tasks; what nothing is known of is not in it."""
+
     def forget(self, task_ids: Iterable[str]) -> None:
         """Forget tasks."""
 
+    def open(self, joins: Sequence[Join]) -> Sequence[Message]:
+        """Hear that barriers start to wait, before the first message of theirs is sent.
+
+        Returns
+        -------
+        sequence of Message
+            What has to be sent behind those: where slots are not counted, a ``celery.chord_unlock`` for each barrier.
+        """
+
     def arrive(self, arrival: Arrival) -> list[tuple[Exit, str]] | None:
         """Fill a slot; the call that fills the last one, and no other, gets every slot's exit and filler."""
+
+    def dispatched(self, join: Join) -> None:
+        """Hear that what a full barrier causes has been sent: its slots are needed no more."""
 
     def watch(self, task_ids: Iterable[str], on_end: Callable[[str, Record], None]) -> Callable[[], None]:
         """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""

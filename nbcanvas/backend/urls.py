@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from nbcanvas.errors import ImproperlyConfigured
+from nbcanvas.servers.urls import masked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,8 +16,6 @@ __all__ = ["is_database", "is_file", "masked", "needs_cluster", "resolved"]
 _PREFIX: Final = re.compile(r"^(db|database)\+", re.IGNORECASE)
 _DATABASES: Final = frozenset({"cockroachdb", "mariadb", "mssql", "mysql", "oracle", "postgresql", "sqlite"})
 _SQLITE: Final = re.compile(r"^(sqlite(?:\+\w+)?)://(.*)$", re.IGNORECASE | re.DOTALL)
-_IN_QUERY: Final = re.compile(r"([?&][^=&#]*(?:pass|pwd|secret|token)[^=&#]*=)[^&#\s'\"]*", re.IGNORECASE)
-_PASSWORD: Final = re.compile(r"(//[^/@:]*:)[^/]*@")
 
 
 def is_database(url: str) -> bool:
@@ -33,11 +32,6 @@ def is_file(url: str) -> bool:
 def needs_cluster(url: str) -> bool:
     """Whether a URL means something outside of this process."""
     return not url.startswith(("local://", "memory://", "cache+memory://"))
-
-
-def masked(url: str) -> str:
-    """Return a URL without its password."""
-    return _IN_QUERY.sub(r"\1********", _PASSWORD.sub(r"\1********@", url))
 
 
 def resolved(url: str, database_url: str | None, folder: Path | None = None) -> str:

@@ -9,9 +9,9 @@ Theory of operation
 -------------------
 `take` records a message as this worker's before the worker sees it.  It stays recorded until its step is committed,
 whether its task acknowledges early or late; `started` records that its task begins.  A worker says that it lives with
-`beat`.  What a silent worker had is adopted by another one, and comes out of that one's `take`, with `redelivered`
-counted up, and `began` set when its task had begun: then an early-acknowledging task is not run a second time, but
-ended as lost.
+`beat`.  What a silent worker had is adopted by another one, and comes out of that one's `take`; when its task had begun
+with `began` set, and `redelivered` counted up.  An early-acknowledging task that had begun is not run a second time,
+but ended as lost.
 
 `commit` writes steps.  The fence: a step whose delivery is not this worker's any more (it was taken for dead) is not
 performed.  The latch: when the task of a step is settled already (the same message was delivered twice) only its slot
@@ -49,12 +49,15 @@ class Delivery:
     raw
         The envelope as it came.
     redelivered
-        How many workers had it before and did not finish it.
+        How many workers were lost after they had begun its task.
     began
         Whether one of those had begun its task.
+    ended
+        How the task ended already, when that is known: it is not run again, but what follows it may not have been
+        sent, so the step of this outcome is committed.
     """
 
-    __slots__ = ("began", "letter", "queue", "raw", "redelivered", "tag")
+    __slots__ = ("began", "ended", "letter", "queue", "raw", "redelivered", "tag")
 
     def __init__(
         self, tag: str, queue: str, letter: Letter | None, raw: bytes, redelivered: int = 0, *, began: bool = False
@@ -65,6 +68,7 @@ class Delivery:
         self.raw = raw
         self.redelivered = redelivered
         self.began = began
+        self.ended: Record | None = None
 
     def __repr__(self) -> str:
         return f"Delivery({self.tag!r} from {self.queue!r}: {self.letter!r})"
@@ -95,6 +99,8 @@ class Step(NamedTuple):
         The barrier that this step dispatches.
     keeps
         Do not acknowledge: more steps of this delivery follow.
+    quiet
+        The record is told to clients that listen, and not stored (``ignore_result``).
     """
 
     delivery: Delivery | None
@@ -107,6 +113,7 @@ class Step(NamedTuple):
     arrivals: Sequence[Arrival] = ()
     dispatches: Join | None = None
     keeps: bool = False
+    quiet: bool = False
 
 
 class Filled(NamedTuple):
@@ -149,11 +156,25 @@ class Ledger(Protocol):
         The first `begin` of them are recorded as `started` in the same stroke.
         """
 
-    def started(self, tags: Iterable[str]) -> None:
-        """Record that the tasks of these deliveries begin."""
+    def started(self, tags: Iterable[str], begun: bool = True) -> None:
+        """Record that the tasks of these deliveries begin; or (`begun` False) that they do not, after all."""
 
     def commit(self, steps: Sequence[Step]) -> Sequence[Answer]:
         """Write steps; returns an answer for each, in order."""
+
+    def tell(self, client: str, root_id: str, events: Iterable[tuple[str, str, float, int, Any]]) -> None:
+        """Tell a client, at once and as well as can be, what happens to tasks of one of its runs on their way.
+
+        Parameters
+        ----------
+        client
+            The ``reply_to`` of the messages.
+        root_id
+            Of the run.
+        events
+            ``(kind, task id, time, attempt, data)``, see `nbcanvas.events.event`; the data as JSON has it, and what
+            JSON has not as a text.
+        """
 
     def requeue(self, deliveries: Iterable[Delivery]) -> None:
         """Give messages back to the head of their queues."""
@@ -174,7 +195,7 @@ class Ledger(Protocol):
         """Describe the queues it takes from, with the keys of Celery's ``inspect active_queues``."""
 
     def wake(self) -> None:
-        """Let a `take` that waits return."""
+        """Let the `take` that waits return, or the next one if none does."""
 
     def close(self) -> None:
         """Give back what was taken and not committed, and let go of the servers."""

@@ -7,6 +7,8 @@ import pytest
 from nbcanvas.backend.database import DatabaseBackend
 from nbcanvas.backend.encoding import Encoding
 from nbcanvas.backend.local import LocalBackend
+from nbcanvas.backend.redis import RedisBackend
+from nbcanvas.servers.redis import RedisServer
 
 ADAPTERS = {
     "local": lambda file: LocalBackend(lambda: 3600),
@@ -23,12 +25,32 @@ def file(tmp_path):
     return tmp_path / "results.sqlite"
 
 
-@pytest.fixture(params=ADAPTERS)
+REDIS = {
+    "redis": {},
+    "redis, pickled": {"encoding": Encoding("pickle", ["pickle"])},
+    "redis, extended": {"extended": True},
+}
+
+
+@pytest.fixture(params=[*ADAPTERS, *(pytest.param(name, marks=pytest.mark.servers) for name in REDIS)])
 def backend(request, file):
     """Return a fresh backend."""
-    made = ADAPTERS[request.param](file)
+    if request.param in REDIS:
+        server = RedisServer(request.getfixturevalue("redis_url"))
+        made = RedisBackend(server, client_id="me", **REDIS[request.param])
+    else:
+        made = ADAPTERS[request.param](file)
     yield made
     made.flush(10)
+    if hasattr(made, "close"):
+        made.close()
+
+
+@pytest.fixture(params=ADAPTERS)
+def sweeping(request, file):
+    """Return a fresh backend that drops what has expired when it is told to; Redis does so by itself."""
+    made = ADAPTERS[request.param](file)
+    yield made
     if hasattr(made, "close"):
         made.close()
 

@@ -105,7 +105,7 @@ def test_who_watches_hears_at_once_of_what_has_ended(backend):
     backend.settle("t", Record(states.FAILURE, exc=ValueError(), done=time(), settled=0))
     heard = Heard()
     backend.watch(["t"], heard)
-    assert heard.ends == [("t", "FAILURE")]
+    assert heard.wait(1) == [("t", "FAILURE")]
 
 
 def test_who_watches_hears_of_an_end_that_was_stored_by_hand(backend):
@@ -161,7 +161,8 @@ def test_a_barrier_opens_for_the_last_slot_and_no_other(backend):
             for _ in range(2):  # delivered twice
                 exits = backend.arrive(Arrival(Slot(join, index), Value(index), f"m{index}"))
                 if exits is not None:
-                    opened.append([exit_.payload for exit_, _ in exits])
+                    opened.append([unpack(exit_.payload) for exit_, _ in exits])
+                    backend.dispatched(join)
 
     assert backend.arrive(Arrival(Slot(join, 0), Value(0), "m0")) is None
     assert list(backend.joins()) == ["g"]
@@ -173,9 +174,9 @@ def test_a_barrier_opens_for_the_last_slot_and_no_other(backend):
     assert opened == [list(range(50))]
 
 
-def test_what_has_expired_is_cleaned_up(backend):
-    backend.settle("old", Record(states.SUCCESS, 1, done=time() - 7200, settled=0))
-    backend.settle("new", Record(states.SUCCESS, 2, done=time(), settled=0))
-    backend.cleanup()
-    assert backend.get("old") is None
-    assert backend.get("new").payload == 2
+def test_what_has_expired_is_cleaned_up(sweeping):
+    sweeping.settle("old", Record(states.SUCCESS, 1, done=time() - 7200, settled=0))
+    sweeping.settle("new", Record(states.SUCCESS, 2, done=time(), settled=0))
+    sweeping.cleanup()
+    assert sweeping.get("old") is None
+    assert sweeping.get("new").payload == 2

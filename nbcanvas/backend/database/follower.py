@@ -6,30 +6,31 @@ import logging
 import threading
 from collections.abc import Callable, Collection
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["Follower"]
 
 log = logging.getLogger("nbcanvas.backend")
 
-#: Seconds between looks; a look that takes long is followed by a longer rest.
+#: Seconds between looks: while results come, and at most; a look that takes long is followed by a longer rest.
+_SOON: Final = 0.05
 _EVERY: Final = 0.5
 _SHARE: Final = 5.0
 _AT_MOST: Final = 30.0
 
 
 class Follower:
-    """Looks twice a second while there is something to look for, and ends when there is not.
+    """Looks while there is something to look for, often while something is found, and ends when there is nothing.
 
     Parameters
     ----------
     wanted
         The ids of tasks somebody waits for, and this process does not work on.
     look
-        Reads what has become of tasks, and tells those who wait.
+        Reads what has become of tasks, and tells those who wait; says whether any has ended.
     """
 
-    def __init__(self, wanted: Callable[[], Collection[str]], look: Callable[[Collection[str]], None]) -> None:
+    def __init__(self, wanted: Callable[[], Collection[str]], look: Callable[[Collection[str]], Any]) -> None:
         self._wanted = wanted
         self._look = look
         self._lock = threading.Lock()
@@ -45,8 +46,10 @@ class Follower:
                 self._thread.start()
 
     def _loop(self) -> None:
-        pause = _EVERY
+        pause = _SOON
         while True:
+            if self._more.is_set():
+                pause = _SOON
             self._more.clear()
             wanted = self._wanted()
             if not wanted:
@@ -57,9 +60,11 @@ class Follower:
                 continue
             begun = monotonic()
             try:
-                self._look(wanted)
-                pause = max(_EVERY, (monotonic() - begun) * _SHARE)
+                some = self._look(wanted)
+                pause = max(_SOON if some else min(pause * 2, _EVERY), (monotonic() - begun) * _SHARE)
             except Exception as error:  # noqa: BLE001 - the database is away: it may come back
                 log.warning("results of other processes cannot be read, and are looked for again: %s", error)
                 pause = min(pause * 2, _AT_MOST)
-            threading.Event().wait(pause)
+            threading.Event().wait(
+                pause
+            )  # on purpose not `_more`: a thousand watches are no reason for a thousand looks

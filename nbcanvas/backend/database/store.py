@@ -19,9 +19,10 @@ from nbcanvas import states
 from nbcanvas.backend.encoding import Encoding
 from nbcanvas.backend.local import LocalBackend, OnEnd
 from nbcanvas.backend.port import Record, RunStore, Tree, flush_all
+from nbcanvas.backend.unlock import unlocks
 from nbcanvas.backend.urls import masked
 from nbcanvas.plan.engine import Arrival
-from nbcanvas.plan.model import Call, Exit, Join
+from nbcanvas.plan.model import Call, Exit, Failed, Join, Message, Value
 
 from .follower import Follower
 from .rows import Rows, moment, now
@@ -38,6 +39,9 @@ _ABSENT_FOR: Final = 0.5
 _ABSENT_AT_MOST: Final = 10_000
 #: How long the end of the process waits for what is not written yet.
 _LAST_WORDS: Final = 10.0
+#: States that end a task, or an attempt of it, as Celery stores them.
+_STORED: Final = states.READY_STATES | {states.RETRY}
+_SETTLED: Final = _STORED - {states.REVOKED}
 #: How long a fork waits for a transaction to end.
 _FORK: Final = 2.0
 #: How long `forget` and its like wait for the database.
@@ -66,6 +70,9 @@ class DatabaseBackend:
         The queue of a call; what a task started, as plain data.
     expires
         Seconds after which `cleanup` drops results (Celery's ``result_expires``); None keeps all.
+    shared
+        Workers are other processes: their results count as much as this one's, and nobody counts the slots of a
+        barrier, so a task does (`nbcanvas.backend.unlock`).
     names, schemas, options, short_lived, callback, create, extended
         Celery's settings ``database_table_names``, ``database_table_schemas``, ``database_engine_options``,
         ``database_short_lived_sessions``, ``database_engine_callback``, ``database_create_tables_at_setup`` and
@@ -86,6 +93,7 @@ class DatabaseBackend:
         queue_of: Callable[[Call], str] = lambda _: "celery",
         tree_of: Callable[[Any], Tree] = lambda child: child,
         expires: Callable[[], float | None] = lambda: None,
+        shared: bool = False,
         names: Mapping[str, str] | None = None,
         schemas: Mapping[str, str] | None = None,
         options: Mapping[str, Any] | None = None,
@@ -97,6 +105,7 @@ class DatabaseBackend:
         self._local = local if local is not None else LocalBackend(expires)
         self._encoding = encoding or Encoding()
         self._expires = expires
+        self._shared = shared
         self._rows = Rows(self._encoding, queue_of, tree_of)
         self._engine = open_engine(url, options or {}, short_lived=short_lived, callback=callback)
         self._where = masked(self._engine.url.render_as_string(hide_password=True))
@@ -115,6 +124,7 @@ class DatabaseBackend:
         self._follower = Follower(self._foreign, self._look)
         self._own: set[str] = set()
         self._absent: dict[str, float] = {}
+        self._unwritten: dict[str, Record] = {}
         self._preparing = threading.Lock()
         self._readers = threading.Lock()
 
@@ -166,18 +176,48 @@ class DatabaseBackend:
 
     def expect(self, task_ids: Iterable[str]) -> None:
         """Hear that these tasks will be worked on in this process: the database has nothing to say of them."""
-        self._own.update(one for one in task_ids if self._local.get(one) is None)
+        if not self._shared:
+            self._own.update(one for one in task_ids if self._local.get(one) is None)
 
     def settle(self, task_id: str, record: Record) -> bool:
         """Store how an attempt ended; False (and nothing stored) when that attempt, or a later one, was settled."""
+        if self._shared:
+            return self._settle_shared(task_id, record)
         if not self._local.settle(task_id, record):
             return False
         if record.state != states.PENDING:  # of a task that was replaced; Celery's tables do not know it either
             self._writer.put(Op(task_id, record))
         return True
 
+    def _settle_shared(self, task_id: str, record: Record) -> bool:
+        old = self._now((task_id,)).get(task_id)
+        # A REVOKED may be the word of who revoked it, while its message waits: its end has not been performed then.
+        if old is not None and old.state in _SETTLED and old.settled >= record.settled:
+            return False
+        if record.state in _STORED:
+            self._keep_until_written(task_id, record)
+        return True
+
+    def _keep_until_written(self, task_id: str, record: Record) -> None:
+        """Write a record; until that is done, it is what this process knows."""
+        self._unwritten[task_id] = record
+
+        def written() -> None:
+            if self._unwritten.get(task_id) is record:
+                del self._unwritten[task_id]
+
+        self._writer.put(Op(task_id, record, then=written))
+
+    def _now(self, task_ids: Sequence[str]) -> dict[str, Record]:
+        """Return what is known of tasks that any process may work on, just now."""
+        unwritten = self._unwritten
+        found = {one: record for one in task_ids if (record := unwritten.get(one)) is not None}
+        return found | self._read([one for one in task_ids if one not in found])
+
     def announce(self, task_id: str, record: Record) -> None:
         """Tell those who watch a settled task that it has ended, once that is written."""
+        if self._shared and not self._local.watches(task_id):
+            return
         self._writer.put(Op(then=partial(self._written, task_id, record)))
 
     def _written(self, task_id: str, record: Record) -> None:
@@ -186,6 +226,14 @@ class DatabaseBackend:
 
     def update(self, task_id: str, record: Record) -> bool:
         """Store a state on the way; False (and nothing stored) when the task has ended."""
+        if self._shared:
+            old = self._now((task_id,)).get(task_id)
+            if old is not None and old.state in states.READY_STATES:
+                return False
+            self._keep_until_written(task_id, record)
+            if record.state in states.READY_STATES:
+                self.announce(task_id, record)
+            return True
         if not self._local.keep(task_id, record):
             return False
         self._writer.put(Op(task_id, record))
@@ -195,7 +243,7 @@ class DatabaseBackend:
 
     def get(self, task_id: str) -> Record | None:
         """Return what is known of a task, or None."""
-        record = self._local.get(task_id)
+        record = self._local.get(task_id) or self._unwritten.get(task_id)
         if record is not None or task_id in self._own:
             return record
         absent = self._absent.get(task_id)
@@ -214,6 +262,8 @@ class DatabaseBackend:
         """Forget tasks."""
         ids = list(task_ids)
         self._local.forget(ids)
+        for one in ids:
+            self._unwritten.pop(one, None)
         table = self._tables.tasks
 
         def act(connection: sa.Connection) -> None:
@@ -221,6 +271,9 @@ class DatabaseBackend:
                 connection.execute(sa.delete(table).where(table.c.task_id.in_(chunk)))
 
         self._do(act)
+
+    def dispatched(self, join: Join) -> None:
+        """Do nothing: whoever filled the last slot had them all."""
 
     def watch(self, task_ids: Iterable[str], on_end: OnEnd) -> Callable[[], None]:
         """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""
@@ -234,17 +287,35 @@ class DatabaseBackend:
         """Return the ids that are watched, and that this process does not work on."""
         return [one for one in self._local.watched() if one not in self._own]
 
-    def _look(self, task_ids: Collection[str]) -> None:
+    def _look(self, task_ids: Collection[str]) -> bool:
+        some = False
         for task_id, record in self._read(task_ids).items():
             if record.state in states.READY_STATES:
                 self._local.settle(task_id, record)
                 self._local.announce(task_id, record)
+                some = True
+        return some
 
     # -- barriers live in this process --------------------------------------------------------------------------------
 
+    def get_many(self, task_ids: Sequence[str]) -> Mapping[str, Record]:
+        """Return what is known of several tasks; what nothing is known of is not in it."""
+        local, unwritten = self._local.get, self._unwritten.get
+        found = {one: record for one in task_ids if (record := local(one) or unwritten(one)) is not None}
+        return found | self._read([one for one in task_ids if one not in found and one not in self._own])
+
+    def open(self, joins: Sequence[Join]) -> Sequence[Message]:
+        """Return the tasks that look after barriers of several processes; others wait in the memory of this one."""
+        return unlocks(joins) if self._shared else ()
+
     def arrive(self, arrival: Arrival) -> list[tuple[Exit, str]] | None:
         """Fill a slot; the call that fills the last one, and no other, gets every slot's exit and filler."""
-        return self._local.arrive(arrival)
+        if not self._shared:
+            return self._local.arrive(arrival)
+        # A task looks whether the results are there; what a group hands on is one, under the group's own id.
+        if not self._now((arrival.by,)):
+            self._keep_until_written(arrival.by, _record_of(arrival.exit))
+        return None
 
     def joins(self) -> Mapping[str, tuple[Join, int]]:
         """Return the barriers that wait, each with how many of its slots are filled."""
@@ -365,6 +436,13 @@ class DatabaseBackend:
         if old:
             changing: dict[str, Any] = {name: sa.bindparam(name) for name in old[0] if name != "key"}
             connection.execute(sa.update(table).where(table.c.task_id == sa.bindparam("key")).values(changing), old)
+
+
+def _record_of(exit_: Exit) -> Record:
+    if isinstance(exit_, Value):
+        return Record(states.SUCCESS, exit_.payload, done=time())
+    state = states.FAILURE if isinstance(exit_, Failed) else states.REVOKED
+    return Record(state, None, exit_.exc, exit_.traceback, done=time())
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

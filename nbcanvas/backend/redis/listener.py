@@ -1,0 +1,318 @@
+"""The thread that listens: to what our workers tell this client, and to what becomes of tasks on Celery's.
+
+Our workers tell a client in batches on its one channel, so a hundred thousand tasks need one subscription.  Celery's
+publish each result on a channel of its own; they are subscribed to, up to a number, beyond which one pattern is.
+Whether there is somebody besides ours is found out by looking: while our workers are there nothing but the client's
+channel is subscribed to, until a look finds the end of a task that nobody told of.
+
+Looks ask for documents that are there; those of tasks that have not ended cost the server a lookup, and nobody else
+anything.  They are rare while news come, and follow each other more slowly the longer they find nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from time import monotonic
+from typing import Final
+
+from nbcanvas.errors import ServerLost
+from nbcanvas.servers.redis import Link, RedisServer, Refused
+
+__all__ = ["Listener"]
+
+log = logging.getLogger("nbcanvas.backend")
+
+#: Ids of one look's question.
+_CHUNK: Final = 1000
+#: Channels that are subscribed to one by one.
+_SINGLE: Final = 1000
+#: Seconds until the first look at tasks that are watched from now on, and between later ones.
+_FIRST: Final = 0.02
+_SECOND: Final = 0.25
+_AT_MOST: Final = 5.0
+#: When everything is subscribed to.
+_RARE: Final = 30.0
+#: So many times as long as a look took is rested after it.
+_SHARE: Final = 20.0
+#: Seconds between two tries to connect.
+_AGAIN: Final = 0.2
+#: Seconds with nothing to watch, after which the thread ends.
+_IDLE: Final = 30.0
+#: Seconds somebody who watches waits for the subscription.
+_PATIENCE: Final = 5.0
+
+
+class Listener:
+    """Listens while there is somebody who watches.
+
+    Parameters
+    ----------
+    server
+        The server.
+    news
+        The channel of this client.
+    prefix
+        What task ids are put behind in the names of channels.
+    ours
+        Says whether workers of ours are there.
+    watched
+        Returns the ids that somebody watches.
+    look
+        Takes ids, reads the documents there are, tells those who watch, and returns how many of them have ended.
+    on_news
+        Takes a message of the client's channel.
+    on_document
+        Takes the id and the document of a task that was published.
+    """
+
+    def __init__(
+        self,
+        server: RedisServer,
+        news: str,
+        prefix: str,
+        *,
+        ours: Callable[[], bool],
+        watched: Callable[[], Collection[str]],
+        look: Callable[[Sequence[str]], int],
+        on_news: Callable[[bytes], None],
+        on_document: Callable[[str, bytes], None],
+    ) -> None:
+        self._server = server
+        self._news = news.encode()
+        self._prefix = prefix.encode()
+        self._ours = ours
+        self._watched = watched
+        self._look = look
+        self._on_news = on_news
+        self._on_document = on_document
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._fresh: deque[Collection[str]] = deque()
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._closed = False
+        self._bell: tuple[int, int] | None = None
+        self._pid = os.getpid()
+
+    def follow(self, task_ids: Collection[str]) -> None:
+        """Listen for these from now on; returns when this client's channel is subscribed to."""
+        if self._pid != os.getpid():  # a child: the thread is the parent's
+            self._begin()
+        self._fresh.append(task_ids)
+        with self._lock:
+            if self._closed:
+                return
+            if self._thread is None:
+                self._ready.clear()
+                self._bell = os.pipe()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._bell[0],), name="nbcanvas-listener", daemon=True
+                )
+                self._thread.start()
+            elif self._bell is not None:
+                os.write(self._bell[1], b"!")
+        if not self._ready.is_set():
+            self._ready.wait(_PATIENCE)
+
+    def close(self) -> None:
+        """Listen no more."""
+        with self._lock:
+            self._closed = True
+            if self._bell is not None:
+                os.write(self._bell[1], b"!")
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5)
+
+    # -- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self, bell: int) -> None:
+        try:
+            warned = False
+            while not self._over(idle=False):
+                try:
+                    _Session(self, bell).run()
+                except (ServerLost, Refused) as error:
+                    if not warned:
+                        log.warning("results are not heard of, and are listened to again: %s", error)
+                    warned = True
+                    select.select([bell], [], [], _AGAIN)
+                    self._ready.set()  # nobody waits for a server that is not there
+                except Exception:
+                    log.exception("the listener begins anew")
+                    select.select([bell], [], [], _AGAIN)
+        finally:
+            with self._lock:
+                mine = self._bell is not None and self._bell[0] == bell
+                if mine:
+                    writing = self._bell
+                    self._bell, self._thread = None, None
+                    if writing is not None:
+                        for end in writing:
+                            os.close(end)
+
+    def _over(self, *, idle: bool) -> bool:
+        """Whether the thread ends now: decided under the lock, so that whoever follows finds it, or none."""
+        with self._lock:
+            over = self._closed or (idle and not self._fresh and not self._watched())
+            if over and self._bell is not None:
+                writing, self._bell, self._thread = self._bell, None, None
+                self._ready.clear()
+                for end in writing:
+                    os.close(end)
+            return over
+
+
+class _Session:
+    """One connection of the listener, from its beginning to its end."""
+
+    def __init__(self, owner: Listener, bell: int) -> None:
+        self.owner = owner
+        self.bell = bell
+        self.link: Link = owner._server.connect(patient=True)  # noqa: SLF001 - of this module
+        self.singles: set[str] = set()
+        self.pattern = False
+        self.foreign = False
+        self.pause = _SECOND
+        self.sweep = monotonic()
+        self.first: float | None = None
+        self.fresh: list[str] = []
+
+    def run(self) -> None:
+        owner = self.owner
+        try:
+            self.link.send((b"SUBSCRIBE", owner._news))  # noqa: SLF001
+            self.link.read()
+            owner._ready.set()  # noqa: SLF001
+            self.foreign = not owner._ours()  # noqa: SLF001
+            # Whatever was said before this connection was there is looked for.
+            self.fresh = list(owner._watched())  # noqa: SLF001
+            self.sweep = monotonic() + _FIRST
+            if self.foreign:
+                self._subscribe(self.fresh)
+            self._loop()
+        finally:
+            self.link.close()
+
+    def _loop(self) -> None:
+        owner = self.owner
+        quiet = monotonic()
+        while True:
+            now = monotonic()
+            self._take_fresh(now)
+            if self.first is not None and now >= self.first:
+                self._look_first()
+            elif now >= self.sweep:
+                self._look_again()
+            if owner._watched():  # noqa: SLF001
+                quiet = monotonic()
+            elif owner._over(idle=monotonic() - quiet > _IDLE):  # noqa: SLF001
+                return
+            elif self.singles or self.pattern:
+                self._unsubscribe()
+            until = min(self.sweep, self.first or self.sweep, quiet + _IDLE + 1)
+            ends = (self.link.fileno(), self.bell)
+            found = select.select(ends, [], [], max(until - monotonic(), 0.0))[0]
+            if self.bell in found:
+                os.read(self.bell, 4096)
+                if owner._closed:  # noqa: SLF001
+                    return
+            if ends[0] in found:
+                self._hear()
+
+    def _take_fresh(self, now: float) -> None:
+        waiting = self.owner._fresh  # noqa: SLF001
+        while waiting:
+            ids = waiting.popleft()
+            self.fresh += ids
+            if self.foreign:
+                self._subscribe(ids)
+            if self.first is None:
+                self.first = now + _FIRST
+
+    def _hear(self) -> None:
+        owner = self.owner
+        while True:
+            message = self.link.read()
+            self.link.owed = 0
+            if not isinstance(message, list):
+                raise ServerLost(f"{owner._server.name} says {message!r:.80} to a subscriber")  # noqa: SLF001
+            kind = message[0]
+            if kind == b"message" and message[1] == owner._news:  # noqa: SLF001
+                owner._on_news(message[2])  # noqa: SLF001
+                self.pause = max(self.pause, 1.0)  # they come: looks are not needed so often
+            elif kind in {b"message", b"pmessage"}:
+                channel, document = message[-2:]
+                owner._on_document(channel[len(owner._prefix) :].decode("utf-8", "replace"), document)  # noqa: SLF001
+            if not self.link.readable(0):
+                return
+
+    # -- subscriptions to Celery's channels ---------------------------------------------------------------------------
+
+    def _subscribe(self, ids: Collection[str]) -> None:
+        if self.pattern or not ids:
+            return
+        prefix = self.owner._prefix  # noqa: SLF001
+        if len(self.singles) + len(ids) > _SINGLE:
+            self.link.send((b"PSUBSCRIBE", _escaped(prefix) + b"*"))
+            self.pattern = True
+            if self.singles:
+                self.link.send((b"UNSUBSCRIBE", *[prefix + one.encode() for one in self.singles]))
+                self.singles.clear()
+        else:
+            more = [one for one in ids if one not in self.singles]
+            if more:
+                self.link.send((b"SUBSCRIBE", *[prefix + one.encode() for one in more]))
+                self.singles.update(more)
+
+    def _unsubscribe(self) -> None:
+        """Nothing is watched any more."""
+        prefix = self.owner._prefix  # noqa: SLF001
+        if self.pattern:
+            self.link.send((b"PUNSUBSCRIBE", _escaped(prefix) + b"*"))
+        if self.singles:
+            self.link.send((b"UNSUBSCRIBE", *[prefix + one.encode() for one in self.singles]))
+        self.pattern = False
+        self.singles.clear()
+
+    # -- looks --------------------------------------------------------------------------------------------------------
+
+    def _look_first(self) -> None:
+        """Look at what is watched since a moment: it may have ended long ago."""
+        fresh, self.fresh, self.first = self.fresh, [], None
+        watched = self.owner._watched()  # noqa: SLF001
+        left = [one for one in fresh if one in watched]
+        if left:
+            self._look(left)
+            self.sweep = min(self.sweep, monotonic() + self.pause)
+
+    def _look_again(self) -> None:
+        watched = list(self.owner._watched())  # noqa: SLF001
+        begun = monotonic()
+        found = self._look(watched) if watched else 0
+        if found and not self.foreign and self.pause != _SECOND:
+            # Somebody ended tasks and did not tell: one of Celery's workers, or ours, for another client.
+            self.foreign = True
+            self._subscribe(self.owner._watched())  # noqa: SLF001
+        self.pause = _SECOND if found else min(self.pause * 1.5, _AT_MOST)
+        rest = _RARE if self.foreign else self.pause
+        self.sweep = monotonic() + max(rest, (monotonic() - begun) * _SHARE)
+
+    def _look(self, ids: Collection[str]) -> int:
+        ids = list(ids)
+        return sum(
+            self.owner._look(ids[start : start + _CHUNK])  # noqa: SLF001
+            for start in range(0, len(ids), _CHUNK)
+        )
+
+
+def _escaped(prefix: bytes) -> bytes:
+    """Return a prefix for a pattern in which it means itself."""
+    return b"".join(b"\\" + bytes((one,)) if one in b"*?[]\\^-" else bytes((one,)) for one in prefix)

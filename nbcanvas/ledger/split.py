@@ -1,0 +1,705 @@
+"""The ledger of two servers: a broker of kombu's (RabbitMQ above all) and any result backend.
+
+Theory of operation
+-------------------
+No transaction spans both, so the order does the work: results are stored, slots filled, messages sent (and confirmed),
+and only then the message is acknowledged.  Whoever dies in between leaves an unacknowledged message, which the broker
+delivers to somebody else, marked.  A marked message is looked up in the backend before anybody works on it:
+
+* its task has ended: it comes out of `take` with how it ended; what follows may not have been sent, so that is done
+  again.  What is sent again has the ids it had, and says so in a header, which has the receiver look first, too.
+* its task had begun (`started` stores Celery's STARTED, with the process that runs it): is that process alive, the
+  message waits here until the task has ended or the process is gone; then it comes out as one that began.
+* neither: it is like new.
+
+A process is alive while its connection holds an exclusive queue (AMQP); a process that lost its connection gets a few
+seconds to come back.  What comes back to the process that still works on it takes the place of the lost delivery.
+A backend that keeps nothing (``rpc://``) knows nothing of all that: there, a message that comes again counts as one
+that began, so what acknowledges early is never run twice, and ends as lost instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic, sleep
+from typing import Any, Final
+
+from nbcanvas import states
+from nbcanvas.backend.port import Backend, Record
+from nbcanvas.backend.rpc import RPCBackend
+from nbcanvas.broker.kombu import KombuBroker, Writes
+from nbcanvas.errors import ServerLost
+from nbcanvas.plan.model import Message
+from nbcanvas.protocol.letter import Letter
+from nbcanvas.protocol.payload import Held, unpack
+from nbcanvas.servers.kombu import Arrived, KombuServer, Link
+from nbcanvas.servers.queues import Queues, QueueSpec
+
+from .port import Answer, Delivery, Filled, Step
+
+__all__ = ["DEAD", "SplitLedger"]
+
+log = logging.getLogger("nbcanvas.ledger")
+
+#: Where messages are kept that nobody can work on.
+DEAD: Final = "nbcanvas.dead"
+_DEAD: Final = QueueSpec(DEAD)
+#: Header of a message that may have been sent before.
+AGAIN: Final = "nbcanvas_again"
+#: The exclusive queue of a living process.
+_ALIVE: Final = "nbcanvas.alive."
+#: Seconds a process may be without its connection before it counts as dead.
+_GRACE: Final = 5.0
+#: Seconds a turn waits where nothing says that a message has come.
+_TURN: Final = 0.05
+#: How long a backend may take to store what is written behind.
+_STORE: Final = 30.0
+#: Of messages committed without their acknowledgement, how many are remembered.
+_REMEMBERED: Final = 10_000
+
+#: States that backends store.
+_KEPT: Final = states.READY_STATES | {states.RETRY}
+
+Key = tuple[Any, int, int]
+
+
+class _Taken:
+    """A message of this worker: which link it came over, and its tag there."""
+
+    __slots__ = ("delivery", "generation", "key", "marked", "tag")
+
+    def __init__(self, delivery: Delivery, generation: int, tag: Any, key: Key) -> None:
+        self.delivery = delivery
+        self.generation = generation
+        self.tag = tag
+        self.key = key
+        self.marked = False
+
+
+class _Progress:
+    """How far a step has come; a commit that failed goes on from there."""
+
+    __slots__ = ("arrivals", "filled", "opened", "performed", "sent", "step", "unlocks")
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.performed: bool | None = None
+        self.arrivals = 0
+        self.filled: Filled | None = None
+        self.opened = False
+        self.unlocks: Sequence[Message] = ()
+        self.sent = False
+
+
+class SplitLedger:
+    """See `nbcanvas.ledger.port.Ledger`, and above.
+
+    Parameters
+    ----------
+    server
+        The broker to take from.
+    broker
+        What to publish with.
+    backend
+        Where results are kept.
+    post
+        Makes letters of messages.
+    queues, names
+        The queues there are, and those to take from.
+    hostname
+        The worker's node name.
+    heartbeat
+        Seconds between AMQP's heartbeats (``broker_heartbeat``).
+    """
+
+    def __init__(
+        self,
+        server: KombuServer,
+        broker: KombuBroker,
+        backend: Backend,
+        post: Writes,
+        queues: Queues,
+        names: Sequence[str],
+        hostname: str,
+        *,
+        heartbeat: float = 120.0,
+    ) -> None:
+        self._server = server
+        self._broker = broker
+        self._backend = backend
+        self._post = post
+        self._queues = queues
+        self._hostname = hostname
+        self._heartbeat = heartbeat
+        self._replies = backend if isinstance(backend, RPCBackend) else None
+        self._names: dict[str, None] = dict.fromkeys(queues[name].name for name in names)
+        # The link, and whatever says what came over it.
+        self._lock = threading.RLock()
+        self._link: Link | None = None
+        self._generation = 0
+        self._consuming: set[str] = set()
+        self._prefetch = 0
+        self._buffer: deque[Arrived] = deque()
+        # Messages somebody else may still work on, and when that one was last known to live.
+        self._doubts: list[Arrived] = []
+        self._seen: dict[Any, float] = {}
+        self._taken: dict[str, _Taken] = {}
+        self._done: dict[Key, None] = {}
+        self._counter = itertools.count(1)
+        self._steps: dict[int, _Progress] = {}
+        self._woken = threading.Event()
+        self._closed = False
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+
+    def __repr__(self) -> str:
+        return f"<SplitLedger of {self._hostname} at {self._server.name}>"
+
+    # -- taking -------------------------------------------------------------------------------------------------------
+
+    def take(self, limit: int, begin: int = 0, timeout: float | None = 1.0) -> Sequence[Delivery]:
+        """Take up to `limit` messages; see the port."""
+        until = None if timeout is None else monotonic() + timeout
+        while True:
+            if self._woken.is_set():
+                self._woken.clear()
+                self._drain_wakes()
+                return ()
+            with self._lock:
+                if self._closed:
+                    return ()
+                link = self._connected(limit)
+                self._guard(lambda link=link: link.drain(0))
+                arrived = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
+                generation = self._generation
+            deliveries = self._judged(arrived, generation) if arrived else []
+            if deliveries:
+                if begin:
+                    self._mark([self._taken[one.tag] for one in deliveries[:begin] if not _is_later(one.letter)])
+                return deliveries
+            left = 1.0 if until is None else until - monotonic()
+            if left <= 0:
+                return ()
+            self._wait(link, min(left, 1.0))
+
+    def _wait(self, link: Link, seconds: float) -> None:
+        """Wait for a message, or to be woken; others may use the link meanwhile."""
+        if link.socket is not None:
+            link.wait(seconds, self._wake_read)
+            self._drain_wakes()
+            return
+        with self._lock:
+            if link is self._link:
+                self._guard(lambda: link.drain(min(seconds, _TURN)))
+        sleep(0.001)  # whoever waits for the lock gets it
+
+    def _guard(self, work: Any) -> None:
+        """Do something with the link; when it breaks, what came over it and was not taken comes again."""
+        try:
+            work()
+        except ServerLost:
+            self._lose()
+            raise
+
+    def _lose(self) -> None:
+        link, self._link = self._link, None
+        self._generation += 1
+        self._buffer.clear()
+        self._doubts.clear()
+        self._seen.clear()
+        self._consuming.clear()
+        self._prefetch = 0
+        if link is not None:
+            link.close()
+
+    def _connected(self, limit: int) -> Link:
+        """Return the link, with everything on it as it has to be for taking `limit` messages."""
+        link = self._link
+        if link is not None and not link.usable:
+            self._lose()
+            link = None
+        if link is None:
+            link = self._link = self._server.link(self._heartbeat)
+        try:
+            if not self._consuming and self._names and link.socket is not None:
+                link.declare(QueueSpec(self._alive(), durable=False, exclusive=True, auto_delete=True))
+            self._allow(link, limit)
+            for name in self._names:
+                if name not in self._consuming:
+                    self._consume(link, name)
+        except BaseException:
+            self._lose()
+            raise
+        return link
+
+    def _alive(self) -> str:
+        return _alive(self._hostname, os.getpid())
+
+    def _allow(self, link: Link, limit: int) -> None:
+        """Have the server send what is wanted, and no more than that."""
+        mine = sum(one.generation == self._generation for one in self._taken.values())
+        wanted = mine + len(self._doubts) + max(limit, 1)
+        if wanted == self._prefetch:
+            return
+        # A quorum queue counts for each consumer, from its beginning on; a smaller number is no reason to begin again.
+        each = any(self._queues[name].quorum for name in self._names)
+        if each and wanted < self._prefetch:
+            return
+        link.prefetch(wanted, each=each)
+        if each:
+            for name in [*self._consuming]:
+                self._stop_consuming(link, name)
+        self._prefetch = wanted
+
+    def _consume(self, link: Link, name: str) -> None:
+        spec = self._queues[name]
+        link.declare(spec)
+        generation = self._generation
+
+        def arrived(one: Arrived) -> None:
+            if generation == self._generation:
+                self._buffer.append(one)
+
+        def cancelled(_tag: str) -> None:  # the queue was deleted: it is made again
+            self._consuming.discard(name)
+            link.forget(name)
+            log.warning("%s: queue %r was deleted, and is made again", self._server.name, name)
+
+        link.consume(
+            spec.name,
+            arrived,
+            tag=name,
+            arguments=spec.options.get("consumer_arguments"),
+            cancelled=cancelled,
+        )
+        self._consuming.add(name)
+
+    def _stop_consuming(self, link: Link, name: str) -> None:
+        self._consuming.discard(name)
+        link.cancel(name)
+
+    # -- what came before ---------------------------------------------------------------------------------------------
+
+    def _judged(self, arrived: Sequence[Arrived], generation: int) -> list[Delivery]:
+        """Make deliveries of what came; what somebody may still work on waits."""
+        known: Mapping[str, Record] = {}
+        asked = [task_id for one in arrived if _came_before(one) and (task_id := _key(one.letter)[0]) is not None]
+        if asked and self._replies is None:
+            known = self._backend.get_many(asked)
+        found: list[Delivery] = []
+        with self._lock:
+            for one in arrived:
+                if generation != self._generation:  # the link broke meanwhile: all of them come again
+                    for early in found:
+                        self._taken.pop(early.tag, None)
+                    return []
+                delivery = self._judge(one, known)
+                if delivery is not None:
+                    found.append(delivery)
+        return found
+
+    def _judge(self, one: Arrived, known: Mapping[str, Record]) -> Delivery | None:
+        key = _key(one.letter)
+        if not _came_before(one):
+            return self._deliver(one, key)
+        if self._is_here(one, key):
+            return None
+        if self._replies is not None:
+            return self._deliver(one, key, began=one.redelivered)
+        record = known.get(key[0]) if key[0] is not None else None
+        if record is None:
+            return self._deliver(one, key)
+        if record.state in states.READY_STATES:
+            return self._deliver(one, key, ended=record)
+        return self._go_on(one, key, record)
+
+    def _is_here(self, one: Arrived, key: Key) -> bool:
+        """Whether this worker has, or has done, what came again; it then needs no second delivery."""
+        if key[0] is None:
+            return False
+        if key in self._done:  # committed, when it could not be acknowledged
+            del self._done[key]
+            self._ack(self._generation, one.tag)
+            return True
+        mine = next((taken for taken in self._taken.values() if taken.key == key), None)
+        if mine is None:
+            return False
+        if mine.generation == self._generation:  # two messages of one call: the first one is enough
+            self._ack(self._generation, one.tag)
+        else:
+            mine.generation, mine.tag = self._generation, one.tag
+        return True
+
+    def _go_on(self, one: Arrived, key: Key, record: Record) -> Delivery | None:
+        """Deliver a message whose task is under way; not while the process that began it lives."""
+        said = _said(record)
+        if record.state != states.STARTED or [*said.get("attempt", key[1:])] != [*key[1:]]:
+            return self._deliver(one, key)
+        if said.get("done"):
+            self._ack(self._generation, one.tag)
+            return None
+        if self._may_live(one.tag, said):
+            self._doubts.append(one)
+            return None
+        return self._deliver(one, key, began=True, times=_whole(said.get("times")))
+
+    def _may_live(self, tag: Any, said: Mapping[str, Any]) -> bool:
+        """Whether the process that began a task lives, or lost its connection only a moment ago."""
+        now = monotonic()
+        if self._lives(said):
+            self._seen[tag] = now
+        elif self._server.driver != "amqp" or now - self._seen.setdefault(tag, now) > _GRACE:
+            self._seen.pop(tag, None)
+            return False
+        return True
+
+    def _lives(self, said: Mapping[str, Any]) -> bool:
+        """Whether the process that began a task has a connection now."""
+        link, hostname, pid = self._link, said.get("hostname"), said.get("pid")
+        if link is None or link.socket is None or not hostname:
+            return False
+        if (hostname, pid) == (self._hostname, os.getpid()):
+            return False  # here, and not known here: an earlier process of this name, or given up
+        alive = False
+
+        def ask() -> None:
+            nonlocal alive
+            alive = link.locked(_alive(str(hostname), pid))
+
+        self._guard(ask)
+        return alive
+
+    def _deliver(
+        self, one: Arrived, key: Key, *, ended: Record | None = None, began: bool = False, times: int = 0
+    ) -> Delivery:
+        name = str(next(self._counter))
+        again = max(times, one.times, int(_came_before(one)))
+        delivery = Delivery(name, one.letter.queue, one.letter, one.letter.body, again, began=began)
+        delivery.ended = ended
+        self._taken[name] = _Taken(delivery, self._generation, one.tag, key)
+        if self._replies is not None and key[0] is not None:
+            self._replies.address(key[0], one.letter.properties.get("reply_to"))
+        return delivery
+
+    # -- marks --------------------------------------------------------------------------------------------------------
+
+    def started(self, tags: Iterable[str], begun: bool = True) -> None:
+        """Record that the tasks of these deliveries begin; or that they do not, after all."""
+        with self._lock:
+            taken = [found for tag in tags if (found := self._taken.get(tag)) is not None]
+        if begun:
+            self._mark([one for one in taken if not one.marked])
+        else:
+            marked = [one for one in taken if one.marked]
+            for one in marked:
+                one.marked = False
+            if marked:
+                self._backend.forget([one.key[0] for one in marked])
+
+    def _mark(self, taken: Sequence[_Taken]) -> None:
+        if self._replies is not None:
+            return
+        some = False
+        for one in taken:
+            if one.key[0] is None:
+                continue
+            times = one.delivery.redelivered + 1
+            self._backend.update(one.key[0], self._mark_of(one, {"times": times}))
+            one.marked = some = True
+        if some:
+            self._stored()
+
+    def _mark_of(self, one: _Taken, more: Mapping[str, Any]) -> Record:
+        said = {"pid": os.getpid(), "hostname": self._hostname, "attempt": [*one.key[1:]], **more}
+        return Record(states.STARTED, Held(said), worker=self._hostname, retries=_whole(one.key[1]))
+
+    def _stored(self) -> None:
+        if not self._backend.flush(_STORE):
+            msg = f"results were not stored within {_STORE:.0f} seconds"
+            raise ServerLost(msg)
+
+    # -- committing ---------------------------------------------------------------------------------------------------
+
+    def commit(self, steps: Sequence[Step]) -> Sequence[Answer]:
+        """Write steps, all results first, then what is sent, then acknowledgements."""
+        try:
+            return self._commit([self._steps.setdefault(id(step), _Progress(step)) for step in steps])
+        except ServerLost:
+            raise
+        except BaseException:
+            if len(steps) == 1:  # of several, the others are committed by themselves now
+                self._steps.pop(id(steps[0]), None)
+            raise
+
+    def _commit(self, progress: Sequence[_Progress]) -> Sequence[Answer]:
+        letters: list[Letter] = []
+        write = self._post.write
+        # Whatever cannot be is refused before anything is written.
+        written = [[write(message) for message in one.step.sends] if not one.sent else [] for one in progress]
+        if self._replies is not None:
+            for one in progress:
+                self._replies.open(one.step.opens)
+        for one in progress:
+            self._store(one)
+        self._stored()
+        for one, own in zip(progress, written, strict=True):
+            if one.sent or not one.performed:
+                continue
+            came = one.step.delivery
+            for letter in (*own, *map(write, one.unlocks)):
+                if came is not None:
+                    _follow(letter, came)
+                letters.append(letter)
+        if letters:
+            self._broker.deliver(letters)
+        for one in progress:
+            one.sent = True
+            if one.performed and one.step.dispatches is not None:
+                self._backend.dispatched(one.step.dispatches)
+        answers = [self._finished(one) for one in progress]
+        for one in progress:
+            self._steps.pop(id(one.step), None)
+        return answers
+
+    def _store(self, one: _Progress) -> None:
+        """Store a step's results, and fill its slots."""
+        step, backend = one.step, self._backend
+        if one.performed is None:
+            one.performed = self._settle(step)
+            if one.performed and not _is_kept(step):
+                self._unmark(step)
+        if one.performed and step.opens and not one.opened:
+            one.unlocks = backend.open(step.opens)
+            one.opened = True
+        while one.arrivals < len(step.arrivals):
+            arrival = step.arrivals[one.arrivals]
+            exits = backend.arrive(arrival)
+            if exits is not None:
+                one.filled = Filled(arrival.slot.join, exits)
+            one.arrivals += 1
+
+    def _settle(self, step: Step) -> bool:
+        """Store how a task ended; False when somebody else was first."""
+        delivery, backend = step.delivery, self._backend
+        if delivery is not None and delivery.tag not in self._taken:
+            return False
+        if self._replies is not None and delivery is not None and delivery.letter is not None:
+            for task_id, _ in step.skips:
+                self._replies.address(task_id, delivery.letter.properties.get("reply_to"))
+        performed = True
+        if step.record is not None and step.task_id is not None and step.dispatches is None:
+            performed = backend.settle(step.task_id, step.record)
+            if performed and step.record.state in states.READY_STATES:
+                backend.announce(step.task_id, step.record)
+            # A worker that died may have stored the result, and nothing behind that.
+            performed = performed or (delivery is not None and delivery.redelivered > 0)
+        if performed:
+            for task_id, record in step.skips:
+                if backend.settle(task_id, record):
+                    backend.announce(task_id, record)
+        return performed
+
+    def _unmark(self, step: Step) -> None:
+        """Take back the mark of a task whose end is not stored, before what follows it may store another one."""
+        with self._lock:
+            taken = self._taken.get(step.delivery.tag) if step.delivery is not None else None
+            if taken is None or not taken.marked or step.dispatches is not None:
+                return
+            taken.marked = False
+        self._backend.forget([taken.key[0]])
+
+    def _finished(self, one: _Progress) -> Answer:
+        step = one.step
+        if step.delivery is not None and one.filled is None and not step.keeps:
+            self._done_with(step.delivery, stored=_is_kept(step))
+        return Answer(bool(one.performed), one.filled)
+
+    def _done_with(self, delivery: Delivery, *, stored: bool) -> None:
+        with self._lock:
+            taken = self._taken.pop(delivery.tag, None)
+            if taken is None:
+                return
+            acknowledged = self._ack(taken.generation, taken.tag)
+            if not acknowledged and taken.key[0] is not None:
+                self._done[taken.key] = None
+                while len(self._done) > _REMEMBERED:
+                    del self._done[next(iter(self._done))]
+        if not acknowledged and not stored and self._replies is None and taken.key[0] is not None:
+            # It comes again, perhaps to somebody who knows nothing else of it.
+            self._backend.update(taken.key[0], self._mark_of(taken, {"done": True}))
+        if self._replies is not None and taken.key[0] is not None:
+            with self._lock:  # of a task that was sent again, the next message may be here already
+                if all(other.key[0] != taken.key[0] for other in self._taken.values()):
+                    self._replies.address(taken.key[0], None)
+
+    def _ack(self, generation: int, tag: Any) -> bool:
+        """Acknowledge; False when the message comes again instead."""
+        with self._lock:
+            link = self._link
+            if link is None or generation != self._generation:
+                return False
+            try:
+                link.ack(tag)
+            except ServerLost as error:
+                log.warning("%s", error)
+                self._lose()
+                return False
+            return True
+
+    # -- giving back --------------------------------------------------------------------------------------------------
+
+    def requeue(self, deliveries: Iterable[Delivery]) -> None:
+        """Give messages back to the head of their queues."""
+        marked: list[str] = []
+        with self._lock:
+            for delivery in reversed([*deliveries]):
+                taken = self._taken.pop(delivery.tag, None)
+                if taken is None:
+                    continue
+                if taken.marked:
+                    marked.append(taken.key[0])
+                link = self._link
+                if link is not None and taken.generation == self._generation:
+                    self._guard(lambda link=link, tag=taken.tag: link.reject(tag, requeue=True))
+        if marked:
+            self._backend.forget(marked)
+
+    def reject(self, delivery: Delivery, reason: str) -> None:
+        """Take a message out of circulation, and keep it in the queue ``nbcanvas.dead``, with the reason."""
+        letter = delivery.letter
+        if letter is not None:
+            headers = {
+                **letter.headers,
+                "nbcanvas_reason": reason[:2000],
+                "nbcanvas_queue": delivery.queue,
+                "nbcanvas_worker": self._hostname,
+            }
+            kept = Letter(
+                DEAD,
+                headers,
+                letter.body,
+                {**letter.properties, "delivery_mode": 2, "expiration": None},
+                0,
+                letter.content_type,
+                letter.content_encoding,
+            )
+            self._broker.deliver([kept], _DEAD)
+        self._done_with(delivery, stored=True)
+
+    # -- the rest -----------------------------------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """Keep the connection alive, and look again at what somebody else may still work on."""
+        with self._lock:
+            link = self._link
+            if link is not None:
+                self._guard(link.beat)
+            doubts, self._doubts = self._doubts, []
+            self._buffer.extend(doubts)
+        if doubts:
+            self._interrupt()
+
+    def consume(self, queue: str) -> None:
+        """Take from one more queue."""
+        with self._lock:
+            self._names[self._queues[queue].name] = None
+        self._interrupt()
+
+    def cancel(self, queue: str) -> None:
+        """Take from a queue no more."""
+        with self._lock:
+            name = self._queues[queue].name
+            self._names.pop(name, None)
+            link = self._link
+            if link is not None and name in self._consuming:
+                self._guard(lambda: self._stop_consuming(link, name))
+
+    def queues(self) -> Sequence[Mapping[str, Any]]:
+        """Describe the queues it takes from."""
+        return [self._queues[name].described() for name in [*self._names]]
+
+    def wake(self) -> None:
+        """Let the `take` that waits return, or the next one if none does."""
+        self._woken.set()
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        """End the wait of `take`, which goes on."""
+        try:
+            os.write(self._wake_write, b".")
+        except (BlockingIOError, OSError):
+            return  # it is woken already, or closed
+
+    def _drain_wakes(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except (BlockingIOError, OSError):
+            return
+
+    def close(self) -> None:
+        """Give back what was taken and not committed, and let go of the broker."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            marked = [one.key[0] for one in self._taken.values() if one.marked]
+            self._taken.clear()
+            self._lose()
+        self.wake()
+        if marked:
+            self._backend.forget(marked)
+        for end in (self._wake_read, self._wake_write):
+            os.close(end)
+
+
+def _alive(hostname: str, pid: Any) -> str:
+    return f"{_ALIVE}{hostname}.{pid}"[:255]
+
+
+def _came_before(one: Arrived) -> bool:
+    return one.redelivered or one.times > 0 or bool(one.letter.headers.get(AGAIN))
+
+
+def _key(letter: Letter) -> Key:
+    """Return what tells messages apart: the task's id, and which attempt it is."""
+    headers = letter.headers
+    task_id = headers.get("id")
+    return (
+        task_id if isinstance(task_id, str) else None,
+        _whole(headers.get("retries")),
+        _whole(headers.get("replaced_task_nesting")),
+    )
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _follow(letter: Letter, came: Delivery) -> None:
+    """Have what follows a message tell the client that sent that one; and say so, if it may have been sent before."""
+    if came.letter is not None:
+        client = came.letter.properties.get("reply_to")
+        if client:
+            letter.properties["reply_to"] = client
+    if came.redelivered:
+        letter.headers[AGAIN] = True
+
+
+def _is_kept(step: Step) -> bool:
+    """Whether a step leaves something in the backend that tells of its task's end."""
+    return step.dispatches is not None or (step.record is not None and step.record.state in _KEPT)
+
+
+def _is_later(letter: Letter | None) -> bool:
+    return letter is not None and bool(letter.headers.get("eta"))
+
+
+def _said(record: Record) -> Mapping[str, Any]:
+    found = unpack(record.payload)
+    return found if isinstance(found, Mapping) else {}
