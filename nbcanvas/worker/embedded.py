@@ -18,27 +18,28 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from time import time
-from typing import Any, Protocol
+from typing import Any
 
 from nbcanvas import states
 from nbcanvas.app import App
-from nbcanvas.app.settings import TaskDefaults
 from nbcanvas.backend.port import Record
-from nbcanvas.errors import ImproperlyConfigured, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
+from nbcanvas.errors import TaskRevokedError, TimeLimitExceeded
 from nbcanvas.events.event import RECEIVED, STARTED
 from nbcanvas.plan import Failed, Message, Outcome, Retried, Revoked
 from nbcanvas.protocol.payload import pack
 from nbcanvas.request import Context
 from nbcanvas.task import Task
 
+from .admission import ignores_result, limits_of, refusal, tracks_start
 from .errbacks import ErrbackTeller
-from .execute import TerminateTask, arguments, execute, failure
-from .limits import Watchdog, interrupt
+from .execute import TerminateTask, arguments, failure
+from .limits import Watchdog
 from .rates import RateLimits
+from .slots import Slot, executors, pool_name, pool_size
 
-__all__ = ["EmbeddedWorker", "Executor", "Slot"]
+__all__ = ["EmbeddedWorker"]
 
 log = logging.getLogger("nbcanvas.worker")
 
@@ -47,124 +48,6 @@ _WAKE_EVERY = 0.1
 _LAST_WORDS = 1.0
 #: How long it waits for results to be kept.
 _KEEPING = 10.0
-
-
-class Executor(Protocol):
-    """Where the code of one slot's tasks runs."""
-
-    def ready(self) -> None:
-        """Wait until a task can run: the slot takes no message before."""
-
-    def run(self, task: Task, message: Message, context: Context) -> Outcome:
-        """Run a task to its end; never raises."""
-
-    def soft_limit(self, message: Message) -> None:
-        """Raise SoftTimeLimitExceeded in the task, if `message` still runs."""
-
-    def end(self, message: Message, signal: str) -> bool:
-        """End the task now, if `message` still runs; False when it can only be given up."""
-
-    def close(self) -> None:
-        """Let go of everything."""
-
-
-#: Loop turns in which an exception raised by another thread has arrived for sure.
-_ARRIVALS = 1000
-
-
-class ThreadExecutor:
-    """Runs tasks in the slot's own thread.
-
-    A thread cannot be killed: a task is ended by an exception raised in it, which arrives when it next runs Python.
-    """
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._thread = threading.get_ident()
-        self._lock = threading.Lock()
-        self._message: Message | None = None
-        self._raised = False
-
-    def ready(self) -> None:
-        """Nothing to wait for."""
-
-    def run(self, task: Task, message: Message, context: Context) -> Outcome:
-        """Run a task to its end; never raises."""
-        self._message = message
-        outcome: Outcome | None = None
-        try:
-            try:
-                outcome = execute(self._app, task, message, context)
-            except BaseException as exc:  # noqa: BLE001 - an interrupt that came when the task had just ended
-                outcome = self._interrupted(exc)
-            self._disarm()
-        except (TerminateTask, SoftTimeLimitExceeded) as late:
-            with self._lock:
-                self._message, self._raised = None, False
-            return outcome if outcome is not None else self._interrupted(late)
-        return outcome
-
-    @staticmethod
-    def _interrupted(exc: BaseException) -> Outcome:
-        if isinstance(exc, TerminateTask):
-            return Revoked(TaskRevokedError("terminated"), terminated=True)
-        return failure(exc)
-
-    def _disarm(self) -> None:
-        """From here on nothing is raised in this thread any more; what was, and has not arrived, arrives here.
-
-        Taking it back by raising "nothing" leaves CPython 3.11 with a flag set for good: everything runs slower, and a
-        tracing debugger never gets past the next function call.
-        """
-        with self._lock:
-            self._message = None
-            raised, self._raised = self._raised, False
-        if raised:
-            for _ in range(_ARRIVALS):
-                pass
-
-    def _raise(self, message: Message, exc: type[BaseException]) -> bool:
-        with self._lock:
-            if self._message is not message:
-                return False
-            self._raised = True
-            interrupt(self._thread, exc)
-            return True
-
-    def soft_limit(self, message: Message) -> None:
-        """Raise SoftTimeLimitExceeded in the task, if `message` still runs."""
-        self._raise(message, SoftTimeLimitExceeded)
-
-    def end(self, message: Message, signal: str) -> bool:
-        """Raise in the task; it may take its time, so the caller gives it up."""
-        return not self._raise(message, TerminateTask)
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-
-class Slot:
-    """One place where a task can run.
-
-    Attributes
-    ----------
-    name
-        ``worker/number``.
-    message, started
-        What runs now, and since when.
-    abandoned
-        Whether the task in it was given up; the slot ends with it, another one has taken its place.
-    """
-
-    __slots__ = ("abandoned", "executor", "message", "name", "started", "thread")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.message: Message | None = None
-        self.started = 0.0
-        self.abandoned = False
-        self.executor: Executor | None = None
-        self.thread: threading.Thread | None = None
 
 
 class EmbeddedWorker:
@@ -182,23 +65,15 @@ class EmbeddedWorker:
 
     def __init__(self, app: App, concurrency: int | None = None, pool: str | None = None) -> None:
         self.app = app
-        self.pool = pool or app.conf.worker_pool
-        if self.pool not in _EXECUTORS:
-            msg = f"worker_pool: there is no pool {self.pool!r}; choose one of {', '.join(_EXECUTORS)}"
-            raise ImproperlyConfigured(msg)
-        cores = os.cpu_count() or 1
-        default = {"solo": 1, "processes": cores}.get(self.pool, max(4, cores))
-        self.concurrency = 1 if self.pool == "solo" else int(concurrency or app.conf.worker_concurrency or default)
-        if self.concurrency < 1:
-            msg = f"worker_concurrency must be at least 1, not {self.concurrency}"
-            raise ImproperlyConfigured(msg)
+        self.pool = pool_name(pool or app.conf.worker_pool)
+        self.concurrency = pool_size(self.pool, concurrency, app.conf)
         self.hostname = f"embedded@{socket.gethostname()}"
         self.started = time()
         self.slots: list[Slot] = []
         self._numbers = itertools.count(1)
         self._stopping = False
         self._idle_gate = threading.Condition()
-        self._new_executor = _EXECUTORS[self.pool](app)
+        self._new_executor = executors(self.pool, app)
         self.watchdog = Watchdog()
         self.rates = RateLimits()
         self.finished = 0
@@ -267,28 +142,19 @@ class EmbeddedWorker:
 
     def _work(self, slot: Slot, message: Message) -> None:
         call = message.call
-        control = self.app.control
-        if control.revoked and call.id in control.revoked:
-            self._turn_away(slot, message, Revoked(TaskRevokedError("revoked")))
-            return
-        if control.revoked_stamps and call.stamps and control.is_stamped_revoked(message):
-            self._turn_away(slot, message, Revoked(TaskRevokedError("revoked")))
-            return
         task = self.app.tasks.find(call.task, call.version)
-        if task is None:
-            self._turn_away(slot, message, Failed(self.app.tasks.missing(call.task)))
-            return
         now = time()
-        if (message.expires is not None and now > message.expires) or self._too_old(task, message, now):
-            self._turn_away(slot, message, Revoked(TaskRevokedError("expired"), expired=True))
+        refused = refusal(self.app, task, message, now)
+        if refused is not None:
+            self._turn_away(slot, message, refused)
             return
-        if (task.rate_limit is not None or self.app.defaults.rate_limit is not None) and (
-            wait := self._held_back(task, message)
-        ):
+        assert task is not None  # noqa: S101 - or it would have been refused
+        wait = self.rates.hold(self.app, task, message)
+        if wait:
             message.due = now + wait
             self._tell_received(message, {"due": message.due})
             self.app.broker.publish((message,))
-            control.waits_again(message)
+            self.app.control.waits_again(message)
             return
         self._execute(slot, task, message, now)
 
@@ -303,21 +169,6 @@ class EmbeddedWorker:
         if feed is not None:
             feed((RECEIVED, message.call.id, time(), message.attempt, data))
 
-    def _too_old(self, task: Task, message: Message, now: float) -> bool:
-        return (
-            task.expires is not None
-            and message.expires is None
-            and isinstance(task.expires, int | float)
-            and now > message.sent + task.expires
-        )
-
-    def _held_back(self, task: Task, message: Message) -> float:
-        if self.app.conf.worker_disable_rate_limits:
-            return 0.0
-        return self.rates.wait(
-            message, task.rate_limit if task.rate_limit is not None else self.app.defaults.rate_limit
-        )
-
     def _execute(self, slot: Slot, task: Task, message: Message, now: float) -> None:
         call, app = message.call, self.app
         options = call.options
@@ -327,7 +178,7 @@ class EmbeddedWorker:
         if feed is not None:
             feed((STARTED, call.id, now, message.attempt, slot.name))
         defaults = app.defaults
-        if task.track_started or (task.track_started is None and defaults.track_started):
+        if tracks_start(task, defaults):
             app.backend.update(
                 call.id,
                 Record(
@@ -340,7 +191,7 @@ class EmbeddedWorker:
                 ),
             )
         context = Context(message, call.task, hostname=slot.name, queue=app.queue_of)
-        limits = _limits(task, options, defaults)
+        limits = limits_of(task, options, defaults)
         watch = self._watch(slot, message, *limits) if limits is not None else None
         assert slot.executor is not None  # noqa: S101 - made before the loop
         try:
@@ -351,10 +202,7 @@ class EmbeddedWorker:
             slot.message = None
         if slot.abandoned:
             return
-        ignored = options.get("ignore_result") if options else None
-        if ignored is None:
-            ignored = task.ignore_result if task.ignore_result is not None else defaults.ignore_result
-        self._finish(slot, message, outcome, context, keep=not ignored)
+        self._finish(slot, message, outcome, context, keep=not ignores_result(task, options, defaults))
 
     def _finish(
         self, slot: Slot, message: Message, outcome: Outcome, context: Context | None, *, keep: bool = True
@@ -496,38 +344,9 @@ class EmbeddedWorker:
         }
 
 
-def _limits(task: Task, options: Mapping[str, Any], defaults: TaskDefaults) -> tuple[float | None, float | None] | None:
-    """Return the hard and the soft limit of one execution: its options, then its task, then the settings decide."""
-    hard = options.get("time_limit") if options else None
-    soft = options.get("soft_time_limit") if options else None
-    if hard is None:
-        hard = task.time_limit if task.time_limit is not None else defaults.time_limit
-    if soft is None:
-        soft = task.soft_time_limit if task.soft_time_limit is not None else defaults.soft_time_limit
-    return None if hard is None and soft is None else (hard, soft)
-
-
 def _started_meta(name: str) -> Any:
     return pack({"pid": os.getpid(), "hostname": name})
 
-
-def _thread_executors(app: App) -> Callable[[], Executor]:
-    return lambda: ThreadExecutor(app)
-
-
-def _process_executors(app: App) -> Callable[[], Executor]:
-    from .processes.executor import ProcessExecutor, ProcessPool
-
-    pool = ProcessPool(app)
-    return lambda: ProcessExecutor(pool)
-
-
-#: Pool name -> what makes the executor of a slot, in the slot's thread.
-_EXECUTORS: dict[str, Callable[[App], Callable[[], Executor]]] = {
-    "threads": _thread_executors,
-    "processes": _process_executors,
-    "solo": _thread_executors,
-}
 
 _running_workers: weakref.WeakSet[EmbeddedWorker] = weakref.WeakSet()
 

@@ -13,7 +13,7 @@ from nbcanvas.errors import InvalidTaskError
 from nbcanvas.events import event as kinds
 from nbcanvas.events.event import Event
 from nbcanvas.plan import Call, Errback, Message
-from nbcanvas.protocol.payload import pack, unpack_args
+from nbcanvas.protocol.payload import unpack_args
 from nbcanvas.request import Context
 from nbcanvas.task import Task
 
@@ -41,39 +41,51 @@ class ErrbackTeller:
 
     def tell(self, errback: Errback, root_id: str) -> bool:
         """Call an errback with ``(request, exc, traceback)``; False when it is one that takes an id, as a task."""
+        record = self.call(errback, root_id)
+        if record is None:
+            return False
+        assert record.call is not None  # noqa: S101 - what is called here is a call
+        node_id = record.call.id
+        backend = self._backend or self._app.backend
+        backend.settle(node_id, record)
+        feed = self._app.hub.feed(root_id)
+        if feed is not None:
+            well = record.state == states.SUCCESS
+            kind, data = (kinds.SUCCEEDED, None) if well else (kinds.FAILED, (record.exc, record.traceback))
+            feed(Event(kind, node_id, record.done or time(), 0, data))
+        backend.announce(node_id, record)
+        return True
+
+    def call(self, errback: Errback, root_id: str) -> Record | None:
+        """Call an errback, and return the record of how that ended; None when it is one that takes an id, as a task."""
         node = errback.node
         task = self._app.tasks.find(node.task, node.version) if isinstance(node, Call) else None
         if not isinstance(node, Call) or task is None:
-            return False
+            return None
         args, kwargs = unpack_args(node.payload)
         if not (task.takes_error() if node.immutable else task.takes_error(args, kwargs)):
-            return False
+            return None
         message = errback.message or Message(errback.call, (), None, root_id, None, time())
         request = Context(message, errback.call.task)
         if not (node.immutable and _fits(task, args, kwargs)):
             # Errbacks of a chord's header are linked immutable, and mean to be told all the same.
             args = (request, errback.exit.exc, errback.exit.traceback, *args)
-        now = time()
         feed = self._app.hub.feed(root_id)
         if feed is not None:
-            feed((kinds.STARTED, node.id, now, 0, ""))
+            feed((kinds.STARTED, node.id, time(), 0, ""))
         try:
             value = task(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - an errback that fails changes nothing else
-            ended, now = failure(error), time()
+            ended = failure(error)
             log.warning("errback %s raised %r", node.task, ended.exc)
-            record = Record(states.FAILURE, None, ended.exc, ended.traceback, (), now, 0, node, errback.call.id)
-            event = Event(kinds.FAILED, node.id, now, 0, (ended.exc, ended.traceback))
-        else:
-            now = time()
-            record = Record(states.SUCCESS, _kept(value), None, None, (), now, 0, node, errback.call.id)
-            event = Event(kinds.SUCCEEDED, node.id, now, 0)
-        backend = self._backend or self._app.backend
-        backend.settle(node.id, record)
-        if feed is not None:
-            feed(event)
-        backend.announce(node.id, record)
-        return True
+            return Record(states.FAILURE, None, ended.exc, ended.traceback, (), time(), 0, node, errback.call.id)
+        return Record(states.SUCCESS, self._kept(value), None, None, (), time(), 0, node, errback.call.id)
+
+    def _kept(self, value: object) -> object:
+        try:
+            return self._app.packing.pack(value)
+        except TypeError:
+            return None  # nobody is given an errback's value
 
 
 def _fits(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -82,10 +94,3 @@ def _fits(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     except InvalidTaskError:
         return False
     return True
-
-
-def _kept(value: object) -> object:
-    try:
-        return pack(value)
-    except TypeError:
-        return None  # nobody is given an errback's value

@@ -21,7 +21,7 @@ from nbcanvas.errors import (
 )
 from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Replaced, Retried, Revoked, Value
 from nbcanvas.plan.times import moment
-from nbcanvas.protocol.payload import pack, pack_args, shown, unpack, unpack_args
+from nbcanvas.protocol.payload import pack, shown, unpack, unpack_args
 from nbcanvas.request import Context, running
 from nbcanvas.task import Task
 
@@ -97,12 +97,12 @@ def execute(app: App, task: Task, message: Message, context: Context) -> Outcome
             return _with_hooks(app, task, message, context, args, kwargs)
         try:
             value = task.run(*args, **kwargs)
-            outcome: Outcome = Value(pack(value))
+            outcome: Outcome = Value(app.packing.pack(value))
         except BaseException as exc:  # noqa: BLE001 - every end of a task becomes an outcome
             outcome = _ended(app, task, message, exc, frames=context.is_eager)
         again = context.get("retry")
         if again is not None:
-            outcome = _retried(again, None)
+            outcome = _retried(app, again, None)
         return outcome  # noqa: TRY300 - the outer try is for arguments alone
     except BaseException as exc:  # noqa: BLE001 - as above
         return _ended(app, task, message, exc, frames=context.is_eager)
@@ -131,12 +131,12 @@ def _with_hooks(
         task.before_start(call_id, args, kwargs)
         work = task if "__call__" in _hooks(task) else task.run
         value = work(*args, **kwargs)
-        outcome: Outcome = Value(pack(value))
+        outcome: Outcome = Value(app.packing.pack(value))
     except BaseException as exc:  # noqa: BLE001 - every end of a task becomes an outcome
         outcome = _ended(app, task, message, exc, frames=context.is_eager)
     again = context.get("retry")
     if again is not None:
-        outcome = _retried(again, None)
+        outcome = _retried(app, again, None)
     if isinstance(outcome, Value):
         _tell(task, "on_success", value, call_id, args, kwargs)
         _tell(task, "after_return", "SUCCESS", value, call_id, args, kwargs, None)
@@ -177,7 +177,7 @@ def _ended(  # noqa: PLR0911 - one for each way to end
         if isinstance(exc, Ignore):
             return Ignored(str(exc))
         if isinstance(exc, Retry):
-            return _retried(exc, _text(exc))
+            return _retried(app, exc, _text(exc))
         if isinstance(exc, Reject):
             return Rejected(str(exc.reason), requeue=bool(exc.requeue))
         if isinstance(exc, TerminateTask):
@@ -198,10 +198,10 @@ def _is_return(exc: BaseException) -> bool:
     )
 
 
-def _retried(exc: Retry, text: str | None) -> Retried:
+def _retried(app: App, exc: Retry, text: str | None) -> Retried:
     when = exc.when
     due = time() + when if isinstance(when, int | float) else moment("eta", when)
-    payload = None if exc.sig is None else pack_args(*exc.sig)
+    payload = None if exc.sig is None else app.packing.pack_args(*exc.sig)
     cause = exc.exc if exc.exc is not None else exc
     _drop_frames(cause)
     return Retried(cause, text, due, payload, exc.__dict__.get("options") or {})

@@ -6,7 +6,9 @@ import threading
 from time import monotonic
 from typing import Any
 
+from nbcanvas.app import App
 from nbcanvas.plan import Message
+from nbcanvas.task import Task
 
 __all__ = ["RateLimits", "rate_per_second"]
 
@@ -43,6 +45,13 @@ class RateLimits:
         self._next: dict[str, float] = {}
         self._held: dict[str, dict[int, Message]] = {}
         self._lock = threading.Lock()
+
+    def hold(self, app: App, task: Task, message: Message) -> float:
+        """Let a message of a task go (0), or return how many seconds it has to wait."""
+        limit = task.rate_limit if task.rate_limit is not None else app.defaults.rate_limit
+        if (limit is None and task.name not in self._held) or app.conf.worker_disable_rate_limits:
+            return 0.0
+        return self.wait(message, limit)
 
     def wait(self, message: Message, limit: Any) -> float:
         """Let a message go (0), or return how many seconds it has to wait."""

@@ -1,1 +1,5 @@
 """The worker of a cluster."""
+
+from .worker import ClusterWorker
+
+__all__ = ["ClusterWorker"]

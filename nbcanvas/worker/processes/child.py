@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Pipe
 from typing import Any, Final
 
@@ -84,16 +84,16 @@ class Child:
             self.receive()
             self._started = True
 
-    def prepare(self, app: App) -> None:
+    def prepare(self, app: App, modules: Sequence[str] = ()) -> None:
         """Tell it what has changed around it: directory, import path, settings, names of ``__main__``."""
         here = vars(sys.modules["__main__"])
         rebound = [name for name, value in self._main.items() if here.get(name, _MISSING) is not value]
-        surroundings = (_directory(), tuple(sys.path), dict(app.conf.given))
+        surroundings = (_directory(), tuple(sys.path), dict(app.conf.given), app.remote, modules)
         if rebound or surroundings != self._surroundings:
             for name in rebound:
                 del self._main[name]
-            directory, path, settings = self._surroundings = surroundings
-            self.send(("set", directory, path, pack(_sendable(settings)), rebound))
+            directory, path, settings, remote, modules = self._surroundings = surroundings
+            self.send(("set", directory, path, pack(_sendable(settings)), rebound, remote, modules))
 
     def news(self, key: tuple[str, str], shipment: Shipment) -> bytes | None:
         """Return the bytes of a shipment it does not have yet, else None."""

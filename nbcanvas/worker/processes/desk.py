@@ -69,6 +69,9 @@ class Desk:
     def _publish(self, plan: Plan) -> None:
         self._app.publish(plan)
 
+    def _unlock(self, *chord: Any) -> bool:
+        return self._app.unlock(*chord)
+
     def _report(self, task_id: str, own: bool, state: str, meta: Any) -> None:
         own = own and task_id == self._context.id  # a thread a task left behind may speak too late
         self._app.report(task_id, self._context if own else None, state, meta)

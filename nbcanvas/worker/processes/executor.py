@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from nbcanvas.app import App
@@ -31,10 +32,13 @@ class ProcessPool:
     ----------
     app
         The app whose tasks run.
+    modules
+        Names of modules that children import first: those that define the tasks.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, modules: Sequence[str] = ()) -> None:
         self.app = app
+        self.modules = tuple(modules)
         self._shipments: dict[tuple[str, str], Shipment] = {}
         self._lost: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -78,6 +82,12 @@ class ProcessExecutor:
         self._closed = False
         self._child: Child | None = Child()
 
+    @property
+    def pid(self) -> int | None:
+        """The process that tasks run in now; None while there is none."""
+        child = self._child
+        return child.pid if child is not None else None
+
     def ready(self) -> None:
         """Wait until the child can work: a slot takes no message, and no time limit runs, while it starts."""
         with self._lock:
@@ -110,7 +120,7 @@ class ProcessExecutor:
             try:
                 child.await_start()
                 shipment = self._pool.shipment(task, values_only=values_only)
-                child.prepare(self._app)
+                child.prepare(self._app, self._pool.modules)
                 child.send(
                     (
                         "run",

@@ -11,7 +11,9 @@ The child leads a session of its own, so an interrupt of the kernel's process gr
 from __future__ import annotations
 
 import gc
+import importlib
 import itertools
+import logging
 import os
 import pickle
 import signal
@@ -27,15 +29,18 @@ from nbcanvas.app import App, Plan, set_engine
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import NotSerializable, SoftTimeLimitExceeded
 from nbcanvas.plan import Outcome
-from nbcanvas.protocol.payload import pack, unpack
+from nbcanvas.protocol.payload import EMBEDDED, WIRE, pack, unpack
+from nbcanvas.task import Task
 from nbcanvas.worker.execute import execute, failure
 
 from .modules import UserModules
-from .shipping import Refused
-from .stand_ins import ChildContext, KernelMain, ShippedTasks, adopt, install_main, packed
+from .shipping import Refused, receive, ship
+from .stand_ins import ChildContext, KernelMain, ShippedTasks, adopt, install_main, packed, set_packing
 from .wire import data_to_message, data_to_record, exception_from, outcome_to_data
 
 __all__ = ["main"]
+
+log = logging.getLogger("nbcanvas.worker")
 
 
 class _Guard:
@@ -163,10 +168,12 @@ class _Engine:
         self.kernel = kernel
         self.tasks = ShippedTasks(kernel)
         self.settings: Mapping[str, Any] = {}
+        self.packing = EMBEDDED
         self.apps: list[App] = []
 
     def adopt(self, app: App) -> None:
         adopt(app, self.kernel, self.tasks, self.settings)
+        set_packing(app, self.packing)
         self.apps.append(app)
 
     def start(self, _app: App) -> Any:
@@ -176,6 +183,12 @@ class _Engine:
         from nbcanvas.worker.eager import run_eagerly
 
         return run_eagerly(app, plan, throw=throw, keep=keep)
+
+    def pack(self, task: Task) -> Any:
+        return ship(task)
+
+    def unpack(self, data: bytes) -> Task:
+        return receive(data)
 
 
 class Child:
@@ -203,16 +216,31 @@ class Child:
             else:
                 return
 
-    def _set(self, directory: str, path: Sequence[str], settings: bytes, names: Sequence[str]) -> None:
+    def _set(
+        self,
+        directory: str,
+        path: Sequence[str],
+        settings: bytes,
+        names: Sequence[str],
+        remote: bool,
+        modules: Sequence[str],
+    ) -> None:
         with suppress(OSError):  # gone by now; a task that needs it will say so
             os.chdir(directory)
         sys.path[:] = path
         self._engine.settings = unpack(settings)
+        self._engine.packing = WIRE if remote else EMBEDDED
         for app in self._engine.apps:
             app.conf.clear()
             app.conf.update(self._engine.settings)
+            set_packing(app, self._engine.packing)
         for name in names:
             self._main.__dict__.pop(name, None)
+        for name in modules:
+            try:
+                importlib.import_module(name)
+            except Exception:  # its tasks come by value then, or say what is wrong
+                log.exception("module %r cannot be imported in a child process", name)
 
     def _run(
         self, name: str, version: str, shipment: bytes | None, data: tuple[Any, ...], hostname: str

@@ -57,6 +57,10 @@ class Shipment:
         """Say whether shipping `task` now would ship the same."""
         return self._task is task and all(names.get(name, _MISSING) is value for names, name, value in self._used)
 
+    def globals(self) -> Iterator[tuple[str, Any]]:
+        """Yield the names that the task's functions use of their modules, and what they mean there."""
+        yield from ((name, value) for _, name, value in self._used if value is not _MISSING)
+
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: io.BytesIO, *, values_only: bool) -> None:

@@ -9,17 +9,18 @@ from typing import Any, Final, Protocol
 
 from nbcanvas.app import App, Plan
 from nbcanvas.app.registry import TaskRegistry
+from nbcanvas.app.settings import TaskDefaults
 from nbcanvas.backend.port import Record, Tree
 from nbcanvas.errors import NotSerializable
 from nbcanvas.plan import Message, Node
-from nbcanvas.protocol.payload import pack
+from nbcanvas.protocol.payload import EMBEDDED, Packing, pack
 from nbcanvas.request import Context
 from nbcanvas.task import Task
 
 from .shipping import receive
 from .wire import data_to_record
 
-__all__ = ["ChildContext", "KernelMain", "Link", "adopt", "install_main"]
+__all__ = ["ChildContext", "KernelMain", "Link", "adopt", "install_main", "set_packing"]
 
 
 class Link(Protocol):
@@ -129,6 +130,7 @@ class _InChild(App):
     """An app in a child: it plans and sends nothing by itself."""
 
     _link: Link
+    _packing: Packing = EMBEDDED
 
     def submit(
         self,
@@ -142,6 +144,9 @@ class _InChild(App):
     def publish(self, plan: Plan) -> None:
         self._link.ask("publish", plan)
 
+    def unlock(self, *chord: Any) -> bool:
+        return bool(self._link.ask("unlock", *chord))
+
     def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
         self._link.tell("report", task_id, context is not None, state, meta)
 
@@ -149,8 +154,20 @@ class _InChild(App):
         node: Node = sig  # the kernel freezes it; until then it stands for itself (see `wire.outcome_to_data`)
         return node
 
-    def _choose_backend(self) -> None:
-        """Leave it: results are the kernel's."""
+    def _reconsider(self) -> None:
+        """Draw the consequences of changed settings; where messages and results go is the kernel's affair."""
+        self.router.changed()
+        self.defaults = TaskDefaults.of(self.conf)
+
+    @property
+    def packing(self) -> Packing:
+        """In which form values travel."""
+        return self._packing
+
+    @property
+    def remote(self) -> bool:
+        """Whether workers are elsewhere: the kernel's is at hand."""
+        return False
 
     def ensure_worker(self) -> None:
         """Nothing to start: the kernel's worker runs this."""
@@ -168,9 +185,15 @@ def adopt(app: App, link: Link, tasks: ShippedTasks, settings: Mapping[str, Any]
     for task in app.tasks.values():
         tasks.register(task)
     app.tasks = tasks
+    app.conf.on_change(app._reconsider)  # noqa: SLF001 - its class's, from now on
     app.conf.update(settings)
     app.backend = _FarBackend(link)  # type: ignore[assignment]
     app.control = _FarControl(link)  # type: ignore[assignment]
+
+
+def set_packing(app: App, packing: Packing) -> None:
+    """Say in which form values travel from here."""
+    app._packing = packing  # type: ignore[attr-defined]  # noqa: SLF001 - it is one of ours
 
 
 class ChildContext(Context):

@@ -5,7 +5,8 @@ reading a frame runs no code but ours.
 
 =============== =====================================================================================
 kernel says
-``set``         surroundings that changed: directory, import path, settings, names of ``__main__``
+``set``         surroundings that changed: directory, import path, settings, names of ``__main__``, whether there is a
+                cluster, modules to import
 ``run``         a task's name, version and (the first time) code; the message; the slot's name
 ``reply``       number, whether it went well, the packed value or exception
 ``ended``       a watch's number, a task id, its record
@@ -29,7 +30,7 @@ from typing import Any
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import RemoteError, TaskRevokedError
 from nbcanvas.plan import Call, Failed, Ignored, Message, Node, Outcome, Rejected, Replaced, Retried, Revoked, Value
-from nbcanvas.protocol.payload import pack, unpack
+from nbcanvas.protocol.payload import Held, Packed, pack, unpack
 from nbcanvas.worker.execute import portable
 
 __all__ = [
@@ -52,7 +53,7 @@ def call_to_data(call: Call) -> Data:
     return (
         call.id,
         call.task,
-        call.payload,
+        _closed(call.payload),
         call.immutable,
         pack(dict(call.options)) if call.options else None,
         pack(dict(call.stamps)) if call.stamps else None,
@@ -61,6 +62,11 @@ def call_to_data(call: Call) -> Data:
         call.version,
         call.nesting,
     )
+
+
+def _closed(payload: Any) -> Any:
+    """Return a payload in which nothing of a user's lies open."""
+    return Packed.of(payload.value) if type(payload) is Held else payload
 
 
 def _call(data: Data) -> Call:
@@ -72,7 +78,7 @@ def message_to_data(message: Message) -> Data:
     """Return a message without what is behind it, which may be ten thousand steps."""
     return (
         call_to_data(message.call),
-        message.given,
+        tuple(map(_closed, message.given)),
         message.root_id,
         message.parent_id,
         message.sent,

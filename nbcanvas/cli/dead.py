@@ -1,0 +1,332 @@
+"""``nbcanvas dead``: messages that no worker could work on, kept where a person can look."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, Protocol
+
+import click
+
+from nbcanvas.app import App
+from nbcanvas.ledger.split import DEAD
+from nbcanvas.protocol.letter import Letter
+from nbcanvas.servers.kombu import Arrived
+from nbcanvas.servers.redis import RedisServer
+
+from .common import Given, common_options
+from .remote import remote_app
+from .saying import as_json, table, told
+
+__all__ = ["dead"]
+
+_LIST: Final = "nbcanvas:dead"
+#: So many are looked at.
+_MOST: Final = 10_000
+#: How long a queue is listened to before it counts as empty.
+_QUIET: Final = 0.5
+
+
+class Dead(NamedTuple):
+    """One dead letter.
+
+    Attributes
+    ----------
+    id
+        What it is called here.
+    time, worker, queue, reason
+        When, by whom, from where and why it was put aside.
+    task, task_id
+        What it seems to be about.
+    body, headers
+        The message, as far as it can be read.
+    key
+        How its store finds it again.
+    """
+
+    id: str
+    time: float | None
+    worker: str
+    queue: str
+    reason: str
+    task: str
+    task_id: str
+    headers: Mapping[str, Any]
+    body: str
+    key: Any
+
+    def row(self) -> tuple[str, ...]:
+        """Return it as a line of a list."""
+        when = "" if self.time is None else f"{datetime.fromtimestamp(self.time, UTC):%Y-%m-%d %H:%M:%S}"
+        return (self.id, when, self.queue, self.task, self.task_id, self.reason)
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything, as JSON has it."""
+        found = self._asdict()
+        del found["key"]
+        return found
+
+
+class Store(Protocol):
+    """Where dead letters are."""
+
+    def letters(self) -> Sequence[Dead]:
+        """Return them, the latest first."""
+
+    def requeue(self, letter: Dead) -> None:
+        """Put one back where it came from."""
+
+    def drop(self, letter: Dead) -> None:
+        """Throw one away."""
+
+
+# -- on Redis -------------------------------------------------------------------------------------------------------
+
+
+class OnRedis:
+    """The list ``nbcanvas:dead``."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+
+    def letters(self) -> Sequence[Dead]:
+        """Return them, the latest first."""
+        return [self._read(entry) for entry in self._server.call("LRANGE", _LIST, 0, _MOST - 1)]
+
+    def _read(self, entry: bytes) -> Dead:
+        found: Any = None
+        with suppress(ValueError):
+            found = json.loads(entry)
+        if not isinstance(found, Mapping):
+            found = {"reason": "this entry of the list cannot be read itself"}
+        raw = _raw_of(found)
+        envelope: Any = None
+        with suppress(ValueError):
+            envelope = json.loads(raw)
+        headers = envelope.get("headers") if isinstance(envelope, Mapping) else None
+        return _dead(
+            hashlib.sha1(entry, usedforsecurity=False).hexdigest()[:10],
+            found.get("time"),
+            found.get("worker"),
+            found.get("queue"),
+            found.get("reason"),
+            headers if isinstance(headers, Mapping) else {},
+            raw.decode("utf-8", "replace"),
+            (entry, raw),
+        )
+
+    def requeue(self, letter: Dead) -> None:
+        """Put one back where it came from."""
+        entry, raw = letter.key
+        if not letter.queue or not raw:
+            msg = f"{letter.id} does not say which queue it came from: it cannot go back"
+            raise click.ClickException(msg)
+        self._server.pipeline([("MULTI",), ("LREM", _LIST, 1, entry), ("LPUSH", letter.queue, raw), ("EXEC",)])
+
+    def drop(self, letter: Dead) -> None:
+        """Throw one away."""
+        self._server.call("LREM", _LIST, 1, letter.key[0])
+
+
+def _raw_of(found: Mapping[str, Any]) -> bytes:
+    if isinstance(found.get("raw"), str):
+        return str(found["raw"]).encode()
+    with suppress(ValueError, TypeError):
+        return base64.b64decode(found.get("raw_base64") or "")
+    return b""
+
+
+# -- anywhere else --------------------------------------------------------------------------------------------------
+
+
+class InQueue:
+    """The queue ``nbcanvas.dead``; what is not dealt with stays in it.
+
+    Parameters
+    ----------
+    app
+        The app whose broker it is on.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._link = app.kombu.link()
+
+    def letters(self) -> Sequence[Dead]:
+        """Return them; they are this connection's until it closes."""
+        if self._link.size(DEAD) is None:
+            return []
+        arrived: list[Arrived] = []
+        self._link.prefetch(_MOST)
+        self._link.consume(DEAD, arrived.append, tag="nbcanvas-dead")
+        while self._link.drain(_QUIET):
+            pass
+        return [self._read(one) for one in reversed(arrived)]
+
+    def _read(self, one: Arrived) -> Dead:
+        headers = one.letter.headers
+        known = hashlib.sha1(repr((headers, one.letter.body)).encode(), usedforsecurity=False).hexdigest()[:10]
+        own = {name: value for name, value in headers.items() if not name.startswith("nbcanvas_")}
+        return _dead(
+            known,
+            None,
+            headers.get("nbcanvas_worker"),
+            headers.get("nbcanvas_queue"),
+            headers.get("nbcanvas_reason"),
+            own,
+            one.letter.body.decode("utf-8", "replace"),
+            one,
+        )
+
+    def requeue(self, letter: Dead) -> None:
+        """Put one back where it came from."""
+        one: Arrived = letter.key
+        if not letter.queue:
+            msg = f"{letter.id} does not say which queue it came from: it cannot go back"
+            raise click.ClickException(msg)
+        old = one.letter
+        again = Letter(
+            letter.queue,
+            dict(letter.headers),
+            old.body,
+            old.properties,
+            old.priority,
+            old.content_type,
+            old.content_encoding,
+        )
+        self._link.publish([again])
+        self._link.ack(one.tag)
+
+    def drop(self, letter: Dead) -> None:
+        """Throw one away."""
+        self._link.ack(letter.key.tag)
+
+    def close(self) -> None:
+        """Give back what was not dealt with."""
+        self._link.close()
+
+
+def _dead(
+    known: str, time: Any, worker: Any, queue: Any, reason: Any, headers: Mapping[str, Any], body: str, key: Any
+) -> Dead:
+    def text(value: Any) -> str:
+        return value if isinstance(value, str) else ""
+
+    when = float(time) if isinstance(time, int | float) and not isinstance(time, bool) and 0 <= time < 1e11 else None
+    task, task_id = text(headers.get("task")), text(headers.get("id"))
+    return Dead(known, when, text(worker), text(queue), text(reason), task, task_id, headers, body, key)
+
+
+class Both:
+    """Several stores: with a Redis broker, where letters are depends on the result backend.
+
+    Parameters
+    ----------
+    stores
+        Those.
+    """
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self._stores = stores
+        self._where: dict[str, Store] = {}
+
+    def letters(self) -> Sequence[Dead]:
+        """Return them all."""
+        found: list[Dead] = []
+        for store in self._stores:
+            letters = store.letters()
+            self._where |= {one.id: store for one in letters}
+            found += letters
+        return found
+
+    def requeue(self, letter: Dead) -> None:
+        """Put one back where it came from."""
+        self._where[letter.id].requeue(letter)
+
+    def drop(self, letter: Dead) -> None:
+        """Throw one away."""
+        self._where[letter.id].drop(letter)
+
+
+@contextmanager
+def _store(given: Given) -> Iterator[Store]:
+    app = remote_app(given)
+    with told():
+        in_queue = InQueue(app)
+        try:
+            yield Both([in_queue] if app.redis is None else [OnRedis(app.redis), in_queue])
+        finally:
+            in_queue.close()
+
+
+@click.group()
+def dead() -> None:
+    """Messages that no worker could work on: look at them, send them again, throw them away."""
+
+
+@dead.command(name="list")
+@click.option("-j", "--json", "json_", is_flag=True, help="Use json as output format.")
+@common_options
+def list_letters(given: Given, json_: bool) -> None:
+    """List dead letters, the latest first."""
+    with _store(given) as store:
+        found = store.letters()
+    if json_:
+        click.echo(as_json([one.facts() for one in found]))
+    else:
+        click.echo(table([one.row() for one in found], ("id", "time", "queue", "task", "task id", "reason")))
+
+
+@dead.command()
+@click.argument("id_", metavar="ID")
+@common_options
+def show(given: Given, id_: str) -> None:
+    """Show one dead letter; ID is that of the list, or its task's."""
+    with _store(given) as store:
+        [found, *_] = _chosen(store, [id_], every=False)
+    click.echo(json.dumps(found.facts(), indent=2, ensure_ascii=True, default=str))
+
+
+@dead.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "every", is_flag=True, help="All of them.")
+@common_options
+def requeue(given: Given, ids: tuple[str, ...], every: bool) -> None:
+    """Put dead letters back into the queues they came from."""
+    with _store(given) as store:
+        found = _chosen(store, ids, every=every)
+        for one in found:
+            store.requeue(one)
+    click.echo(f"{len(found)} sent again.")
+
+
+@dead.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "every", is_flag=True, help="All of them.")
+@common_options
+def drop(given: Given, ids: tuple[str, ...], every: bool) -> None:
+    """Throw dead letters away."""
+    with _store(given) as store:
+        found = _chosen(store, ids, every=every)
+        for one in found:
+            store.drop(one)
+    click.echo(f"{len(found)} thrown away.")
+
+
+def _chosen(store: Store, ids: Iterable[str], *, every: bool) -> Sequence[Dead]:
+    wanted = list(ids)
+    if not wanted and not every:
+        msg = "which? Give ids (see `dead list`), or --all"
+        raise click.UsageError(msg)
+    letters = store.letters()
+    if every:
+        return letters
+    found = [one for one in letters if one.id in wanted or one.task_id in wanted]
+    missing = [one for one in wanted if not any(one in {letter.id, letter.task_id} for letter in found)]
+    if missing:
+        msg = f"there is no dead letter {', '.join(missing)}; `dead list` shows them all"
+        raise click.ClickException(msg)
+    return found

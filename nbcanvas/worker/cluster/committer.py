@@ -1,0 +1,160 @@
+"""Writes steps down, many at a time.
+
+Slots hand in steps and go on.  Whoever has nothing else to do commits them: a slot that finds no more work, or the
+worker's keeper after some milliseconds.  One thread commits at a time; what is handed in meanwhile goes with the next
+batch, so the batches grow with the load by themselves.
+
+While the server is away a batch is repeated until it is written: its ledger makes a repeated step harmless.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import NamedTuple
+
+from nbcanvas.errors import ServerLost
+from nbcanvas.ledger.port import Answer, Filled, Ledger, Step
+
+__all__ = ["Committer", "Entry"]
+
+log = logging.getLogger("nbcanvas.worker")
+
+#: Steps in one call of the ledger.
+_BATCH = 500
+#: How long to wait before a server that was lost is tried again: at first, at most.
+_AGAIN, _AGAIN_MAX = 0.05, 2.0
+
+
+class Entry(NamedTuple):
+    """A step to write, and what comes behind it.
+
+    Attributes
+    ----------
+    step
+        The step.
+    holds
+        Whether the message stays unacknowledged to the end, because `done` takes it elsewhere.
+    done
+        Called when the step, and all that it released, is written.
+    """
+
+    step: Step
+    holds: bool = False
+    done: Callable[[], None] | None = None
+
+
+#: Gives the steps that dispatch a full barrier.
+Release = Callable[[Step, Filled, bool], Sequence[Step]]
+#: Gives what is written in the place of a step that cannot be written, or None.
+Replace = Callable[[Step, Exception], Entry | None]
+
+
+class Committer:
+    """Collects steps and writes them.
+
+    Parameters
+    ----------
+    ledger
+        Where to.
+    release, replace
+        See `Release` and `Replace`.
+    """
+
+    def __init__(self, ledger: Ledger, release: Release, replace: Replace) -> None:
+        self._ledger = ledger
+        self._release = release
+        self._replace = replace
+        self._waiting: deque[Entry] = deque()
+        self._busy = threading.Lock()
+        self._since = 0.0
+        self._given_up = threading.Event()
+        #: Steps that were not performed: the message was not this worker's any more, or done before.
+        self.refused = 0
+
+    def add(self, entry: Entry) -> None:
+        """Hand in a step."""
+        if not self._waiting:
+            self._since = monotonic()
+        self._waiting.append(entry)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def is_due(self, age: float) -> bool:
+        """Whether steps wait for longer than `age` seconds, or there are many."""
+        waiting = len(self._waiting)
+        return waiting >= _BATCH or (waiting > 0 and monotonic() - self._since > age)
+
+    def flush(self, *, wait: bool = False) -> None:
+        """Write what waits; returns at once when another thread does (it sees to all of it), unless `wait`."""
+        while self._waiting:
+            if not self._busy.acquire(blocking=wait):
+                return
+            try:
+                self._write()
+            finally:
+                self._busy.release()
+
+    def give_up(self) -> None:
+        """Do not wait for a server that is away any longer."""
+        self._given_up.set()
+
+    def _write(self) -> None:
+        waiting = self._waiting
+        while waiting:
+            batch = [waiting.popleft() for _ in range(min(len(waiting), _BATCH))]
+            self._since = monotonic()
+            for entry, answer in zip(batch, self._answers(batch), strict=True):
+                if answer is not None:
+                    self._settle(entry, answer)
+
+    def _settle(self, entry: Entry, answer: Answer) -> None:
+        step = entry.step
+        if answer.filled is not None:
+            first, *rest = self._release(step, answer.filled, entry.holds or step.keeps)
+            # At once, in the next batch: nothing of the same delivery comes between.
+            more = [Entry(first, entry.holds), *[Entry(one, entry.holds) for one in rest]]
+            more[-1] = more[-1]._replace(done=entry.done)
+            self._waiting.extendleft(reversed(more))
+            return
+        if not answer.performed:
+            self.refused += 1
+            log.info("%r: not this worker's any more, or done before", step.delivery)
+        if entry.done is not None:
+            entry.done()
+
+    def _answers(self, batch: Sequence[Entry]) -> Sequence[Answer | None]:
+        try:
+            return self._repeated([entry.step for entry in batch])
+        except ServerLost:
+            raise
+        except Exception as error:  # one that cannot be written must not keep the others from it
+            if len(batch) > 1:
+                return [answer for entry in batch for answer in self._answers((entry,))]
+            log.exception("%r could not be written down", batch[0].step.message)
+            instead = self._replace(batch[0].step, error)
+            if instead is not None:
+                self._waiting.appendleft(instead)
+            return (None,)
+
+    def _repeated(self, steps: Sequence[Step]) -> Sequence[Answer]:
+        pause = _AGAIN
+        lost = False
+        while True:
+            try:
+                answers = self._ledger.commit(steps)
+            except ServerLost as error:
+                if not lost:
+                    log.warning("%s; %s results wait until it is back", error, len(steps))
+                lost = True
+                if self._given_up.wait(pause):
+                    raise
+                pause = min(pause * 2, _AGAIN_MAX)
+            else:
+                if lost:
+                    log.warning("the server is back; the results are written")
+                return answers

@@ -1,0 +1,76 @@
+"""What a worker says about its tasks: log lines, as Celery's worker writes them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol
+
+from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Retried, Revoked, Value
+from nbcanvas.protocol.payload import shown, unpack
+
+__all__ = ["Listener", "log_ended", "log_received"]
+
+log = logging.getLogger("nbcanvas.worker")
+
+_LONGEST = 1024
+
+
+class Listener(Protocol):
+    """Whoever wants to hear of a worker's tasks; called in the slots' threads, so it must not wait."""
+
+    def received(self, message: Message) -> None:
+        """A message was taken."""
+
+    def started(self, message: Message) -> None:
+        """Its task begins."""
+
+    def ended(self, message: Message, outcome: Outcome, runtime: float | None) -> None:
+        """It ended, after so many seconds of work (None: it never ran)."""
+
+
+def log_received(message: Message) -> None:
+    """Say that a message was taken."""
+    if log.isEnabledFor(logging.INFO):
+        log.info("Task %s[%s] received", message.call.task, message.call.id, extra=_extra(message))
+
+
+def log_ended(message: Message, outcome: Outcome, runtime: float | None, expected: tuple[type, ...]) -> None:
+    """Say how a task ended.
+
+    Parameters
+    ----------
+    message, outcome, runtime
+        As for `Listener.ended`.
+    expected
+        Exceptions that the task's author expects (``throws``): these are no errors of the worker.
+    """
+    call = message.call
+    if type(outcome) is Value:
+        if log.isEnabledFor(logging.INFO):
+            value = shown(unpack(outcome.payload))
+            text = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."
+            extra = {**_extra(message), "runtime": runtime}
+            log.info("Task %s[%s] succeeded in %ss: %s", call.task, call.id, runtime, text, extra=extra)
+        return
+    kind, level, more = _words(outcome, expected)
+    if log.isEnabledFor(level):
+        log.log(level, "Task %s[%s] %s%s", call.task, call.id, kind, more, extra=_extra(message))
+
+
+def _words(outcome: Outcome, expected: tuple[type, ...]) -> tuple[str, int, str]:
+    if isinstance(outcome, Failed):
+        if isinstance(outcome.exc, expected):
+            return "raised expected: ", logging.INFO, shown(outcome.exc)
+        text = shown(outcome.exc)
+        return "raised unexpected: ", logging.ERROR, f"{text}\n{outcome.traceback}" if outcome.traceback else text
+    if isinstance(outcome, Retried):
+        return "retry: ", logging.INFO, shown(outcome.exc)
+    if isinstance(outcome, Revoked):
+        return "revoked: ", logging.INFO, str(outcome.exc)
+    if isinstance(outcome, Rejected):
+        return "rejected: ", logging.WARNING, f"{outcome.reason} (requeued)" if outcome.requeue else outcome.reason
+    return "ignored" if isinstance(outcome, Ignored) else "replaced", logging.INFO, ""
+
+
+def _extra(message: Message) -> dict[str, Any]:
+    return {"task_id": message.call.id, "task_name": message.call.task, "root_id": message.root_id}
