@@ -42,7 +42,8 @@ from nbcanvas.task import Task
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from nbcanvas.run import Recording, Run, frame, submit
+    from nbcanvas.app.connecting import connect, disconnect
+    from nbcanvas.run import Cluster, Recording, Run, cluster, frame, submit
     from nbcanvas.run.attach import attach
 
 __version__ = "0.1.0"
@@ -53,6 +54,7 @@ subtask, maybe_subtask = signature, maybe_signature
 __all__ = [
     "App",
     "AsyncResult",
+    "Cluster",
     "EagerResult",
     "GroupResult",
     "Recording",
@@ -66,8 +68,11 @@ __all__ = [
     "chain",
     "chord",
     "chunks",
+    "cluster",
+    "connect",
     "current_app",
     "current_task",
+    "disconnect",
     "errors",
     "frame",
     "group",
@@ -86,18 +91,21 @@ __all__ = [
 ]
 
 #: Loaded with their first use: who only sends a task, or runs one, does not pay for all that shows a run.
-_OF_THE_RUN = frozenset({"Recording", "Run", "attach", "frame", "submit"})
+_LATER = {
+    **dict.fromkeys(("connect", "disconnect"), "nbcanvas.app.connecting"),
+    **dict.fromkeys(("Cluster", "Recording", "Run", "attach", "cluster", "frame", "submit"), "nbcanvas.run"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OF_THE_RUN:
+    if name not in _LATER:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    return globals().setdefault(name, getattr(import_module("nbcanvas.run"), name))
+    return globals().setdefault(name, getattr(import_module(_LATER[name]), name))
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OF_THE_RUN})
+    return sorted({*globals(), *_LATER})
 
 
 def _explain(sig: Signature) -> Any:

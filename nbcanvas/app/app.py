@@ -7,17 +7,14 @@ import importlib
 import importlib.util
 import inspect
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from time import time
-from typing import Any, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 from nbcanvas import result as results
 from nbcanvas.backend.port import Backend, Record
-from nbcanvas.backend.urls import is_database, needs_cluster
-from nbcanvas.broker.local import LocalBroker
 from nbcanvas.broker.port import Broker
 from nbcanvas.canvas import Signature, pin, set_default_host, signature
 from nbcanvas.control import Control
@@ -27,21 +24,29 @@ from nbcanvas.events.event import Event
 from nbcanvas.events.hub import Hub
 from nbcanvas.garbage import collecting_less
 from nbcanvas.ids import IdSource, random_source, seeded_ids
+from nbcanvas.ledger.port import Ledger
 from nbcanvas.plan import Call, Chain, Fan, Message, Node, Transition, calls_of, freeze, start
 from nbcanvas.plan.freezing import Packer, inherit
-from nbcanvas.protocol.payload import pack, pack_args, unpack_args
+from nbcanvas.protocol.payload import Packing, pack_args, unpack_args
 from nbcanvas.request import Context, current, running
 from nbcanvas.result import bound_to, result_of
 from nbcanvas.states import EXCEPTION_STATES
 from nbcanvas.task import Task as BaseTask
 from nbcanvas.task import from_function, prepare
 
-from .backends import Backends
 from .builtins import add_builtins
+from .connections import Connections
 from .perform import Performer
 from .registry import TaskRegistry
-from .routing import asks_functions, route_of
+from .routing import Router
 from .settings import Settings, TaskDefaults
+
+if TYPE_CHECKING:  # what only apps with servers load
+    from nbcanvas.broker.post import Post
+    from nbcanvas.servers.kombu import KombuServer
+    from nbcanvas.servers.redis import RedisServer
+
+    from .fleet import Fleet
 
 __all__ = ["App", "Engine", "Plan", "current_app", "current_task", "set_engine", "shared_task", "task", "uuid"]
 
@@ -57,6 +62,12 @@ class Engine(Protocol):
 
     def apply(self, app: App, plan: Plan, *, throw: bool, keep: bool = False) -> Any:
         """Run a plan in the calling thread, and return its eager result; `keep` results where workers keep theirs."""
+
+    def pack(self, task: BaseTask) -> Any:
+        """Return a task as bytes (``data``), with what it takes along."""
+
+    def unpack(self, data: bytes) -> BaseTask:
+        """Return the task in some bytes; they are unpickled, and have to be trusted."""
 
     def adopt(self, app: App) -> None:
         """Hear of a new app; in a worker's child process it becomes the kernel's."""
@@ -142,20 +153,21 @@ class App:
         **settings: Any,
     ) -> None:
         self.main = main
-        self._profiles: dict[tuple[str, str], tuple[str, int]] = {}
         urls = {name: url for name, url in (("broker_url", broker), ("result_backend", backend)) if url}
         self.conf = Settings({**settings, **({"include": include} if include else {}), **urls})
         self.defaults = TaskDefaults.of(self.conf)
         self.Task = task_cls or BaseTask
         self.tasks = TaskRegistry()
+        self.router = Router(self.conf, self.tasks)
         self.hub = Hub()
-        self.broker: Broker = LocalBroker(self.route)
-        self._backends = Backends(self)
-        self.backend: Backend = self._backends.local
+        self._connections = Connections(self)
+        self.broker: Broker = self._connections.broker
+        self.backend: Backend = self._connections.backend
         self.performer = Performer(self.broker, self.backend, self.hub)
         self.conf.on_change(self._reconsider)
         self.control = Control(self)
         self.worker: Any = None
+        self.shipping: Any = None
         self._starting = threading.RLock()
         self._ids: IdSource | None = None
         add_builtins(self)
@@ -166,29 +178,11 @@ class App:
 
     def _reconsider(self) -> None:
         """Draw the consequences of changed settings."""
-        self._profiles.clear()
+        self.router.changed()
         self.defaults = TaskDefaults.of(self.conf)
-        for name in ("broker_url", "broker_read_url", "broker_write_url", "result_backend"):
-            value = self.conf[name]
-            for url in value if isinstance(value, list | tuple) else [value]:
-                if not (url and needs_cluster(str(url))) or (name == "result_backend" and is_database(str(url))):
-                    continue
-                del self.conf[name]
-                scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(url))  # no more of it: it may hold a password
-                msg = (
-                    f"{name}: {scheme[0] if scheme else 'this'} needs a cluster, and this version runs the "
-                    f"embedded worker only; leave it out to run inside this process"
-                )
-                raise ImproperlyConfigured(msg)
-        self._choose_backend()
-
-    def _choose_backend(self) -> None:
-        """Keep results where the settings say."""
-        try:
-            self.backend = self.performer.backend = self._backends.chosen()
-        except ImproperlyConfigured:
-            del self.conf["result_backend"]
-            raise
+        self._connections.choose()
+        self.broker = self.performer.broker = self._connections.broker
+        self.backend = self.performer.backend = self._connections.backend
 
     def __repr__(self) -> str:
         return f"<App {self.main or 'default'}: {len(self.tasks)} tasks>"
@@ -203,15 +197,101 @@ class App:
     set_default = set_current
 
     def close(self) -> None:
-        """Stop the embedded worker, and let go of the result backend."""
+        """Stop the embedded worker, and let go of servers and the result backend."""
         self.stop_worker()
-        self._backends.close()
+        self._connections.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    # -- servers ------------------------------------------------------------------------------------------------
+
+    @property
+    def remote(self) -> bool:
+        """Whether the broker is a server, and workers are elsewhere."""
+        return self._connections.remote
+
+    @property
+    def kombu(self) -> KombuServer:
+        """The broker's server, for what goes through kombu whatever the broker is: remote control and events."""
+        return self._connections.kombu
+
+    @property
+    def redis(self) -> RedisServer | None:
+        """The broker, when it is a Redis; else None."""
+        return self._connections.redis
+
+    @property
+    def packing(self) -> Packing:
+        """In which form values travel."""
+        return self._connections.packing
+
+    @property
+    def post(self) -> Post:
+        """Writes and reads the messages of the cluster."""
+        return self._connections.post
+
+    @functools.cached_property
+    def fleet(self) -> Fleet:
+        """What is known of the workers of the cluster."""
+        from .fleet import Fleet
+
+        return Fleet(self)
+
+    @property
+    def client_id(self) -> str:
+        """What workers call this process when they tell it something (Celery's ``oid``, ``reply_to``)."""
+        return self._connections.client_id
+
+    def follow(self) -> None:
+        """Hear the events of workers elsewhere; does nothing when there are none."""
+        if self.remote:
+            self._connections.follow()
+
+    def ledger(self, hostname: str, queues: Sequence[str] = ()) -> Ledger:
+        """Return what a worker takes messages from, and writes down in what came of them.
+
+        Parameters
+        ----------
+        hostname
+            The worker's node name.
+        queues
+            Where to take from; what the settings say by default.
+        """
+        return self._connections.ledger(hostname, queues)
+
+    def unlock(self, *chord: Any) -> bool:
+        """Go on behind a group whose tasks have ended, where nobody counts them; see `unlocking.unlock`."""
+        from .unlocking import unlock
+
+        return unlock(self, *chord)
+
+    def connected(self, broker: str | None = None, backend: str | None = None, **settings: Any) -> App:
+        """Return a new app with this one's tasks and settings, and other servers; it becomes the current one.
+
+        Runs and results of this app go on where they are.
+
+        Parameters
+        ----------
+        broker, backend
+            URLs; None is what is inside this process.
+        **settings
+            Settings that differ.
+        """
+        servers = {"broker_url", "broker_read_url", "broker_write_url", "result_backend"}
+        kept = {name: value for name, value in self.conf.given.items() if name not in servers}
+        made = type(self)(
+            self.main, broker=broker, backend=backend, task_cls=self.Task, set_as_current=False, **{**kept, **settings}
+        )
+        made.tasks = self.tasks
+        made.router = Router(made.conf, made.tasks)
+        for task in self.tasks.values():
+            task.bind(made)
+        made.set_current()
+        return made
 
     # -- settings and tasks -------------------------------------------------------------------------------------
 
@@ -356,7 +436,7 @@ class App:
         )
         self.tasks.register(task)
         task.bind(self)
-        self._profiles.clear()
+        self.router.changed()
         return task
 
     def gen_task_name(self, name: str, module: str) -> str:
@@ -375,7 +455,7 @@ class App:
         prepare(made)
         made.bind(self)
         self.tasks.register(made)
-        self._profiles.clear()
+        self.router.changed()
         return made
 
     def lookup(self, name: str) -> BaseTask | None:
@@ -450,7 +530,7 @@ class App:
         """
         options = options or {}
         with collecting_less():
-            node = self._frozen(sig, self.new_ids(), pack_args, tuple(args), kwargs or {}, options)
+            node = self._frozen(sig, self.new_ids(), self.packing.pack_args, tuple(args), kwargs or {}, options)
         root_id, parent_id = options.get("root_id"), options.get("parent_id")
         above = current()
         if above is not None and above[1].id is not None:
@@ -501,6 +581,8 @@ class App:
             self._check(transition.send)
             self.backend.expect(call.id for call in calls_of(plan.node))
             self.ensure_worker()
+            if self.shipping is not None:
+                self.shipping.begin(plan.root_id, plan.node)
             self.performer.perform(transition, plan.root_id, plan.parent_id, now)
 
     def _check(self, messages: Sequence[Message]) -> None:
@@ -548,7 +630,7 @@ class App:
         """Freeze a canvas that stands in for the task of a message from now on, and tell the run."""
         call = message.call
         own_id = {"task_id": call.id}
-        node = self._frozen(sig, self.new_ids(), pack_args, options=own_id, nesting=call.nesting + 1)
+        node = self._frozen(sig, self.new_ids(), self.packing.pack_args, options=own_id, nesting=call.nesting + 1)
         inherit(node, call)
         feed = self.hub.feed(message.root_id)
         if feed is not None:
@@ -593,7 +675,8 @@ class App:
         message = context.message if context is not None else None
         settled = -1 if message is None else message.attempt - 1
         call, retries = (None, 0) if message is None else (message.call, message.retries)
-        self.backend.update(task_id, Record(state, pack(meta), exc, settled=settled, call=call, retries=retries))
+        payload = self.packing.pack(meta)
+        self.backend.update(task_id, Record(state, payload, exc, settled=settled, call=call, retries=retries))
         feed = self.hub.feed(message.root_id) if message is not None else None
         if feed is not None and message is not None:
             feed(Event(kinds.PROGRESS, task_id, time(), message.attempt, (state, meta)))
@@ -605,43 +688,29 @@ class App:
         return self.route_call(message.call)
 
     def route_call(self, call: Call) -> tuple[str, int]:
-        """Return the queue and the priority of a call: its options, then routes, then the task, then settings."""
-        key = (call.task, call.version)
-        default = self._profiles.get(key)
-        if default is None:
-            default = self._default_route(call)
-            if not asks_functions(self.conf.task_routes):
-                self._profiles[key] = default
-        options = call.options
-        if not options:
-            return default
-        queue, priority = options.get("queue") or options.get("routing_key"), options.get("priority")
-        return (
-            str(getattr(queue, "name", queue)) if queue else default[0],
-            default[1] if priority is None else int(priority),
-        )
-
-    def _default_route(self, call: Call) -> tuple[str, int]:
-        conf, task = self.conf, self.tasks.find(call.task, call.version)
-        args, kwargs = unpack_args(call.payload) if asks_functions(conf.task_routes) else ((), {})
-        routed = route_of(call.task, conf.task_routes, call.options, args, kwargs, task)
-        queue = (
-            routed.get("queue") or routed.get("routing_key") or getattr(task, "queue", None) or conf.task_default_queue
-        )
-        priority = routed.get("priority", getattr(task, "priority", None))
-        if priority is None:
-            priority = conf.task_default_priority
-        return str(getattr(queue, "name", queue)), int(priority or 0)
+        """Return the queue and the priority of a call: its options, then the task, then routes, then settings."""
+        address = self.router.of_call(call)
+        return address.queue, address.priority
 
     def queue_of(self, call: Call) -> str:
         """Return the queue a call goes to."""
         return self.route_call(call)[0]
 
+    # -- tasks by value ---------------------------------------------------------------------------------------------
+
+    def pack_task(self, task: BaseTask) -> Any:
+        """Return a task as bytes (``data``), with what it takes along."""
+        return _engine().pack(task)
+
+    def unpack_task(self, data: bytes) -> BaseTask:
+        """Return the task in some bytes; they are unpickled, and have to be trusted."""
+        return _engine().unpack(data)
+
     # -- the embedded worker ----------------------------------------------------------------------------------------
 
     def ensure_worker(self) -> Any:
-        """Return the embedded worker; start it when there is none."""
-        if self.worker is None:
+        """Return the embedded worker; start it when there is none, and none elsewhere."""
+        if self.worker is None and not self.remote:
             with self._starting:
                 if self.worker is None:
                     self.worker = _engine().start(self)

@@ -55,8 +55,13 @@ class Backends:
         self.local = LocalBackend(self._expires)
         self._made: tuple[Any, Any] = (None, None)
 
-    def chosen(self) -> Backend:
+    def chosen(self, *, shared: bool = False) -> Backend:
         """Return the backend that the settings mean.
+
+        Parameters
+        ----------
+        shared
+            Whether workers elsewhere write to it as well.
 
         Raises
         ------
@@ -68,11 +73,11 @@ class Backends:
         if not is_database(url):
             self.close()
             return self.local
-        wanted = [conf[name] for name in _SETTINGS]
+        wanted = [shared, *[conf[name] for name in _SETTINGS]]
         settings, backend = self._made
         if settings != wanted:
             self.close()
-            backend = self._database(url)
+            backend = self._database(url, shared=shared)
             self._made = wanted, backend
         found: Backend = backend
         return found
@@ -84,7 +89,7 @@ class Backends:
         if backend is not None:
             backend.close()
 
-    def _database(self, url: str) -> Backend:
+    def _database(self, url: str, *, shared: bool) -> Backend:
         app, conf = self._app, self._app.conf
         found = resolved(url, conf.database_url)
         try:
@@ -105,6 +110,7 @@ class Backends:
             queue_of=app.queue_of,
             tree_of=lambda started: child(started, app).as_tuple(),
             expires=self._expires,
+            shared=shared,
             names=_texts("database_table_names", conf.database_table_names),
             schemas=_texts("database_table_schemas", conf.database_table_schemas),
             options=conf.database_engine_options or {},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbcanvas.errors import ImproperlyConfigured
+from nbcanvas.errors import ImproperlyConfigured, MaxRetriesExceededError
 
 if TYPE_CHECKING:
     from .app import App
@@ -53,3 +53,32 @@ def add_builtins(app: App) -> None:
         """Refuse: chains travel in their first task's message."""
         msg = "a chain is not a task"
         raise ImproperlyConfigured(msg)
+
+    _add_unlock(app)
+
+
+def _add_unlock(app: App) -> None:
+    @app.task(name="celery.chord_unlock", bind=True, max_retries=None, ignore_result=True)
+    def chord_unlock(
+        self: Any,
+        group_id: str,
+        callback: Any,
+        interval: float | None = None,
+        max_retries: int | None = None,
+        result: Sequence[Any] = (),
+        **_: Any,
+    ) -> None:
+        """Go on behind a group once all of its tasks have ended: where the result backend does not count them."""
+        again = self.app.conf.result_chord_retry_interval if interval is None else interval
+        request = self.request
+        error: Exception | None = None
+        try:
+            if self.app.unlock(group_id, callback, result, request.root_id, request.id):
+                return
+        except OSError as lost:  # the result backend, or the broker, does not answer: later it may
+            error = lost
+        try:
+            self.retry(exc=error, countdown=again, max_retries=max_retries)
+        except MaxRetriesExceededError as enough:
+            self.app.unlock(group_id, callback, result, request.root_id, request.id, enough)
+            raise

@@ -7,31 +7,29 @@ from time import time
 from typing import Any
 
 from nbcanvas import states
-from nbcanvas.backend.port import Backend, Record
+from nbcanvas.backend.port import Backend
 from nbcanvas.broker.port import Broker
 from nbcanvas.events import event as kinds
 from nbcanvas.events.hub import Heard, Hub
 from nbcanvas.plan import (
-    Call,
-    Chain,
     Errback,
     Failed,
-    Fan,
     Ignored,
     Message,
-    Next,
-    Node,
     Outcome,
     Rejected,
     Replaced,
     Retried,
     Revoked,
+    Skip,
     Transition,
     Value,
     advance,
     release,
     start,
 )
+
+from .records import record_of, skipped, with_bodies
 
 __all__ = ["Performer", "TellErrback"]
 
@@ -82,28 +80,12 @@ class Performer:
         call = message.call
         transition = advance(message, outcome, now)
         if children or transition.children:
-            children = [*children, *_with_bodies(message, transition.children)]
-        if type(outcome) is Value:
-            kept = outcome.payload if keep else None
-            record = Record(
-                states.SUCCESS,
-                kept,
-                None,
-                None,
-                children,
-                now,
-                message.attempt,
-                call,
-                message.parent_id,
-                message.retries,
-                worker,
-                message.given,
-            )
-        elif isinstance(outcome, Rejected) and outcome.requeue:
+            children = [*children, *with_bodies(message, transition.children)]
+        if isinstance(outcome, Rejected) and outcome.requeue:
             self.broker.publish(transition.send)
             return True
-        else:
-            record = self._record(message, outcome, worker, children, now)
+        own = self.backend.get(call.id) if isinstance(outcome, Ignored) else None
+        record = record_of(message, outcome, worker, children, now, keep=keep, own=own)
         if not self.backend.settle(call.id, record):
             return False
         feed = self.hub.feed(message.root_id)
@@ -114,28 +96,6 @@ class Performer:
         if transition.send or transition.arrivals or transition.skips or transition.errbacks:
             self.perform(transition, message.root_id, call.id, now, deliver=self._send_or_fail)
         return True
-
-    def _record(  # noqa: PLR0911 - one for each kind of outcome
-        self, message: Message, outcome: Outcome, worker: str, children: Sequence[Any], now: float
-    ) -> Record:
-        call = message.call
-        rest = (children, now, message.attempt, call, message.parent_id, message.retries, worker, message.given)
-        if isinstance(outcome, Failed):
-            failed = Record(states.FAILURE, None, outcome.exc, outcome.traceback, *rest)
-            failed.message = message
-            return failed
-        if isinstance(outcome, Revoked):
-            return Record(states.REVOKED, None, outcome.exc, None, *rest)
-        if isinstance(outcome, Retried):
-            return Record(states.RETRY, None, outcome.exc, outcome.traceback, children, None, *rest[2:])
-        if isinstance(outcome, Replaced):
-            return Record(states.PENDING, None, None, None, children, None, *rest[2:])
-        if isinstance(outcome, Rejected):
-            return Record(states.REJECTED, None, None, None, *rest)
-        own = self.backend.get(call.id) if isinstance(outcome, Ignored) else None
-        if own is not None and own.state in states.READY_STATES:  # the task said itself how it ended
-            return Record(own.state, own.payload, own.exc, own.traceback, *rest)
-        return Record(states.IGNORED, own.payload if own is not None else None, None, None, *rest)
 
     def perform(
         self,
@@ -162,14 +122,15 @@ class Performer:
         while todo:
             step = todo.pop()
             for skip in step.skips:
-                self._skip(skip.call, skip.exit, root_id, now)
+                self._skip(skip, root_id, now)
             todo += [
                 start(errback.node, (errback.call.id,), None, root_id, errback.call.id, now)
                 for errback in step.errbacks
                 if not self.tell(errback, root_id)
             ]
             if step.send:
-                deliver(step.send, root_id)
+                unlocks = self.backend.open(step.opens) if step.opens else ()
+                deliver([*step.send, *unlocks] if unlocks else step.send, root_id)
             for arrival in step.arrivals:
                 exits = self.backend.arrive(arrival)
                 if exits is not None:
@@ -199,24 +160,16 @@ class Performer:
                 )
         self.broker.publish(messages)
 
-    def _skip(self, call: Call, exit_: Failed | Revoked, root_id: str, now: float) -> None:
-        state, kind = (states.FAILURE, kinds.FAILED) if isinstance(exit_, Failed) else (states.REVOKED, kinds.REVOKED)
-        attempt = call.nesting << 20
-        record = Record(state, None, exit_.exc, exit_.traceback, (), now, attempt, call)
+    def _skip(self, skip: Skip, root_id: str, now: float) -> None:
+        call, exit_ = skip
+        record = skipped(skip, now)
         if self.backend.settle(call.id, record):
             feed = self.hub.feed(root_id)
             if feed is not None:
-                data = (exit_.exc, exit_.traceback) if isinstance(exit_, Failed) else str(exit_.exc)
-                feed((kind, call.id, now, attempt, data))
+                failed = isinstance(exit_, Failed)
+                data = (exit_.exc, exit_.traceback) if failed else str(exit_.exc)
+                feed((kinds.FAILED if failed else kinds.REVOKED, call.id, now, record.settled, data))
             self.backend.announce(call.id, record)
-
-
-def _with_bodies(message: Message, children: Sequence[Node]) -> Sequence[Node]:
-    """Give a barrier among a task's children its body: as a child, a chord is the result of its body."""
-    then = message.then
-    if isinstance(then, Next) and children and isinstance(children[-1], Fan) and isinstance(then.behind, Next):
-        return [*children[:-1], Chain((children[-1], then.behind.step))]
-    return children
 
 
 def _event(message: Message, outcome: Outcome, now: float) -> Heard:

@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from nbcanvas.errors import UnknownSetting
 
+from .secret import Hidden
+
 __all__ = ["DEFAULTS", "Settings", "TaskDefaults"]
 
 DAY: Final = 24 * 60 * 60
@@ -300,7 +302,7 @@ class Settings(MutableMapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in DEFAULTS:
             raise unknown(name)
-        self._values[name] = value
+        self._values[name] = _hidden(name, value)
         self._changed()
 
     def __delitem__(self, name: str) -> None:
@@ -329,8 +331,13 @@ class Settings(MutableMapping[str, Any]):
     def __dir__(self) -> list[str]:
         return sorted(DEFAULTS)
 
+    def table(self, with_defaults: bool = False) -> dict[str, Any]:
+        """Return the settings that were given a value, or all, without what may be secret in them."""
+        values = {**DEFAULTS, **self._values} if with_defaults else self._values
+        return {name: _masked(name, value) for name, value in values.items()}
+
     def __repr__(self) -> str:
-        return f"<Settings { {name: _masked(name, value) for name, value in self._values.items()} }>"
+        return f"<Settings {self.table()}>"
 
     def __reduce__(self) -> Any:
         # Settings hold passwords; a pickled app or result names its app instead of carrying them.
@@ -349,6 +356,15 @@ def _masked(name: Any, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_masked(name, inner) for inner in value]
     return re.sub(r"//[^/]*@", f"//{_MASK}@", value) if isinstance(value, str) else value
+
+
+def _hidden(name: Any, value: Any) -> Any:
+    """Return a setting's value, so that what may be secret in it is masked wherever it is printed by accident."""
+    if isinstance(value, str) and type(value) is not Hidden:
+        return Hidden(value) if name in SECRET or _SECRET_NAME.search(str(name)) else value
+    if type(value) is dict:
+        return {key: _hidden(key, inner) for key, inner in value.items()}
+    return type(value)(_hidden(name, inner) for inner in value) if type(value) in {list, tuple} else value
 
 
 def unknown(name: str) -> UnknownSetting:

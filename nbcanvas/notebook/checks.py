@@ -97,6 +97,7 @@ def problems(sig: Signature, app: Any) -> tuple[Node | None, list[Problem]]:
         return None, [Problem("error", "", str(error), error)]
     found = _few(stuck)
     found += _few(_errors(root, app))
+    found += _few(_of_the_workers(root, app))
     found += _few(_bound_to_this_process(root))
     sizes = [(size_of(call.payload), call) for call, _ in _calls(root)]
     large = [(size, call) for size, call in sizes if size > LARGE]
@@ -172,7 +173,7 @@ def _errors(root: Node, app: Any) -> Iterator[Problem]:
     for call, given in _calls(root):
         task = app.tasks.get(call.task)
         if task is None:
-            if call.task not in unknown:
+            if call.task not in unknown and not app.remote:  # there the workers are asked
                 unknown.add(call.task)
                 yield _unknown(root, call, app)
             continue
@@ -201,6 +202,18 @@ def _unknown(root: Node, call: Call, app: Any) -> Problem:
     out = "define it in a cell, or pass --app"
     error = NotRegistered(call.task, f"did you mean {near!r}? If not, {out}" if near else out)
     return Problem("error", path_of(root, call), str(error), error)
+
+
+def _of_the_workers(root: Node, app: Any) -> Iterator[Problem]:
+    """Yield what the workers of a cluster say of its tasks."""
+    if not app.remote:
+        return
+    try:
+        told = app.fleet.check((call for call, _ in _calls(root)), again=True)
+    except NotRegistered as error:
+        yield Problem("error", "", str(error), error)
+    else:
+        yield from (Problem("note", "", said) for said in told)
 
 
 def _bound_to_this_process(root: Node) -> Iterator[Problem]:

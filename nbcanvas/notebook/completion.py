@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Final
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from nbcanvas.app import App, current_app
+from nbcanvas.app.profiles import profiles
 from nbcanvas.canvas import StampingVisitor
+from nbcanvas.errors import ImproperlyConfigured
 from nbcanvas.run import Run
 from nbcanvas.run.finding import known
 
+from .connected import COMMANDS_TO_WORKERS
 from .names import variables
 from .options import ARGUMENTS, VIEWS
 from .panel import COMMANDS, INSPECTIONS, POOLS
@@ -80,7 +83,10 @@ def _in_line(session: Session, words: list[str], fragment: str) -> Iterable[str]
         return POOLS
     behind: dict[str, tuple[Iterable[str], Iterable[str]]] = {  # what stands first, and what later or as an option
         "worker": (("start", "stop"), ("-c", "--concurrency", "--pool")),
-        "inspect": (INSPECTIONS, ()),
+        "inspect": (INSPECTIONS, ("--destination", "--timeout")),
+        "control": (COMMANDS_TO_WORKERS, ("--destination", "--timeout")),
+        "connect": (_profiles(), ("--backend", "--no-check", "--ship", "--signing-key")),
+        "cluster": (("stop",), ()),
         "attach": (_runs(), ()),
         "cancel": (variables(session.namespace, Run), ("--terminate",)),
         "why": (variables(session.namespace, Run), ()),
@@ -126,6 +132,14 @@ def _runs() -> Iterable[str]:
     found = [(run.name, run.id) for run in known()]
     found += [(line.name, line.id) for line in store.lines(_OFFERED)] if store is not None else []
     return dict.fromkeys(word for names in found for word in names if word)
+
+
+def _profiles() -> Iterable[str]:
+    """Return the names of profiles; a file that cannot be read has none to offer."""
+    try:
+        return profiles()[1]
+    except ImproperlyConfigured:
+        return ()
 
 
 def _queues() -> Iterable[str]:

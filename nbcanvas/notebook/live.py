@@ -184,7 +184,7 @@ class LiveView:
         try:
             from .widgets import ControlModel, LiveWidget
 
-            control = ControlModel({"cancel": self.run.cancel, "tell": self.ask})
+            control = ControlModel({"cancel": lambda _: self.run.cancel(), "tell": lambda _: self.ask()})
             return LiveWidget(self._snapshot(model), control, self.present)
         except (ImportError, OSError) as missing:
             log.info("no live widget, html instead: %s", missing)

@@ -65,10 +65,13 @@ class CanvasMagics(Magics):
             %canvas list                       the canvases kept by --save
             %canvas why [NAME]                 why a run is not done, or did not succeed
             %canvas attach ID|NAME             a run of this kernel, or of another one
-            %canvas inspect active             reserved, scheduled, registered, revoked, stats
+            %canvas inspect active             reserved, scheduled, registered, revoked, stats, …; -d NAME,… -t SECONDS
             %canvas revoke ID|NAME             or --stamp KEY=VALUE, with --terminate
             %canvas cancel NAME                all that has not ended of a run, with --terminate
-            %canvas connect                    to a cluster: with the next release
+            %canvas connect URL|PROFILE        run on a cluster from now on; --backend, --ship, --no-check
+            %canvas disconnect                 run in this process again
+            %canvas cluster                    workers, queues and their tasks, live
+            %canvas control pool_grow 2        tell workers; -d NAME,… names them
 
         Defaults come from %config NBCanvas and from [tool.nbcanvas] in pyproject.toml.
         """

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from nbcanvas.app import App, current_app
+from nbcanvas.app.connecting import hello
 from nbcanvas.picture.markup import duration, plural
 from nbcanvas.run import Run, attach
 
+from .connected import INSPECTIONS, cluster_, connect_, control_, disconnect_, inspect_, servers
 from .errors import CellError, UnknownOption
 from .names import run_named, variables
 from .options import key_value, stamps_of
@@ -23,13 +25,9 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-__all__ = ["COMMANDS", "INSPECTIONS", "POOLS", "Status", "run_line"]
+__all__ = ["COMMANDS", "INSPECTIONS", "POOLS", "Status", "parser_for", "run_line", "status"]
 
-INSPECTIONS: Final = ("active", "reserved", "scheduled", "registered", "revoked", "stats")
 POOLS: Final = ("threads", "processes", "solo")
-#: What a worker says of itself that is another thing on each machine, and each time.
-_OF_ONE_MACHINE: Final = frozenset({"max-concurrency"})
-_OF_ONE_PROCESS: Final = frozenset({"eta", "hostname", "pid", "time_start", "uptime", "worker_pid"})
 
 
 class Status:
@@ -57,11 +55,13 @@ def status(session: Session, app: App | None = None) -> Status:
     worker = app.worker
     lines = [
         f"app      {app.main or 'default'}: {plural(len(_own_tasks(app)), 'task')}",
-        "broker   in this process (embedded)",
+        *servers(app),
     ]
-    if app.backend.runs is not None:
+    if app.backend.runs is not None and not app.remote:
         lines.append(f"results  {app.backend.runs.where()}")
-    if worker is None:
+    if app.remote:
+        lines.append(f"workers  {hello(app)}")
+    elif worker is None:
         lines.append("worker   none yet: it starts with the first canvas, or with %canvas worker start")
     else:
         stats = worker.stats()
@@ -77,7 +77,7 @@ def status(session: Session, app: App | None = None) -> Status:
 
 def worker(session: Session, words: list[str]) -> Status:
     """``worker start [-c N] [--pool POOL]`` or ``worker stop``."""
-    parser = _parser("worker")
+    parser = parser_for("worker")
     parser.add_argument("what", choices=("start", "stop"))
     parser.add_argument("-c", "--concurrency", type=int)
     parser.add_argument("--pool")
@@ -141,42 +141,9 @@ def runs(session: Session, words: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "id", "state", "tasks", "done", "canvas", "started", "runtime"])
 
 
-def inspect_(session: Session, words: list[str]) -> pd.DataFrame:
-    """Ask the worker: ``active``, ``reserved``, ``scheduled``, ``registered``, ``revoked`` or ``stats``."""
-    import pandas as pd
-
-    if len(words) != 1:
-        raise CellError(f"%canvas inspect takes one of {', '.join(INSPECTIONS)}")
-    what = words[0]
-    if what not in INSPECTIONS:
-        raise UnknownOption.of("inspection", what, INSPECTIONS, f"there are {', '.join(INSPECTIONS)}")
-    answers = getattr(current_app().control.inspect(), what)() or {}
-    rows = [{"worker": _host(session, name), **row} for name, answer in answers.items() for row in _rows(answer)]
-    if not _tells_clocks(session):
-        hidden = _OF_ONE_PROCESS | (set() if current_app().conf.worker_concurrency else _OF_ONE_MACHINE)
-        rows = [row | dict.fromkeys(hidden & row.keys()) for row in rows]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["worker", "id", "name"])
-
-
-def _rows(answer: Any) -> list[dict[str, Any]]:
-    if isinstance(answer, Mapping):
-        return [_flat(answer)]
-    return [_flat(one) if isinstance(one, Mapping) else {"name": one} for one in answer]
-
-
-def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a nested answer as one row: ``request`` and other parts become columns of their own."""
-    row: dict[str, Any] = {}
-    for key, value in answer.items():
-        row |= (
-            _flat(value) if key in {"request", "delivery_info", "pool"} and isinstance(value, Mapping) else {key: value}
-        )
-    return row
-
-
 def revoke(session: Session, words: list[str]) -> Status:
     """``revoke ID…`` (a run by its name, too) or ``revoke --stamp KEY=VALUE``, with ``--terminate``."""
-    parser = _parser("revoke")
+    parser = parser_for("revoke")
     parser.add_argument("ids", nargs="*")
     parser.add_argument("-s", "--stamp", action="append", type=key_value, default=[])
     parser.add_argument("--terminate", action="store_true")
@@ -235,7 +202,7 @@ def _meant(session: Session, word: str) -> Run | str:
 
 def cancel(session: Session, words: list[str]) -> Status:
     """``cancel NAME [--terminate]``: revoke all that has not ended of a run."""
-    parser = _parser("cancel")
+    parser = parser_for("cancel")
     parser.add_argument("name")
     parser.add_argument("--terminate", action="store_true")
     given = parser.parse_args(words)
@@ -246,7 +213,7 @@ def cancel(session: Session, words: list[str]) -> Status:
 
 def why(session: Session, words: list[str]) -> Why:
     """``why [NAME]``: why a run is not done, or did not succeed; the latest one by default."""
-    parser = _parser("why")
+    parser = parser_for("why")
     parser.add_argument("name", nargs="?")
     given = parser.parse_args(words)
     run = last(session, []) if given.name is None else run_named(session.namespace, session.runs, given.name)
@@ -255,7 +222,7 @@ def why(session: Session, words: list[str]) -> Why:
 
 def attach_(session: Session, words: list[str]) -> Run:
     """``attach ID``: the run with that id, that name or that task; of another kernel too, when results are kept."""
-    parser = _parser("attach")
+    parser = parser_for("attach")
     parser.add_argument("id")
     run = attach(parser.parse_args(words).id)
     if run not in session.runs:
@@ -280,11 +247,6 @@ def list_(session: Session, words: list[str]) -> Status:
     return Status([f"{name:<{widest}}  {_cut(repr(sig))}" for name, sig in session.saved.items()])
 
 
-def connect(session: Session, words: list[str]) -> NoReturn:
-    """Say that there is no cluster to connect to yet."""
-    raise CellError("connecting to a cluster comes with the next release; this one runs the embedded worker only")
-
-
 #: Command -> what it does.
 COMMANDS: Final[dict[str, Callable[[Session, list[str]], Any]]] = {
     "status": lambda session, words: status(session) if _none("status", words) else None,
@@ -298,7 +260,10 @@ COMMANDS: Final[dict[str, Callable[[Session, list[str]], Any]]] = {
     "why": why,
     "last": last,
     "list": list_,
-    "connect": connect,
+    "connect": connect_,
+    "disconnect": disconnect_,
+    "cluster": cluster_,
+    "control": control_,
 }
 
 
@@ -330,7 +295,8 @@ class _Parser(argparse.ArgumentParser):
         raise CellError(f"{message.removeprefix('argument ')}; usage: {usage}")
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def parser_for(command: str) -> argparse.ArgumentParser:
+    """Return the parser of one command."""
     return _Parser(prog=f"%canvas {command}", add_help=False)
 
 

@@ -16,6 +16,7 @@ from nbcanvas.run.recording import check_target
 
 from .cell import show_frames
 from .checks import refuse_unknown_or_wrong
+from .cluster import ClusterView
 from .dry import dry_run
 from .failures import innermost
 from .keeping import Recorder, replayed, write_module
@@ -61,6 +62,8 @@ class Session:
         The latest runs, oldest first.
     saved
         Canvases kept under a name.
+    cluster
+        The view of the cluster, if there is one.
     """
 
     def __init__(self, shell: Any) -> None:
@@ -70,6 +73,7 @@ class Session:
         self.publisher = Publisher()
         self.runs: deque[Run] = deque(maxlen=_REMEMBERED)
         self.saved: Saved = {}
+        self.cluster: ClusterView | None = None
         self._apps: WeakSet[App] = WeakSet()
         set_audience(NotebookAudience(shell, self.settings))
         self._results: str | None = None
@@ -93,9 +97,18 @@ class Session:
     def close(self) -> None:
         """Stop moving views, and stop the embedded worker."""
         self.publisher.stop()
+        if self.cluster is not None:
+            self.cluster.stop()
         set_audience(None)
         for app in {current_app(), *self._apps}:
             app.stop_worker(timeout=1.0)
+
+    def moved(self, before: App, app: App) -> None:
+        """Hear that what follows is run elsewhere; what `before` runs goes on."""
+        self._apps |= {before, app}
+        if self.cluster is not None:
+            self.cluster.stop()
+            self.cluster = None
 
     # -- starting a canvas ------------------------------------------------------------------------------------------
 
@@ -299,7 +312,7 @@ class Session:
         try:
             run.wait(GRACE)
         except TimeoutError:
-            opened = LiveView(run, self._publish, display, view, replaces=not terminal)
+            opened = LiveView(run, self.publish, display, view, replaces=not terminal)
             opened.open()
             self.publisher.add(opened)
         else:
@@ -308,9 +321,10 @@ class Session:
 
     def show_bundle(self, bundle: Bundle) -> None:
         """Show a bundle as an output of the present cell."""
-        self._publish(bundle, None, False)
+        self.publish(bundle, None, False)
 
-    def _publish(self, bundle: Bundle, display_id: str | None, update: bool) -> None:
+    def publish(self, bundle: Bundle, display_id: str | None, update: bool) -> None:
+        """Put a bundle into the output of the present cell, or in the place of an earlier one."""
         transient = {} if display_id is None else {"display_id": display_id}
         self.shell.display_pub.publish(bundle, metadata={}, transient=transient, update=update)
 

@@ -11,7 +11,7 @@ import anywidget
 import ipywidgets
 import traitlets
 
-__all__ = ["ControlModel", "LiveWidget"]
+__all__ = ["ClusterWidget", "ControlModel", "LiveWidget"]
 
 log = logging.getLogger("nbcanvas.notebook")
 _STATIC: Final = Path(__file__).parent / "static"
@@ -29,10 +29,10 @@ class ControlModel(ipywidgets.Widget):  # type: ignore[misc]  # it ships no type
     Parameters
     ----------
     actions
-        What to call for ``{"do": name}``, in any thread; each must only set things in motion.
+        What to call for ``{"do": name, …}`` with all of it, in any thread; each must only set things in motion.
     """
 
-    def __init__(self, actions: Mapping[str, Callable[[], None]], **kwargs: Any) -> None:
+    def __init__(self, actions: Mapping[str, Callable[[Mapping[str, Any]], None]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._actions = actions
         self.on_msg(self._heard)
@@ -47,13 +47,13 @@ class ControlModel(ipywidgets.Widget):  # type: ignore[misc]  # it ships no type
         if action is None:
             return
         try:
-            action()
+            action(content)
         except Exception:  # a callback's error is seen by nobody otherwise
             log.exception("%s failed", asked)
 
 
-class LiveWidget(anywidget.AnyWidget):
-    """The bars of a run while it goes on.
+class SnapshotWidget(anywidget.AnyWidget):
+    """A view that is told everything at once, again and again, and speaks through a model of its own.
 
     Parameters
     ----------
@@ -71,9 +71,6 @@ class LiveWidget(anywidget.AnyWidget):
     control
         The model that the view speaks through, as a reference.
     """
-
-    _esm = _STATIC / "live.js"
-    _css = _STATIC / "live.css"
 
     snapshot = traitlets.Dict({}).tag(sync=True)
     control = traitlets.Unicode("").tag(sync=True)
@@ -97,7 +94,7 @@ class LiveWidget(anywidget.AnyWidget):
         return state
 
     def end(self, snapshot: Snapshot) -> None:
-        """Show this for good, and let go of the run."""
+        """Show this for good, and let go of what it speaks through."""
         self._present = None
         self.snapshot = dict(snapshot)
         self._control.close()
@@ -107,3 +104,17 @@ class LiveWidget(anywidget.AnyWidget):
         self._present = None
         self._control.close()
         super().close()
+
+
+class LiveWidget(SnapshotWidget):
+    """The bars of a run while it goes on."""
+
+    _esm = _STATIC / "live.js"
+    _css = _STATIC / "live.css"
+
+
+class ClusterWidget(SnapshotWidget):
+    """A cluster: its workers, its queues and their tasks."""
+
+    _esm = _STATIC / "cluster.js"
+    _css = _STATIC / "cluster.css"

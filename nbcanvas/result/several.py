@@ -378,7 +378,8 @@ class GroupResult(ResultSet, Lineage):
         if ids is None:
             return super()._values(propagate, callback)
         # Ten thousand values need no ten thousand handles.
-        records = map(self.app.backend.get, ids)
+        known = self.app.backend.get_many(ids)
+        records = map(known.get, ids)
         return [None if r is None else r.exc if r.exc is not None else unpack(r.payload) for r in records]
 
     def __len__(self) -> int:

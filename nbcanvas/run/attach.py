@@ -9,18 +9,17 @@ import weakref
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from nbcanvas import states
 from nbcanvas.app import App, Plan, current_app
 from nbcanvas.backend.port import Record, RunLine, RunStore, StoredRun
 from nbcanvas.errors import CorruptResult, NBCanvasError, ResultExpired, UnknownRun, WorkerLostError
-from nbcanvas.events import event as kinds
-from nbcanvas.events.event import Event
 from nbcanvas.events.state import State
 from nbcanvas.plan import Call
 
 from .audience import tells_clocks
+from .ends import end_of, is_over
 from .finding import found_again, known
 from .run import Run, items_of
 from .stored import Kernel, load_plan, load_state
@@ -177,7 +176,7 @@ class AttachedRun(Run):
         planned, heard = load_plan(stored), load_state(stored)
         state = State.of(planned.root, stored.started, items_of).apply(heard.events)
         records = store.results(state.tree.calls)
-        ends = [_end_of(state, one, record) for one, record in records.items() if not _is_over(state, one)]
+        ends = [end_of(state, one, record) for one, record in records.items() if not is_over(state, one)]
         # What has ended is known to have, though its result may have expired since.
         known = (*heard.events, *ends)
         super().__init__(app, Plan(planned.root, stored.id, planned.parent_id), stored.name, planned.canvas, known)
@@ -212,8 +211,8 @@ class AttachedRun(Run):
         if task_id in self._told:
             return
         self._told.add(task_id)
-        if not _is_over(self._state, task_id):
-            self._events.append(_end_of(self._state, task_id, record))
+        if not is_over(self._state, task_id):
+            self._events.append(end_of(self._state, task_id, record))
         super()._ended(task_id, record)
 
     # -- the other kernel ---------------------------------------------------------------------------------------------
@@ -303,7 +302,7 @@ class AttachedRun(Run):
         lost = self.lost
         if lost is not None:
             state = self.snapshot()
-            left = sum(not _is_over(state, one) for one in self._all)
+            left = sum(not is_over(state, one) for one in self._all)
             msg = f"{lost}, and {left} of {len(self)} tasks have not ended; rerun() runs what is missing"
             raise WorkerLostError(msg)
 
@@ -328,29 +327,3 @@ class AttachedRun(Run):
         """Return a call's own arguments, its queue, and the id of what started it."""
         found = super().describe(call)
         return found._replace(parent_id=found.parent_id or self._parents.get(call.id))
-
-
-def _is_over(state: State, task_id: str) -> bool:
-    return state.state(state.index_of(task_id)) in states.READY_STATES
-
-
-def _end_of(state: State, task_id: str, record: Record) -> Event:
-    """Return the event that a record tells of."""
-    row = state.index_of(task_id)
-    attempt = max(state.attempt(row), record.retries + (state.call(row).nesting << 20))
-    kind = _KINDS[record.state]
-    data: Any = None
-    if kind == kinds.FAILED:
-        data = record.exc, record.traceback
-    elif kind in {kinds.REVOKED, kinds.REJECTED}:
-        data = str(record.exc or "")
-    return Event(kind, task_id, record.done or 0.0, attempt, data)
-
-
-_KINDS: Final[dict[str, str]] = {
-    states.SUCCESS: kinds.SUCCEEDED,
-    states.FAILURE: kinds.FAILED,
-    states.REVOKED: kinds.REVOKED,
-    states.REJECTED: kinds.REJECTED,
-    states.IGNORED: kinds.IGNORED,
-}

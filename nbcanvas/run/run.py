@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from nbcanvas import states
 from nbcanvas.app import App, Plan
+from nbcanvas.backend.port import Record
 from nbcanvas.canvas import Signature, StampingVisitor
 from nbcanvas.errors import NotASignature, ResultExpired, TimeoutError  # noqa: A004 - Celery's name
 from nbcanvas.events.event import Event
@@ -26,8 +27,10 @@ from nbcanvas.protocol.payload import unpack, unpack_args
 from nbcanvas.result import AsyncResult, GroupResult, Latch, result_of
 
 from .audience import audience, waiting
+from .ends import end_of
 from .failures import note, received
 from .finding import remember
+from .mending import Mender
 from .views import Description, Views
 
 __all__ = ["Run", "explain", "prepare", "submit"]
@@ -85,23 +88,37 @@ class Run(Views):
         self.started = time()
         self.finished: float | None = None
         self._plan = plan
-        self._events = app.hub.open(plan.root_id)
-        weakref.finalize(self, app.hub.close, self.id, self._events).atexit = False
+        self._all = [call.id for call in calls_of(plan.node)]
+        claimed = self._all if app.remote else ()
+        self._events = app.hub.open(plan.root_id, claimed)
+        weakref.finalize(self, app.hub.close, self.id, self._events, claimed).atexit = False
         self._state = State.of(plan.node, self.started, items_of).keep(known)
         self._fresh: list[Heard] = []
+        #: Results that came from elsewhere, where their ends are told by nothing else.
+        self._results: deque[tuple[str, Record]] = deque()
+        self._mender = Mender(self) if app.remote else None
         self._folding = threading.Lock()
         self._ending = threading.Lock()
         self._callbacks: list[Callable[[Run], Any]] = []
-        self._all = [call.id for call in calls_of(plan.node)]
         #: Those that are not known to have ended: of the others nothing more will be heard.
         self._open = [call_id for call_id in self._all if not self._has_ended(call_id)] if known else self._all
         self._restore: Callable[[], None] = lambda: None
         self._done = Latch(len(self._open), before=self._over)
 
     def start(self) -> Run:
-        """Send what starts it; once (`submit` and `rerun` do this)."""
+        """Send what starts it; once (`submit` and `rerun` do this).
+
+        Raises
+        ------
+        NotRegistered
+            When the workers of a cluster do not know one of its tasks.
+        """
+        if self.app.remote:
+            for told in self.app.fleet.check(calls_of(self.root)):
+                log.warning("%s", told)
         if len(self._open) >= _MANY:
             self._restore = collect_less()
+        self.app.follow()
         stop = self.app.backend.watch(self._open, self._ended)
         try:
             self.app.publish(self._plan)
@@ -128,8 +145,12 @@ class Run(Views):
             self.finished = time()
         self._restore()
 
-    def _ended(self, task_id: str, record: Any) -> None:
+    def _ended(self, task_id: str, record: Record) -> None:
+        if self.app.remote:
+            self._results.append((task_id, record))
         self._done(task_id, record)
+        if self._mender is not None:
+            self._mender.hear(task_id, record)
         if len(self._events) > _FOLD_AT and self._folding.acquire(blocking=False):
             # Folded while they are young, events never grow old enough to be the garbage collector's business.
             try:
@@ -162,6 +183,11 @@ class Run(Views):
         if self._fresh:
             self._state = self._state.apply(self._fresh)
             self._fresh.clear()
+        if self._results:
+            known = list(self._results)
+            self._state = self._state.apply([end_of(self._state, task_id, record) for task_id, record in known])
+            for _ in known:
+                self._results.popleft()
 
     @property
     def done(self) -> bool:
@@ -258,8 +284,7 @@ class Run(Views):
 
     def _failed_with(self, error: BaseException) -> bool:
         """Whether an exception is how one of the tasks ended."""
-        records = map(self.app.backend.get, self._all)
-        return any(record is not None and record.exc is error for record in records)
+        return any(record.exc is error for record in self.app.backend.get_many(self._all).values())
 
     def _ran_out(self, timeout: float | None) -> TimeoutError:
         """Return what to raise when the run has not ended in time."""
@@ -317,12 +342,9 @@ class Run(Views):
         terminate
             Also end those that run.
         """
-        backend = self.app.backend
-        records = ((task_id, backend.get(task_id)) for task_id in self._open)
-        self.app.control.revoke(
-            [task_id for task_id, record in records if record is None or record.state not in states.READY_STATES],
-            terminate=terminate,
-        )
+        known = self.app.backend.get_many(self._open)
+        over = {task_id for task_id, record in known.items() if record.state in states.READY_STATES}
+        self.app.control.revoke([task_id for task_id in self._open if task_id not in over], terminate=terminate)
 
     def arguments_of(self, call: Call) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """Return the arguments a call was given when it last ran: what came before it, then its own."""

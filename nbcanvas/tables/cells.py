@@ -19,7 +19,8 @@ def objects(values: Sequence[Any]) -> pd.Series:
     import pandas as pd
 
     found = np.empty(len(values), dtype=object)
-    found[:] = values
+    for place, value in enumerate(values):  # assigned at once, lists of one length would be taken for a table
+        found[place] = value
     return pd.Series(found, dtype=object)
 
 

@@ -1,0 +1,300 @@
+"""What ``%canvas`` says to and of a cluster: ``connect``, ``disconnect``, ``cluster``, ``inspect``, ``control``."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from nbcanvas.app import App, current_app
+from nbcanvas.app.connecting import connect, disconnect, hello, worries
+from nbcanvas.app.profiles import Target, target
+from nbcanvas.servers.urls import masked
+
+from .cluster import ClusterView
+from .errors import CellError, UnknownOption
+from .testing import display_of, tells_clocks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .session import Session
+
+__all__ = [
+    "COMMANDS_TO_WORKERS",
+    "INSPECTIONS",
+    "cluster_",
+    "connect_",
+    "control_",
+    "disconnect_",
+    "inspect_",
+    "servers",
+]
+
+#: What workers can be asked.
+INSPECTIONS: Final = (
+    "active",
+    "reserved",
+    "scheduled",
+    "registered",
+    "revoked",
+    "stats",
+    "active_queues",
+    "conf",
+    "ping",
+    "report",
+    "clock",
+)
+#: An answer is shown before all have come when the others take so long.
+_SOON: Final = 0.3
+#: What a worker says of itself that is another thing on each machine, and each time.
+_OF_ONE_MACHINE: Final = frozenset({"max-concurrency"})
+_OF_ONE_PROCESS: Final = frozenset(
+    {"clock", "eta", "hostname", "pid", "rusage", "sw_ver", "time_start", "uptime", "worker_pid"}
+)
+
+#: A command: the names of its arguments, each with what makes a value of a word; those after None may be left out.
+_Arguments = tuple[tuple[str, Callable[[str], Any]] | None, ...]
+#: What workers can be told, by Celery's names.
+COMMANDS_TO_WORKERS: Final[dict[str, _Arguments]] = {
+    "pool_grow": (None, ("n", int)),
+    "pool_shrink": (None, ("n", int)),
+    "pool_restart": (),
+    "autoscale": (("max", int), ("min", int)),
+    "add_consumer": (("queue", str),),
+    "cancel_consumer": (("queue", str),),
+    "rate_limit": (("task_name", str), ("rate_limit", str)),
+    "time_limit": (("task_name", str), None, ("soft", float), ("hard", float)),
+    "enable_events": (),
+    "disable_events": (),
+    "heartbeat": (),
+    "shutdown": (),
+}
+
+
+# -- connecting -------------------------------------------------------------------------------------------------------
+
+
+def connect_(session: Session, words: list[str]) -> Any:
+    """``connect [URL|PROFILE] [--backend URL] [--no-check] [--ship] [--signing-key FILE]``."""
+    from .panel import Status, parser_for
+
+    parser = parser_for("connect")
+    parser.add_argument("to", nargs="?")
+    parser.add_argument("--backend")
+    parser.add_argument("--no-check", "--offline", action="store_true", dest="no_check")
+    parser.add_argument("--ship", action="store_true", default=None)
+    parser.add_argument("--signing-key")
+    given = parser.parse_args(words)
+    found = target(given.to, given.backend)
+    before = current_app()
+    app = connect(found, check=not given.no_check, ship=given.ship, signing_key=given.signing_key)
+    session.moved(before, app)
+    lines = [*servers(app), f"workers  {hello(app)}"]
+    lines += [f"note     {note}" for note in _notes(session, found, app)]
+    return Status(lines)
+
+
+def _notes(session: Session, found: Target, app: App) -> list[str]:
+    notes = worries(app)
+    if found.typed and found.name is None:
+        notes.append(
+            "the notebook keeps what this cell says, the password included: put it into a profile "
+            "([tool.nbcanvas.profiles], password_env) or NBCANVAS_BROKER_URL, and clear the cell"
+        )
+    going = [run for run in session.runs if not run.done and run.app is not app]
+    if going:
+        notes.append(f"{len(going)} run{'s' * (len(going) != 1)} started before go on where they are")
+    if app.shipping is not None:
+        notes.append("tasks of this notebook travel by value, signed; %canvas shipped says what goes with them")
+    return notes
+
+
+def disconnect_(session: Session, words: list[str]) -> Any:
+    """``disconnect``: run what follows in this process again."""
+    from .panel import Status, status
+
+    if words:
+        raise CellError(f"%canvas disconnect takes nothing behind it, and there is {' '.join(words)!r}")
+    before = current_app()
+    if not before.remote:
+        return Status(["not connected: what is run runs in this process"])
+    session.moved(before, disconnect(before))
+    return status(session)
+
+
+def servers(app: App) -> list[str]:
+    """Say which broker and which result backend an app has, without passwords."""
+    if not app.remote:
+        return ["broker   in this process (embedded)"]
+    lines = [f"broker   {masked(str(app.conf.broker_url))}"]
+    if app.conf.result_backend:
+        lines.append(f"results  {masked(str(app.conf.result_backend))}")
+    return lines
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+def cluster_(session: Session, words: list[str]) -> None:
+    """``cluster [stop]``: the view of workers, queues and tasks; it moves until it is stopped."""
+    if words not in ([], ["stop"]):
+        raise CellError("%canvas cluster takes nothing behind it, or stop")
+    app = current_app()
+    view = session.cluster
+    if words:
+        if view is not None:
+            view.stop()
+        return
+    display = display_of(session.settings, session.shell)
+    if view is None or view.over or view.app is not app:
+        if view is not None:
+            view.stop()
+        view = session.cluster = ClusterView(app, session.publish, clocks=tells_clocks(session.settings, session.shell))
+    view.open(live=display == "live")
+
+
+def inspect_(session: Session, words: list[str]) -> pd.DataFrame:
+    """Ask workers, with ``--destination`` and ``--timeout``; answers are shown as they come."""
+    from .panel import parser_for
+
+    parser = parser_for("inspect")
+    parser.add_argument("what", nargs="?")
+    parser.add_argument("-d", "--destination")
+    parser.add_argument("-t", "--timeout", type=float, default=1.0)
+    given = parser.parse_args(words)
+    if given.what is None:
+        raise CellError(f"%canvas inspect takes one of {', '.join(INSPECTIONS)}")
+    if given.what not in INSPECTIONS:
+        raise UnknownOption.of("inspection", given.what, INSPECTIONS, f"there are {', '.join(INSPECTIONS)}")
+    names = [name for name in (given.destination or "").split(",") if name] or None
+    app = current_app()
+    told = app.control.ask(given.what, _asking(given.what), names, timeout=given.timeout)
+    answers: dict[str, Any] = {}
+    shows = _Growing(session)
+    for worker, answer in told:
+        answers[worker] = answer
+        shows.show(lambda: _frame(session, given.what, answers))
+    shows.close()
+    frame = _frame(session, given.what, answers)
+    frame.attrs["silent"] = list(told.missing)
+    if told.missing:
+        session.show_bundle({"text/plain": f"no answer from {', '.join(told.missing)}"})
+    return frame
+
+
+def _asking(what: str) -> Mapping[str, Any]:
+    return {"taskinfoitems": ["rate_limit", "version"]} if what == "registered" and current_app().remote else {}
+
+
+class _Growing:
+    """Shows a frame that grows, in place, while the last answers are waited for."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._begun = monotonic()
+        self._id: str | None = None
+        self._shown = 0.0
+
+    def show(self, make: Callable[[], pd.DataFrame]) -> None:
+        now = monotonic()
+        live = display_of(self._session.settings, self._session.shell) == "live"
+        if not live or now - self._begun < _SOON or now - self._shown < _SOON:
+            return
+        self._shown = now
+        update, self._id = self._id is not None, self._id or uuid.uuid4().hex
+        frame = make()
+        data, _ = self._session.shell.display_formatter.format(frame)
+        self._session.publish(data, self._id, update)
+
+    def close(self) -> None:
+        """Take it away: the cell's value is all of it."""
+        if self._id is not None:
+            self._session.publish({"text/plain": ""}, self._id, True)
+
+
+def _frame(session: Session, what: str, answers: Mapping[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    clocks = tells_clocks(session.settings, session.shell)
+    rows = [
+        {"worker": name if clocks else name.partition("@")[0], **row}
+        for name, answer in answers.items()
+        for row in _rows(answer)
+    ]
+    if not clocks:
+        hidden = _OF_ONE_PROCESS | (set() if current_app().conf.worker_concurrency else _OF_ONE_MACHINE)
+        rows = [row | dict.fromkeys(hidden & row.keys()) for row in rows]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["worker", "id", "name"])
+
+
+def _rows(answer: Any) -> Sequence[dict[str, Any]]:
+    if isinstance(answer, Mapping):
+        return [_flat(answer)]
+    if not isinstance(answer, list | tuple):
+        return [{"answer": answer}]
+    return [_flat(one) if isinstance(one, Mapping) else {"name": one} for one in answer]
+
+
+def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested answer as one row: ``request`` and other parts become columns of their own."""
+    row: dict[str, Any] = {}
+    for key, value in answer.items():
+        inner = key in {"request", "delivery_info", "pool"} and isinstance(value, Mapping)
+        row |= _flat(value) if inner else {key: value}
+    return row
+
+
+# -- telling ----------------------------------------------------------------------------------------------------------
+
+
+def control_(session: Session, words: list[str]) -> pd.DataFrame:
+    """``control COMMAND [ARGUMENT…] [--destination NAME,…] [--timeout SECONDS]``."""
+    import pandas as pd
+
+    from .panel import parser_for
+
+    parser = parser_for("control")
+    parser.add_argument("command", nargs="?")
+    parser.add_argument("arguments", nargs="*")
+    parser.add_argument("-d", "--destination")
+    parser.add_argument("-t", "--timeout", type=float, default=1.0)
+    given = parser.parse_args(words)
+    if given.command is None:
+        raise CellError(f"%canvas control takes one of {', '.join(COMMANDS_TO_WORKERS)}")
+    if given.command not in COMMANDS_TO_WORKERS:
+        hint = f"there are {', '.join(COMMANDS_TO_WORKERS)}"
+        raise UnknownOption.of("command", given.command, COMMANDS_TO_WORKERS, hint)
+    arguments = _arguments(given.command, given.arguments)
+    names = [name for name in (given.destination or "").split(",") if name] or None
+    tell = getattr(current_app().control, given.command)
+    told = tell(**arguments, destination=names, reply=True, timeout=given.timeout) or []
+    rows = [
+        {"worker": worker, "ok": isinstance(said, Mapping) and "error" not in said, "answer": _text(said)}
+        for reply in told
+        for worker, said in reply.items()
+    ]
+    missing = [name for name in names or () if name not in {row["worker"] for row in rows}]
+    rows += [{"worker": name, "ok": False, "answer": "no answer"} for name in missing]
+    return pd.DataFrame(rows, columns=["worker", "ok", "answer"])
+
+
+def _text(said: Any) -> str:
+    return str(next(iter(said.values()), "")) if isinstance(said, Mapping) else "" if said is None else str(said)
+
+
+def _arguments(command: str, words: list[str]) -> dict[str, Any]:
+    takes = COMMANDS_TO_WORKERS[command]
+    required = takes.index(None) if None in takes else len(takes)
+    known = [one for one in takes if one is not None]
+    if not required <= len(words) <= len(known):
+        usage = " ".join([name.upper() if at < required else f"[{name.upper()}]" for at, (name, _) in enumerate(known)])
+        raise CellError(f"%canvas control {command} takes {usage or 'no arguments'}, and there is {' '.join(words)!r}")
+    found = {}
+    for (name, make), word in zip(known, words, strict=False):
+        try:
+            found[name] = make(word)
+        except ValueError:
+            raise CellError(f"%canvas control {command}: {name} is a number, and not {word!r}") from None
+    return found
