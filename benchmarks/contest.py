@@ -17,14 +17,16 @@ from typing import Any
 
 from .cases import Case
 
-__all__ = ["Entry", "Row", "hold", "measure"]
+__all__ = ["LIMIT", "Entry", "Row", "hold", "measure"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _LONGEST_REASON = 160
 #: Seconds for the helpers of an ended contender to end by themselves.
 _GRACE = 1.0
+#: Seconds for a contender's process.
+LIMIT = 60.0
 #: Nobody is measured compiling its own source: bytecode is kept, whatever the environment says.
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+_DISTURBS = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass
@@ -63,10 +65,11 @@ def measure(contender: str, case: Case, limit: float) -> dict[str, Any]:
     Failure
         When it fails, or takes longer than `limit` seconds.
     """
-    command = [sys.executable, "-m", f"benchmarks.peers.{contender}", case.name, str(case.size)]
+    command = [sys.executable, "-m", f"benchmarks.{case.room}.{contender}", case.name, str(case.size)]
+    environment = {name: value for name, value in os.environ.items() if name != _DISTURBS}
     # Files, not pipes: a pool's child processes may outlive their parent, and would hold a pipe open.
     with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
-        process = subprocess.Popen(command, cwd=ROOT, env=_ENVIRONMENT, stdout=out, stderr=err, start_new_session=True)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=err, start_new_session=True)
         try:
             status = process.wait(limit)
         except subprocess.TimeoutExpired:
@@ -102,16 +105,24 @@ def _reason(err: str) -> str:
     return (named or lines or [""])[-1][:_LONGEST_REASON]
 
 
-def hold(case: Case, contenders: Iterable[str], repeats: int, limit: float, say: Callable[[str], None]) -> Row:
-    """Measure a case: one process a contender in turn, `repeats` times over."""
+def hold(
+    case: Case,
+    contenders: Iterable[str],
+    repeats: int,
+    limit: float | None,
+    say: Callable[[str], None],
+    clear: Callable[[], None] = lambda: None,
+) -> Row:
+    """Measure a case: one process a contender in turn, `repeats` times over, each behind a `clear`."""
     entries = [Entry(contender) for contender in contenders]
     for turn in range(min(repeats, case.repeats or repeats)):
         for entry in entries:
             if entry.failure is not None:
                 continue  # it would fail again, perhaps slowly
             say(f"{case.label}: {entry.contender} {turn + 1}")
+            clear()
             try:
-                found = measure(entry.contender, case, limit)
+                found = measure(entry.contender, case, limit or case.limit or LIMIT)
             except Failure as error:
                 entry.failure = str(error)
                 continue

@@ -75,6 +75,36 @@ def _itself(probe: Callable[[int], Figures], size: int) -> Figures:
     return probe(size)
 
 
+def _sending(make: Callable[[int], tuple[Once, Once]], size: int) -> Figures:
+    """Time one half of the work; the other half makes room for the next time."""
+    times: list[float] = []
+    send, drop = make(min(size, 100))
+    send()
+    drop()
+    send, drop = make(size)
+    while len(times) < _SAMPLES and sum(times) < 2 * _ENOUGH_SECONDS:
+        gc.collect()
+        begin = perf_counter()
+        send()
+        times.append(perf_counter() - begin)
+        drop()
+    return {"time": statistics.median(times)}
+
+
+def _long(make: Callable[[int], Once], size: int) -> Figures:
+    return {"time": _seconds(_warm(make, size))}
+
+
+def _long_and_heard(make: Callable[[int], Once], size: int) -> Figures:
+    """Time the work, and then do it once more to hear how many bytes of messages it takes."""
+    from .cluster.asks import bytes_of
+
+    once = _warm(make, size)
+    figures = {"time": _seconds(once)}
+    heard = bytes_of(once)
+    return {**figures, "messages": heard / 1e6} if heard else figures  # some have no use for Redis
+
+
 #: Case -> how an adapter's entry for it becomes figures.  Most entries take a size and return what does the work once;
 #: those that are "itself" return the figures.
 METERS: Mapping[str, Callable[[Any, int], Figures]] = {
@@ -89,6 +119,16 @@ METERS: Mapping[str, Callable[[Any, int], Figures]] = {
     "cpu": _share,
     "import": _itself,
     "cold": _itself,
+    "cluster-group": _rate,
+    "cluster-stock": _rate,
+    "cluster-submit": _sending,
+    "cluster-roundtrip": _percentiles,
+    "cluster-small": _time,
+    "cluster-chain": _long_and_heard,
+    "cluster-chord": _long,
+    "cluster-stages": _itself,
+    "cluster-kept": _itself,
+    "cluster-memory": _itself,
 }
 
 

@@ -7,15 +7,17 @@ import platform
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from .cases import OURS, SCALINGS, Figure, Scaling
+from .cases import SCALINGS, SHARES, Figure, Scaling
 from .contest import Entry, Row
 
 __all__ = ["markdown"]
 
 _HEADING = ("work", "contender", "median", "min", "max", "unit", "nbcanvas is", "target")
+#: Seconds that a figure's unit is.
+_SECONDS = {"s": 1.0, "ms": 1e-3}
 
 
-def markdown(rows: Sequence[Row], *, repeats: int, load: tuple[float, float]) -> str:
+def markdown(rows: Sequence[Row], *, repeats: int, load: tuple[float, float], servers: Sequence[str] = ()) -> str:
     """Return the report.
 
     Parameters
@@ -26,8 +28,18 @@ def markdown(rows: Sequence[Row], *, repeats: int, load: tuple[float, float]) ->
         Processes a contender.
     load
         Load average of the machine before and after.
+    servers
+        What else took part, and its settings.
     """
-    lines = [*_table(_lines(rows)), "", *_scalings(rows), *_contenders(rows), *_conditions(repeats, load)]
+    lines = [
+        *_table(_lines(rows)),
+        "",
+        *_scalings(rows),
+        *_shares(rows),
+        *_contenders(rows),
+        *(f"- {each}" for each in servers),
+        *_conditions(repeats, load),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -42,7 +54,7 @@ def _table(cells: Iterator[tuple[str, ...]]) -> Iterator[str]:
 
 def _lines(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     for row in rows:
-        ours = next((entry for entry in row.entries if entry.contender == OURS), None)
+        ours = next((entry for entry in row.entries if entry.contender == row.case.ours), None)
         for figure in row.case.figures:
             title = row.case.label if len(row.case.figures) == 1 else f"{row.case.label}: {figure.name}"
             for entry in row.entries:
@@ -95,10 +107,36 @@ def _costs(rows: Sequence[Row], scaling: Scaling) -> Iterator[float]:
             yield median / row.case.size if scaling.per_task else median
 
 
+def _shares(rows: Sequence[Row]) -> Iterator[str]:
+    for share in SHARES:
+        for row in rows:
+            other = next(
+                (each for each in rows if each.case.name == share.other and each.case.size == row.case.size), None
+            )
+            if row.case.name == share.case and other is not None:
+                for entry in row.entries:
+                    theirs = next((each for each in other.entries if each.contender == entry.contender), None)
+                    mine, its = _task_cost(row, entry), _task_cost(other, theirs)
+                    if mine and its:
+                        told = f"- {share.title}: {entry.contender} {mine / its:.2f} ×"
+                        if entry.contender == row.case.ours:
+                            told += f", target ≤ {share.within}: {'met' if mine / its <= share.within else 'MISSED'}"
+                        yield told
+
+
+def _task_cost(row: Row, entry: Entry | None) -> float | None:
+    """Return the seconds of a task, from a time or a rate."""
+    figure = row.case.figures[0]
+    value = entry.median(figure.name) if entry is not None else None
+    if not value:
+        return None
+    return 1 / value if figure.more_is_better else value * _SECONDS[figure.unit] / row.case.size
+
+
 def _contenders(rows: Sequence[Row]) -> Iterator[str]:
-    seen = {entry.contender: entry for row in rows for entry in row.entries if entry.version}
-    for name, entry in seen.items():
-        yield f"- {name} {entry.version}: {entry.settings}"
+    seen = {(entry.contender, entry.settings): entry for row in rows for entry in row.entries if entry.version}
+    for (name, settings), entry in seen.items():
+        yield f"- {name} {entry.version}: {settings}"
 
 
 def _conditions(repeats: int, load: tuple[float, float]) -> Iterator[str]:

@@ -330,6 +330,7 @@ def test_depth_does_not_matter():
     assert len(State.of(node, 0.0)) == 3001
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_tasks_fold_at_once():
     n = 100_000
     ids = [f"{random.getrandbits(128):032x}" for _ in range(n)]

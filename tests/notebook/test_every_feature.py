@@ -15,6 +15,8 @@ from nbcanvas.notebook.panel import COMMANDS, INSPECTIONS
 from nbcanvas.notebook.save import save
 from tests.notebook.every_feature import CELLS, notebook
 
+pytestmark = pytest.mark.slow  # nbval and nbclient in processes of their own
+
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):

@@ -8,6 +8,8 @@ import pytest
 
 from nbcanvas.notebook.live import TICK
 
+pytestmark = pytest.mark.slow  # each starts a kernel
+
 LIVE = "application/vnd.jupyter.widget-view+json"
 
 

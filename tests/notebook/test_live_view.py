@@ -178,6 +178,7 @@ for i in range(20):
     assert len(opened(kernel)[0]) >= 10  # those that did not end while the others were started
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_tasks_send_few_and_small_messages(kernel, eventually):
     kernel.run("%%canvas -o total\ngroup(add.s(i, i) for i in range(100_000)) | tsum.s()", 60)
     kernel.run("total.wait()", 100)

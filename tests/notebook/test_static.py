@@ -14,6 +14,8 @@ from nbclient import NotebookClient
 from nbcanvas.notebook import CellError, UnknownOption
 from nbcanvas.notebook.save import main, save
 
+pytestmark = pytest.mark.slow  # nbval and nbclient in processes of their own
+
 TASKS = """%load_ext nbcanvas
 import time, random
 from nbcanvas import task, group, chord, chain, StampingVisitor

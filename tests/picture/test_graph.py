@@ -162,6 +162,7 @@ def mixed():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [wide, deep, long, nested, mixed])
 def test_a_hundred_thousand_tasks_make_a_small_picture(make):
     root = make()

@@ -203,6 +203,7 @@ def test_without_durations_equal_runs_are_equal():
     assert timeline_picture(run(1, "a"), 999.0) != timeline_picture(run(7, "b"), 999.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slots", "count"), [(3, 10_000), (300, 100_000)])
 def test_a_hundred_thousand_tasks_make_a_small_picture(slots, count):
     chance = random.Random(slots)

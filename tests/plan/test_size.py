@@ -84,6 +84,7 @@ def test_a_chain_of_10_000_whose_first_step_fails():
     assert {state for _, state, _ in run.ends} == {"FAILURE"}
 
 
+@pytest.mark.slow
 def test_a_chord_of_100_000():
     node = freeze(group(work(number) for number in range(100_000)) | work(-1), seeded_ids(), pack_args)
     transition = start(node, (), None, "root", None, 0.0)

@@ -9,6 +9,8 @@ import pytest
 import nbcanvas
 from nbcanvas.testing import fresh_app
 
+pytestmark = pytest.mark.slow  # pytest in a process of its own
+
 pytest_plugins = ["pytester"]
 
 TASKS = """

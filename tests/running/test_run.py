@@ -237,6 +237,7 @@ def test_names_and_values_of_any_script(app):
     assert list(frame["name"]) == ["größe.税"] * 2 and frame["kwargs"][0] == {"ключ": "ß"}
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_tasks(tasks):
     run = submit(group(tasks.add.s(i, 1) for i in range(100_000)) | tasks.tsum.s())
     assert run.get(timeout=60) == sum(range(100_000)) + 100_000

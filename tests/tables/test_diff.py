@@ -288,6 +288,7 @@ def test_the_same_value(one, two, expected):
     assert same_value(one, two) is expected
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_take_seconds():
     def wide(n, shift):
         calls = [Call(f"t{i}", "add", None) for i in range(n)]

@@ -164,6 +164,7 @@ def test_a_word_that_means_nothing_is_refused():
         table(State.of(chord(), 0.0), stamps="sideways")
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_take_less_than_a_second():
     state = told(chord(100_000), *(("succeeded", f"m{i}", 1.0) for i in range(100_000)))
     began = time.process_time()

@@ -1,0 +1,86 @@
+"""Tasks of the tests of our worker: they write down that they ran, sleep, fail, exceed, and kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+
+def define(app):
+    import redis
+
+    store = redis.Redis.from_url(str(app.conf.result_backend))
+
+    def note(key):
+        store.rpush(f"ran:{key}", os.getpid())
+
+    @app.task(name="mark")
+    def mark(key, seconds=0.0):
+        note(key)
+        time.sleep(seconds)
+        return key
+
+    @app.task(name="late", acks_late=True)
+    def late(key, seconds=0.0):
+        note(key)
+        time.sleep(seconds)
+        return key
+
+    @app.task(name="total")
+    def total(values):
+        return len(values)
+
+    @app.task(name="boom")
+    def boom(text="boom"):
+        raise ValueError(text)
+
+    @app.task(name="kill_worker", acks_late=True)
+    def kill_worker(key):
+        note(key)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    @app.task(name="kill_child", acks_late=True, reject_on_worker_lost=True)
+    def kill_child(key):
+        if not store.rpush(f"ran:{key}", os.getpid()) > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return key
+
+    @app.task(name="overtime", soft_time_limit=0.3)
+    def overtime():
+        from nbcanvas.errors import SoftTimeLimitExceeded
+
+        try:
+            time.sleep(10)
+        except SoftTimeLimitExceeded:
+            return "softly"
+
+    @app.task(name="stuck", time_limit=0.4)
+    def stuck():
+        while True:
+            time.sleep(0.01)
+
+    @app.task(name="unsendable")
+    def unsendable():
+        return object()
+
+    @app.task(name="about", bind=True)
+    def about(self):
+        request = self.request
+        return [request.hostname, request.delivery_info["routing_key"], request.delivery_info["redelivered"]]
+
+    @app.task(name="forget", ignore_result=True)
+    def forget(key):
+        note(key)
+
+    @app.task(name="submits")
+    def submits():
+        return app.tasks["mark"].delay("from a task").id
+
+    @app.task(name="pid")
+    def pid():
+        return os.getpid()
+
+    @app.task(name="careless", acks_late=True, acks_on_failure_or_timeout=False)
+    def careless():
+        raise ValueError("not acknowledged")

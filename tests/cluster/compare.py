@@ -1,0 +1,201 @@
+"""Says in words where what became of a canvas differs from what should have.
+
+Where nbcanvas differs from Celery 5.7 on purpose is in the text of tests/differential/test_against_celery.py; here that
+comes down to this: what Celery leaves PENDING for ever has to end on our side, a chord's failure may be told in the name
+of another failed member (Celery's is the first in time, ours the first in call order), and errbacks of failed chords,
+which Celery forgets or tells twice, are compared with `Meaning` where our worker tells them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from tests.cluster.drawn import Drawn
+from tests.cluster.seen import READY, Seen
+from tests.plan.reference import Group, Meaning, steps_of
+
+__all__ = ["assert_none", "differences_to_celery", "differences_to_meaning"]
+
+CHORD_ERROR = re.compile(r"Dependency (.+?) raised (.*)", re.DOTALL)
+
+
+def assert_none(found: Iterable[tuple[Drawn, Sequence[str]]]) -> None:
+    """Fail with the smallest of the canvases that differ."""
+    wrong = sorted(((drawn, said) for drawn, said in found if said), key=lambda pair: len(repr(pair[0].recipe)))
+    if wrong:
+        shown = "\n\n".join(
+            f"{drawn.run}: {drawn.recipe!r} stamps={drawn.stamps}\n    " + "\n    ".join(said)
+            for drawn, said in wrong[:3]
+        )
+        pytest.fail(f"{len(wrong)} canvases differ; the smallest:\n{shown}", pytrace=False)
+
+
+def differences_to_meaning(drawn: Drawn, got: Seen, *, celerys: bool, client: bool = True) -> list[str]:
+    """Compare with the reference.
+
+    Parameters
+    ----------
+    drawn, got
+        A canvas, and what became of it.
+    celerys
+        Workers of Celery took part.
+    client
+        The client is ours: what it raises, and which tasks it stamps, is looked at, too.
+    """
+    meaning = drawn.meaning
+    said = []
+    want = meaning.end
+    if not client:
+        said += ["the end: asking waits for ever"] if got.end == ("waits",) else []
+    elif want.kind == "value":
+        if tuple(got.end) != ("value", want.what):
+            said.append(f"the end: {got.end}, not the value {want.what!r}")
+    elif want.kind == "failed" and (got.end[0] != "failed" or not _is_error(got.end[1:], want.what, celerys)):
+        said.append(f"the end: {got.end}, not {want.what}")
+    elif want.kind == "revoked" and got.end[:2] != ("failed", "TaskRevokedError"):
+        said.append(f"the end: {got.end}, not a revocation")
+    said += _counts(
+        "runs", got.runs, Counter({k: n for k, n in meaning.runs.items() if not k[0].startswith("celery.")})
+    )
+    for tag, state, result in meaning.ends:
+        meta = got.metas.get(tag)
+        if meta is None or meta["status"] != state:
+            said.append(f"{tag}: {meta and meta['status']}, not {state}")
+        elif state == "SUCCESS" and str(meta["result"]) != result:
+            said.append(f"{tag}: {meta['result']!r}, not {result}")
+        elif state == "FAILURE" and not _is_error(_error(meta["result"]), result, celerys):
+            said.append(f"{tag}: {meta['result']!r}, not {result}")
+    said += _errbacks(got, meaning, celerys=celerys)
+    if drawn.stamps and client:
+        want_stamps = {tag: drawn.stamps for tag, _ in meaning.runs if not tag.startswith("celery.")}
+        said += [
+            f"{tag}: stamps {got.stamps.get(tag)}, not {stamps}"
+            for tag, stamps in want_stamps.items()
+            if not _stamped(got.stamps.get(tag), stamps)
+        ]
+    return said
+
+
+def differences_to_celery(drawn: Drawn, got: Seen, yardstick: Seen) -> list[str]:
+    """Compare with what became of the canvas between Celery's client and Celery's worker."""
+    said = []
+    behind = behind_groups(steps_of(drawn.canvas))
+    if yardstick.end != ("waits",):
+        if got.end[0] != yardstick.end[0]:
+            said.append(f"the end: {got.end}, Celery's {yardstick.end}")
+        elif got.end[0] == "value" and got.end != yardstick.end:
+            said.append(f"the value: {got.end}, Celery's {yardstick.end}")
+        elif got.end[0] == "failed" and not _same_error(got.end[1:], yardstick.end[1:]):
+            said.append(f"the error: {got.end}, Celery's {yardstick.end}")
+    elif got.end == ("waits",):
+        said.append("the end: asking waits for ever")
+    for tag, theirs in yardstick.metas.items():
+        ours = got.metas.get(tag)
+        if theirs["status"] not in READY:
+            if ours is not None and ours["status"] not in READY:
+                said.append(f"{tag}: {ours['status']} in the end")
+            continue
+        if ours is None:
+            said.append(f"{tag}: nothing is stored, Celery's {theirs}")
+            continue
+        names = ["status", "done"]
+        # The parent of what is behind a group is whichever member finished last, and of what is retried it is itself.
+        names += ["parent"] if tag not in behind and theirs["parent"] != tag else []
+        for name in names:
+            if ours[name] != theirs[name]:
+                said.append(f"{tag}: {name} {ours[name]!r}, Celery's {theirs[name]!r}")
+        if theirs["status"] == ours["status"] == "FAILURE":
+            if not _same_error(_error(ours["result"]), _error(theirs["result"])):
+                said.append(f"{tag}: {ours['result']}, Celery's {theirs['result']}")
+        elif ours["result"] != theirs["result"]:
+            said.append(f"{tag}: {ours['result']!r}, Celery's {theirs['result']!r}")
+        if theirs["status"] == "SUCCESS" and _ids(ours["children"]) != _ids(theirs["children"]):
+            said.append(f"{tag}: children {ours['children']}, Celery's {theirs['children']}")
+    missing = yardstick.runs - got.runs
+    if missing:
+        said.append(f"did not run, but on Celery's worker: {dict(missing)}")
+    said += [
+        f"{tag}: stamps {got.stamps.get(tag)}, Celery's {stamps}"
+        for tag, stamps in yardstick.stamps.items()
+        if tag in got.stamps and not _stamped(got.stamps[tag], stamps)
+    ]
+    return said
+
+
+def _ids(tree: Any) -> list[str]:
+    """Return the tags in a tree of children: Celery sends several links as a group."""
+    found = [each for one in tree for each in (_ids(one) if isinstance(one, list) else [one])]
+    return sorted(each for each in found if not each.startswith("<id>"))
+
+
+def behind_groups(steps: Sequence[Any]) -> set[str]:
+    """Return the tags of the tasks that start when a group is complete."""
+    found: set[str] = set()
+    for place, step in enumerate(steps):
+        if isinstance(step, Group):
+            for member in step.members:
+                found |= behind_groups(member)
+            if place + 1 < len(steps):
+                found |= _first(steps[place + 1])
+    return found
+
+
+def _first(step: Any) -> set[str]:
+    return set().union(*(_first(member[0]) for member in step.members)) if isinstance(step, Group) else {step.tag}
+
+
+def _counts(what: str, got: Counter[Any], want: Counter[Any]) -> list[str]:
+    return [f"{what}: too many {dict(got - want)}, missing {dict(want - got)}"] if got != want else []
+
+
+def _error(result: Any) -> tuple[str, str]:
+    """Return the class and the message of a stored exception."""
+    if not isinstance(result, dict) or "exc_type" not in result:
+        return "not an exception", repr(result)
+    message = result["exc_message"]
+    return result["exc_type"], ", ".join(map(str, message)) if isinstance(message, list) else str(message)
+
+
+def _same_error(one: Sequence[str], two: Sequence[str]) -> bool:
+    """Whether two errors are the same.
+
+    A chord may fail in the name of another member; and where its body is a group, or is in a chain, Celery may hand on
+    the member's own exception instead of a ChordError.
+    """
+    chords = one[0] == "ChordError" and CHORD_ERROR.fullmatch(one[1]) is not None
+    return tuple(one) == tuple(two) or (chords and two[0] in {"ChordError", "Boom"})
+
+
+def _is_error(got: Sequence[str], want: str, celerys: bool) -> bool:
+    """Whether an error is the one that `Meaning` has; its texts of chords' failures may be shortened to a hash."""
+    name, text = got
+    if celerys and name == "Boom" and want.startswith("ChordError"):
+        return True  # Celery's worker hands the first exception on to what is behind the chord in a chain
+    if want.startswith("ChordError"):
+        return name == "ChordError" and CHORD_ERROR.fullmatch(text) is not None
+    return f"{name}({text})" == want or (celerys and name == "ChordError")
+
+
+def _errbacks(got: Seen, meaning: Meaning, *, celerys: bool) -> list[str]:
+    """Compare what errbacks were told by tasks that failed themselves; ours are told of failed chords, too."""
+    own = {tag for tag, _ in meaning.runs}
+    want = Counter({(h, tag): n for (h, tag, _), n in meaning.heard.items() if tag in own or not celerys})
+    told: Counter[Any] = Counter()
+    for (h, tag, _, _), n in got.heard.items():
+        if tag in own or not celerys:
+            told[h, tag] += n
+    return _counts("errbacks", told, want)
+
+
+def _stamped(got: Any, want: dict[str, Any]) -> bool:
+    """Whether stamps are there; a single value may travel as a list of one (Celery does that to chords' members)."""
+
+    def listed(value: Any) -> list[Any]:
+        return value if isinstance(value, list) else [value]
+
+    return got is not None and all(listed(got.get(key)) == listed(value) for key, value in want.items())

@@ -1,0 +1,209 @@
+"""Workers die: a pool's child, a whole worker, each at a bad moment; and the client goes away.
+
+What Celery 5.7 comes to in the same case, measured, stands in each test (shared/RELIABILITY.md, section 2).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from nbcanvas import chain, chord, group
+from nbcanvas.errors import ChordError, WorkerLostError
+from nbcanvas.run import attach
+from tests.cluster.fleet import ROOT
+from tests.cluster.scene import EARLY, LATE, Scene, ends
+from tests.servers import Redis, until
+
+pytest.importorskip("redis")
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
+
+#: Seconds within which another worker has noticed a death and done what is to do.
+SOON = 15.0
+
+
+@pytest.fixture
+def scene_of(redis_url, tmp_path):
+    """Return what makes a scene on an empty Redis."""
+    scenes = []
+
+    def make(**conf):
+        scenes.append(Scene(redis_url, tmp_path, **conf))
+        return scenes[-1]
+
+    yield make
+    for scene in scenes:
+        scene.close()
+
+
+@pytest.mark.parametrize("kind", ["group", "chord"])
+def test_a_pools_child_is_killed_and_late_acknowledgement_runs_its_task_again(scene_of, kind):
+    """Celery, with ``task_reject_on_worker_lost``: passes in 2 to 4 s."""
+    scene = scene_of(**LATE)
+    scene.fleet.ours("processes")
+    members = [*scene.steps(20, 0.01), scene.sig("dies", "victim", scene.path), *scene.steps(20, 0.01)]
+    run = scene.submit(scene.shape(kind, members))
+    assert run.get(timeout=SOON) == [*range(20), "victim", *range(20)]
+    expected = Counter({str(number): 2 for number in range(20)}) + Counter(victim=2)
+    if kind == "chord":
+        expected["body"] = 1
+    assert scene.ran() == expected
+
+
+@pytest.mark.parametrize("kind", ["group", "chord"])
+def test_a_pools_child_is_killed_and_early_acknowledgement_names_what_was_lost(scene_of, kind):
+    """Celery: one task lost, ``WorkerLostError``."""
+    scene = scene_of(**EARLY)
+    scene.fleet.ours("processes")
+    members = [*scene.steps(20, 0.01), scene.sig("dies", "victim", scene.path, 9)]
+    run = scene.submit(scene.shape(kind, members))
+    with pytest.raises(WorkerLostError if kind == "group" else ChordError, match=r"SIGKILL|WorkerLost|signal 9"):
+        run.get(timeout=SOON)
+    assert run.counts["SUCCESS"] == 20
+    assert scene.ran() == Counter({**{str(number): 1 for number in range(20)}, "victim": 1})
+    assert [failure.name for failure in run.failed] == ["dies"]
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes"])
+@pytest.mark.parametrize("kind", ["group", "chord"])
+def test_a_whole_worker_is_killed_and_late_acknowledgement_loses_nothing(scene_of, kind, pool):
+    """Celery: with its defaults 3 of 3 hang, 12 to 16 tasks do not run again within a minute; with a short visibility
+    timeout 4 of 12 hang, one task lost between pop and record.
+    """  # fmt: skip
+    scene = scene_of(**LATE)
+    victim = scene.fleet.ours(pool)
+    run = scene.submit(scene.shape(kind, scene.steps(60, 0.05)))
+    scene.wait_ran(10)
+    victim.kill()
+    began = time.monotonic()
+    scene.fleet.ours(pool)
+    assert run.get(timeout=SOON + 10) == list(range(60))
+    assert time.monotonic() - began < SOON + 10
+    found = scene.ran()
+    assert found["body"] == (kind == "chord")
+    assert set(found) - {"body"} == {str(number) for number in range(60)}  # none is lost ...
+    assert sum(found.values()) - found["body"] <= 60 + 2  # ... and only what ran just then ran again
+
+
+@pytest.mark.parametrize("kind", ["group", "chord"])
+def test_a_whole_worker_is_killed_and_early_acknowledgement_ends_loudly(scene_of, kind):
+    """Celery: hangs 6 of 6, 3 to 4 tasks lost, nobody told."""
+    scene = scene_of(**EARLY)
+    victim = scene.fleet.ours("threads")
+    run = scene.submit(
+        scene.shape(kind, [scene.sig("hold", "a", scene.path), scene.sig("hold", "b", scene.path), *scene.steps(20)])
+    )
+    scene.wait_ran(2)
+    victim.kill()
+    scene.fleet.ours("threads")
+    ends(run, SOON + 10)
+    assert sorted(failure.args[0] for failure in run.failed) == ["a", "b"]
+    with pytest.raises(WorkerLostError if kind == "group" else ChordError, match=r"lost|died"):
+        run.get(timeout=1)
+    assert scene.ran() == Counter({**{str(number): 1 for number in range(20)}, "a": 1, "b": 1})
+
+
+def test_the_worker_itself_comes_back(scene_of):
+    """Celery: what it had fetched waits for the visibility timeout, an hour."""
+    scene = scene_of(**LATE)
+    scene.fleet.ours("threads", name="same@here").kill()
+    run = scene.submit(scene.shape("chord", scene.steps(30, 0.05)))
+    victim = scene.fleet.ours("threads", name="same@here")
+    scene.wait_ran(5)
+    victim.kill()
+    scene.fleet.ours("threads", name="same@here")
+    assert run.get(timeout=SOON) == list(range(30))
+    assert scene.ran()["body"] == 1
+
+
+def test_a_poison_task_kills_a_bounded_number_of_workers(scene_of):
+    """Celery: with late acknowledgement it is run again for ever (celery #4354 and others)."""
+    scene = scene_of(**LATE)
+    scene.fleet.ours("processes")
+    run = scene.submit(group(scene.sig("dies", "poison", scene.path, 1000), *scene.steps(5)))
+    ends(run, SOON + 10)
+    assert 1 < scene.ran()["poison"] <= 10
+    with pytest.raises(WorkerLostError):
+        run.get(timeout=1)
+    assert run.counts["SUCCESS"] == 5
+
+
+_CLIENT = """
+import sys, time
+from tests.cluster.fleet import from_environment, our_app
+from nbcanvas import chain, chord, group, submit
+app = from_environment(our_app)
+path = sys.argv[1]
+tasks = app.tasks
+run = submit(chain(
+    group([tasks["hold"].s(n, path) for n in range(2)]), tasks["body"].s(path, "one"), tasks["after"].s("two", path)
+), app=app, name="left behind")
+print(run.id, flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_client_is_gone_and_another_one_attaches(scene_of):
+    """Celery: results by id, but members and parents only if saved."""
+    scene = scene_of()
+    scene.fleet.ours("threads")
+    client = subprocess.Popen(
+        [sys.executable, "-c", _CLIENT, scene.path],
+        cwd=ROOT, env=scene.fleet.environment(), stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    run_id = client.stdout.readline().strip()
+    scene.wait_ran(2)
+    os.killpg(client.pid, signal.SIGKILL)
+    client.wait()
+    run = attach(run_id, app=scene.app)
+    assert not run.done
+    assert len(run) == 4
+    scene.go()
+    assert run.get(timeout=SOON) == "two"
+    until(lambda: run.counts["SUCCESS"] == 4, 5, "the State of the attached run says all of it")
+    assert attach("left behind", app=scene.app) is run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_chaos(tmp_path):
+    """Celery: five minutes of it: canvases hang."""
+    seconds = float(os.environ.get("NBCANVAS_CHAOS", "15"))
+    server = Redis(tmp_path, persistent=True)
+    scene = Scene(server.url, tmp_path, **LATE)
+    rng = random.Random(time.time_ns())
+    try:
+        workers = [scene.fleet.ours("threads") for _ in range(2)]
+        runs, until_ = [], time.monotonic() + seconds
+        while time.monotonic() < until_:
+            word = f"body{len(runs)}"
+            header = [scene.sig("step", f"{word}.{n}", scene.path, 0.05) for n in range(10)]
+            runs.append(
+                (word, scene.submit(chain(chord(header, scene.body(word)), scene.sig("after", word, f"{scene.path}2"))))
+            )
+            time.sleep(rng.uniform(0.2, 1.0))
+            match rng.randrange(4):
+                case 0:
+                    at = rng.randrange(2)
+                    workers[at].kill()
+                    workers[at] = scene.fleet.ours("threads", wait=False)
+                case 1:
+                    server.stop(rng.choice([signal.SIGTERM, signal.SIGKILL]))
+                    time.sleep(rng.uniform(0, 1.0))
+                    server.start()
+                case _:
+                    pass
+        for word, run in runs:
+            assert run.get(timeout=60) == word
+        bodies = {word: times for word, times in scene.ran().items() if "." not in word}
+        assert set(bodies) == {word for word, _ in runs}
+    finally:
+        scene.close()
+        server.stop()

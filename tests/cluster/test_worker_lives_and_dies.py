@@ -1,0 +1,156 @@
+"""Our worker's end, warm, cold and sudden: nothing is lost, nothing runs twice that must not, and it is quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+import redis
+
+from nbcanvas import chord, group
+from nbcanvas.errors import WorkerLostError
+from tests.cluster.fleet import Fleet
+from tests.servers import until
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def fleet(redis_url):
+    with Fleet(redis_url, tasks="tests.cluster.chores") as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def app(fleet):
+    return fleet.client()
+
+
+@pytest.fixture
+def store(redis_url):
+    with redis.Redis.from_url(redis_url) as store:
+        yield store
+
+
+def runs(store, key):
+    return store.llen(f"ran:{key}")
+
+
+def send(app, name, *args, **options):
+    return app.send_task(name, args, **options)
+
+
+def test_a_warm_stop_lets_tasks_end_and_gives_back_the_rest(fleet, app, store):
+    worker = fleet.ours("threads", 1)
+    results = [send(app, "mark", f"m{number}", 0.7) for number in range(4)]
+    until(lambda: runs(store, "m0"), what="the first task runs")
+    worker.signal(signal.SIGTERM)
+    assert worker.process.wait(10) == 0
+    assert results[0].get(timeout=2) == "m0"
+    assert [runs(store, f"m{number}") for number in range(4)] == [1, 0, 0, 0]
+    assert store.llen("celery") == 3
+    fleet.ours("threads", 4)
+    assert [one.get(timeout=10) for one in results] == ["m0", "m1", "m2", "m3"]
+    assert [runs(store, f"m{number}") for number in range(4)] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes"])
+def test_a_cold_stop_does_not_wait(fleet, app, store, pool):
+    worker = fleet.ours(pool, 2)
+    early, late = send(app, "mark", "early", 60), send(app, "late", "late", 60)
+    until(lambda: runs(store, "early") and runs(store, "late"), what="both run")
+    children = worker.children
+    started = time.monotonic()
+    worker.signal(signal.SIGINT)
+    until(lambda: "warm" in worker.log)
+    worker.signal(signal.SIGINT)
+    worker.process.wait(10)
+    assert time.monotonic() - started < 8
+    with pytest.raises(WorkerLostError):
+        early.get(timeout=5)
+    assert store.llen("celery") == 1
+    assert late.state in {"PENDING", "STARTED"}
+    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), what="its children are gone")
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes"])
+def test_a_worker_that_is_killed_is_noticed_in_seconds(fleet, app, store, pool):
+    """The begun early task ends as lost, the late one runs again, and so does what was only fetched."""
+    victim = fleet.ours(pool, 2)
+    early, late = send(app, "mark", "early", 3), send(app, "late", "late", 3)
+    until(lambda: runs(store, "early") and runs(store, "late"), what="both run")
+    fetched = [send(app, "mark", f"f{number}") for number in range(3)]
+    rescuer = fleet.ours("threads", 2, name="rescuer@here")
+    victim.kill()
+    with pytest.raises(WorkerLostError, match="acknowledges early"):
+        early.get(timeout=15)
+    assert late.get(timeout=15) == "late"
+    assert [one.get(timeout=15) for one in fetched] == ["f0", "f1", "f2"]
+    assert (runs(store, "early"), runs(store, "late")) == (1, 2)
+    assert rescuer.alive
+
+
+def test_a_chord_survives_its_worker(fleet, app, store):
+    victim = fleet.ours("threads", 2)
+    header = group(app.signature("late", (f"h{number}", 0.3)) for number in range(12))
+    result = chord(header, app.signature("total")).apply_async()
+    until(lambda: runs(store, "h3"), what="the header is under way")
+    fleet.ours("threads", 4, name="rescuer@here")
+    victim.kill()
+    assert result.get(timeout=30) == 12
+
+
+def test_a_task_that_kills_every_worker_ends_loudly(fleet, app, store):
+    result = send(app, "kill_worker", "poison")
+    for number in range(6):
+        worker = fleet.ours("threads", 1, name=f"victim{number}@here")
+        until(lambda number=number: runs(store, "poison") > number, 20, "it kills")
+        worker.process.wait(10)
+    fleet.ours("threads", 1, name="last@here")
+    with pytest.raises(WorkerLostError, match="6 workers"):
+        result.get(timeout=20)
+    assert runs(store, "poison") == 6
+    assert "did not finish" in json.loads(store.lindex("nbcanvas:dead", 0))["reason"]
+
+
+def test_a_child_that_dies_costs_its_task_alone(fleet, app, store):
+    worker = fleet.ours("processes", 2)
+    again = send(app, "kill_child", "child")
+    assert send(app, "mark", "beside").get(timeout=20) == "beside"
+    assert again.get(timeout=20) == "child"
+    assert runs(store, "child") == 2
+    assert worker.alive
+
+
+def test_children_do_not_outlive_a_worker_that_is_killed(fleet, app):
+    worker = fleet.ours("processes", 2)
+    child = send(app, "pid").get(timeout=20)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.process.wait(10)
+    until(lambda: not os.path.exists(f"/proc/{child}"), 10, "the child is gone")
+
+
+def test_redis_restarts_and_everything_goes_on(tmp_path):
+    from tests.servers import Redis
+
+    server = Redis(tmp_path, persistent=True)
+    try:
+        with Fleet(server.url, tasks="tests.cluster.chores") as fleet:
+            app = fleet.client()
+            fleet.ours("threads", 2)
+            assert send(app, "mark", "before").get(timeout=10) == "before"
+            running = send(app, "mark", "across", 2.0)
+            with redis.Redis.from_url(server.url) as store:
+                until(lambda: runs(store, "across"), what="it runs")
+            server.stop(signal.SIGKILL)
+            time.sleep(2.5)
+            server.start()
+            with redis.Redis.from_url(server.url) as store:
+                until(lambda: store.get(f"celery-task-meta-{running.id}"), 20, "its result is written")
+                assert runs(store, "across") == 1
+                assert send(app, "mark", "after").get(timeout=20) == "after"
+    finally:
+        server.stop()
