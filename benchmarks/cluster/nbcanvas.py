@@ -18,7 +18,7 @@ app = package.App("bench", broker=URL, backend=URL)
 add, total, pid = (app.task(function) for function in (work.add, work.total, work.pid))
 
 OURS = tuple(
-    ("nbcanvas", "worker", "-A", "benchmarks.cluster.nbcanvas", "--pool", "solo", "-n", f"w{number}@%h")
+    ("nbcanvas", "worker", "-A", "benchmarks.cluster.nbcanvas", "--pool", "solo", "-q", "-n", f"w{number}@%h")
     for number in range(WORKERS)
 )
 

@@ -576,11 +576,14 @@ class App:
             When a call's arguments do not fit its task.
         """
         with collecting_less():
+            self.backend.refuse(plan.node)
             now = time()
             transition = plan.begin(now)
             self._check(transition.send)
             self.backend.expect(call.id for call in calls_of(plan.node))
             self.ensure_worker()
+            if self.remote:
+                self._connections.references.keep(plan.node)
             if self.shipping is not None:
                 self.shipping.begin(plan.root_id, plan.node)
             self.performer.perform(transition, plan.root_id, plan.parent_id, now)

@@ -48,6 +48,11 @@ def add_builtins(app: App) -> None:
         """Drop results that have expired."""
         app.backend.cleanup()
 
+    @app.task(name="nbcanvas.continue")
+    def go_on(value: Any = None, **_place: Any) -> Any:
+        """Hand on a value: what follows it is kept in a plan, and comes with the message (`protocol.signatures`)."""
+        return value
+
     @app.task(name="celery.chain")
     def chain(*args: Any, **kwargs: Any) -> None:
         """Refuse: chains travel in their first task's message."""

@@ -17,9 +17,10 @@ from nbcanvas.backend.port import Backend
 from nbcanvas.backend.urls import is_database, needs_cluster
 from nbcanvas.broker.local import LocalBroker
 from nbcanvas.broker.port import Broker
-from nbcanvas.errors import ImproperlyConfigured
+from nbcanvas.errors import ImproperlyConfigured, ServerLost
 from nbcanvas.ids import new_id
 from nbcanvas.protocol.payload import EMBEDDED, WIRE, Packing
+from nbcanvas.request import current
 
 from .backends import Backends
 from .hearing import tell
@@ -27,6 +28,7 @@ from .hearing import tell
 if TYPE_CHECKING:  # what only apps with servers load
     from nbcanvas.backend.documents import Documents
     from nbcanvas.backend.encoding import Encoding
+    from nbcanvas.backend.redis.plans import Plans
     from nbcanvas.broker.kombu import KombuBroker
     from nbcanvas.broker.post import Post
     from nbcanvas.ledger.port import Ledger
@@ -35,6 +37,7 @@ if TYPE_CHECKING:  # what only apps with servers load
     from nbcanvas.servers.redis import RedisServer
 
     from .app import App
+    from .references import References
 
 __all__ = ["Connections", "is_redis"]
 
@@ -258,6 +261,27 @@ class Connections:
         name = "redis of results" if results else "redis"
         return self._kept(name, (*_BROKER, *_REDIS_SETTINGS), lambda: RedisServer(url, ssl=ssl, options=options), url)
 
+    @functools.cached_property
+    def references(self) -> References:
+        """Plans that messages refer to."""
+        from .references import References
+
+        def plans() -> Plans | None:
+            from nbcanvas.backend.redis import RedisBackend
+
+            return self.backend.plans if isinstance(self.backend, RedisBackend) else None
+
+        def understood() -> bool:
+            if current() is not None:  # a task that sends does not stop to ask around
+                return False
+            try:
+                workers = self._app.fleet.workers().values()
+            except ServerLost:
+                return False
+            return bool(workers) and all(worker.kind == "nbcanvas" for worker in workers)
+
+        return References(plans, understood)
+
     @property
     def post(self) -> Post:
         """Writes and reads the messages of the cluster."""
@@ -275,6 +299,8 @@ class Connections:
                 compression=conf.task_compression,
                 versions=app.tasks.versions,
                 levels=conf.task_repr_maxlevels,
+                plans=self.references,
+                by_reference=self.references.of,
             )
 
         settings = ("task_serializer", "accept_content", "task_compression", "task_repr_maxlevels")

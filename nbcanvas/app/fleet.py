@@ -133,17 +133,22 @@ class Fleet:
             Answers to further commands that were asked before.
         """
         app = self._app
-        trouble, answers = "", {}
+        trouble, answers = "", dict[str, Answers]()
         try:
             answers = self.ask(commands, timeout=timeout, heard=heard)
         except ServerLost as lost:
             trouble = str(lost)
         there = {name for told in answers.values() for name in told}
-        before = {
-            command: {name: one for name, one in told.items() if name in there}
-            for command, told in (kept or {}).items()
-        }
-        return self.seen({**before, **answers}, trouble=trouble, depths=None if trouble else app.broker.depth())
+        for command, told in (kept or {}).items():
+            answers.setdefault(command, {name: one for name, one in told.items() if name in there})
+        if trouble:
+            return self.seen(answers, trouble=trouble)
+        found = self.seen(answers)
+        app.broker.notice(queue for worker in found.workers for queue in worker.queues or ())
+        try:
+            return self.seen(answers, depths=app.broker.depth())
+        except ServerLost as lost:
+            return found._replace(trouble=str(lost))
 
     def seen(
         self, answers: Mapping[str, Answers], *, trouble: str = "", depths: Mapping[str, int] | None = None

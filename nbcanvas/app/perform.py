@@ -8,7 +8,7 @@ from typing import Any
 
 from nbcanvas import states
 from nbcanvas.backend.port import Backend
-from nbcanvas.broker.port import Broker
+from nbcanvas.broker.port import Publishes
 from nbcanvas.events import event as kinds
 from nbcanvas.events.hub import Heard, Hub
 from nbcanvas.plan import (
@@ -50,7 +50,7 @@ class Performer:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: Publishes,
         backend: Backend,
         hub: Hub,
         tell: TellErrback = lambda _errback, _root: False,

@@ -421,7 +421,7 @@ def _named(packed: Packed) -> list[Global]:
         size, warning = None, ""
         module = getattr(value, "__module__", None)
         by_name = isinstance(value, FunctionType | type) and module != "__main__"
-        if not by_name and not isinstance(value, Task):
+        if not by_name and not isinstance(value, Task | FunctionType):  # what those name stands beside them
             try:
                 size = len(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
             except Exception as error:  # noqa: BLE001 - whatever it raises; the task itself says it better

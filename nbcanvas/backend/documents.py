@@ -15,7 +15,7 @@ from typing import Any, Final
 from nbcanvas import states
 from nbcanvas.backend.encoding import Encoding
 from nbcanvas.backend.port import Record, Tree
-from nbcanvas.errors import CorruptResult, NotSerializable
+from nbcanvas.errors import CorruptResult, NotSerializable, TaskRevokedError
 from nbcanvas.plan.model import NO_OPTIONS, Call, Exit, Failed, Gathered, Payload, Revoked, Value
 from nbcanvas.protocol import jsonable
 from nbcanvas.protocol.payload import Held, Packed, Text, TextArgs, pack, pack_args, shown, unpack, unpack_args
@@ -260,13 +260,13 @@ class Documents:
         """Return how a call ended, and its id, out of a slot; a failure when that cannot be understood."""
         try:
             by, state, result = _part(self._load(raw))
-            if state in states.PROPAGATE_STATES:
-                exc = self.encoding.exception_of(result)
-                if exc is None:
-                    raise CorruptResult(f"task {by} is said to be {state}, with no exception")
-                return (Failed(exc) if state == states.FAILURE else Revoked(exc)), by
+            exc = self.encoding.exception_of(result) if state in states.PROPAGATE_STATES else None
         except CorruptResult as error:
             return Failed(error), "?"
+        if state == states.FAILURE:
+            return Failed(exc or CorruptResult(f"task {by} is said to be {state}, with no exception")), by
+        if state == states.REVOKED:
+            return Revoked(exc or TaskRevokedError("revoked")), by
         return Value(result if type(result) in _ATOMS else Held(result)), by
 
     def broken(self, what: str) -> list[tuple[Exit, str]]:
@@ -291,7 +291,10 @@ class Documents:
         except CorruptResult as error:
             return [(Failed(error), "?")]
         found = {by: exit_ for exit_, by in exits}
-        return [_shaped(member, found) for member in members]
+        used: set[str] = set()
+        shaped = [_shaped(member, found, used) for member in members]
+        # A group that somebody saved under this id may be another one than was counted.
+        return shaped if used == found.keys() else exits
 
 
 def corrupt(text: str) -> Record:
@@ -305,16 +308,17 @@ def _part(found: Any) -> tuple[str, str, Any]:
     return found[1], found[2], found[3]
 
 
-def _shaped(tree: Any, found: Mapping[str, Exit]) -> tuple[Exit, str]:
+def _shaped(tree: Any, found: Mapping[str, Exit], used: set[str]) -> tuple[Exit, str]:
     """Return how a member of a group ended: a list of values, when it is a group itself."""
     try:
         (task_id, _), members = tree
     except (TypeError, ValueError):
         return Failed(CorruptResult(f"{shown(tree)[:100]} stands where a member of a group belongs")), "?"
-    if members is None:
-        exit_ = found.get(task_id)
-        return (Failed(CorruptResult(f"task {task_id} has not ended")) if exit_ is None else exit_), str(task_id)
-    inside = [_shaped(member, found) for member in members]
+    exit_ = found.get(task_id)
+    if exit_ is not None or not members:
+        used.add(task_id)
+        return exit_ or Failed(CorruptResult(f"task {task_id} was not counted")), str(task_id)
+    inside = [_shaped(member, found, used) for member in members]
     bad = next((one for one in inside if not isinstance(one[0], Value)), None)
     if bad is not None:
         return bad

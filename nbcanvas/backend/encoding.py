@@ -176,13 +176,14 @@ class Encoding:
 def _exception(found: dict[str, Any]) -> Exception:
     name, module, message = found["exc_type"], found.get("exc_module"), found.get("exc_message", ())
     args = tuple(message) if isinstance(message, list | tuple) else (message,)
-    kind = _known(str(module or ""), name)
+    module = module if isinstance(module, str) else ""
+    kind = _known(module, name)
     if kind is not None:
         try:
             return kind(*args)
         except Exception:  # noqa: BLE001 - a constructor may want anything
             kind = None
-    full = name if module in {None, "", "builtins", "__main__"} else f"{module}.{name}"
+    full = name if module in {"", "builtins", "__main__"} else f"{module}.{name}"
     return RemoteError(full, *args)
 
 

@@ -8,7 +8,7 @@ from time import time
 from typing import TypeAlias
 
 from nbcanvas.plan.engine import Arrival
-from nbcanvas.plan.model import Exit, Join, Message
+from nbcanvas.plan.model import Exit, Join, Message, Node
 from nbcanvas.states import READY_STATES
 
 from .port import Record, Tree
@@ -91,6 +91,9 @@ class LocalBackend:
             watching = self._watchers.pop(task_id, ())
         for on_end in _several(watching):
             on_end(task_id, record)
+
+    def refuse(self, node: Node) -> None:
+        """Do nothing: any canvas can run here."""
 
     def expect(self, task_ids: Iterable[str]) -> None:
         """Do nothing: there is no other process."""

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from nbcanvas.plan.engine import Arrival
-from nbcanvas.plan.model import Call, Exit, Join, Message, Payload
+from nbcanvas.plan.model import Call, Exit, Join, Message, Node, Payload
 
 __all__ = ["Backend", "Record", "RunLine", "RunStore", "StoredRun", "Tree", "flush_all"]
 
@@ -128,10 +128,21 @@ class RunLine(NamedTuple):
 
 
 class RunStore(Protocol):
-    """Keeps runs where their results are, for other processes and later days."""
+    """Keeps runs where their results are, for other processes and later days.
 
-    def put(self, run_id: str, describe: Callable[[], StoredRun]) -> None:
-        """Keep a run, in a moment; `describe` is called in another thread."""
+    Attributes
+    ----------
+    trusted
+        Whether what it keeps may be pickles: only who may have code run here anyway can write there.
+    """
+
+    trusted: bool
+
+    def put(self, run_id: str, describe: Callable[[], StoredRun], *, at_once: bool = False) -> None:
+        """Keep a run: in a moment, `describe` being called in another thread; or before this returns (`at_once`)."""
+
+    def drop(self, run_id: str) -> None:
+        """Keep a run no longer."""
 
     def update(self, run_id: str, news: Callable[[], Mapping[str, Any]]) -> None:
         """Keep what is new of a run, in a moment: some of what `StoredRun` has, if the run is still kept."""
@@ -161,6 +172,9 @@ class Backend(Protocol):
     @property
     def runs(self) -> RunStore | None:
         """See above."""
+
+    def refuse(self, node: Node) -> None:
+        """Raise ImproperlyConfigured when a canvas needs what this backend cannot do."""
 
     def expect(self, task_ids: Iterable[str]) -> None:
         """Hear that these tasks will be worked on in this process."""

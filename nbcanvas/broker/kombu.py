@@ -113,6 +113,10 @@ class KombuBroker:
         names = self.known() if queues is None else list(queues)
         return self._over(lambda link: sum(link.purge(name) for name in names))
 
+    def notice(self, queues: Iterable[str]) -> None:
+        """Hear of queues that `depth` is to tell of, too."""
+        self._used.update(queues)
+
     def depth(self) -> dict[str, int]:
         """Return how many messages wait in each of the queues that are known."""
         return {name: waiting for name, (waiting, _) in self.sizes().items()}

@@ -155,6 +155,9 @@ class LocalBroker:
         wanted = None if queues is None else set(queues)
         return len(self.withdraw(lambda message: wanted is None or self._route(message)[0] in wanted))
 
+    def notice(self, queues: Iterable[str]) -> None:
+        """Do nothing: every queue there is is known."""
+
     def depth(self) -> dict[str, int]:
         """Return how many messages wait in each queue, those not yet due included."""
         depths: dict[str, int] = {}

@@ -7,17 +7,21 @@ from typing import Protocol
 
 from nbcanvas.plan.model import Message
 
-__all__ = ["Broker", "Route"]
+__all__ = ["Broker", "Publishes", "Route"]
 
 #: Says which queue a message belongs to, and its priority (0 to 9, 0 is served first, as on Redis).
 Route = Callable[[Message], tuple[str, int]]
 
 
-class Broker(Protocol):
-    """Where messages wait for a worker."""
+class Publishes(Protocol):
+    """What messages are handed to."""
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Make `messages` available, each not before it is due."""
+
+
+class Broker(Publishes, Protocol):
+    """Where messages wait for a worker."""
 
     def get(self, timeout: float | None = None) -> Message | None:
         """Return the next message that is due; None when `timeout` seconds have passed, or after `close`."""
@@ -27,6 +31,9 @@ class Broker(Protocol):
 
     def purge(self, queues: Iterable[str] | None = None) -> int:
         """Drop every waiting message (of `queues`) and return how many there were."""
+
+    def notice(self, queues: Iterable[str]) -> None:
+        """Hear of queues that `depth` and `waiting` are to tell of, too."""
 
     def depth(self) -> dict[str, int]:
         """Return how many messages wait in each queue, those not yet due included."""

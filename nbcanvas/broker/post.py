@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from nbcanvas.errors import ContentDisallowed, InvalidTaskError, NotSerializable
 from nbcanvas.ids import IdSource, random_source
-from nbcanvas.plan.model import Call, Gathered, Join, Message, Payload, Slot, Then
+from nbcanvas.plan.model import Call, Gathered, Join, Message, Payload, Slot
 from nbcanvas.plan.times import expiry_time
 from nbcanvas.protocol.compression import compress, decompress
 from nbcanvas.protocol.jsonable import dumps, loads, nested_deeper
@@ -23,7 +23,7 @@ from nbcanvas.protocol.letter import Address, Letter
 from nbcanvas.protocol.message import decode
 from nbcanvas.protocol.payload import Held, Text, TextArgs, refuse_argument, unpack, unpack_args, value_in
 from nbcanvas.protocol.saferepr import saferepr
-from nbcanvas.protocol.signatures import Writer
+from nbcanvas.protocol.signatures import Plans, Reader, Reference, Writer
 from nbcanvas.protocol.splice import Raw, spliced
 
 __all__ = ["Post"]
@@ -71,6 +71,10 @@ class Post:
         Gives ids to what comes without one.
     levels
         Containers in each other that a text of arguments shows.
+    plans
+        Where the plans are that messages refer to.
+    by_reference
+        Says which of them a message may refer to, in place of telling all that follows; None when it may not.
 
     Attributes
     ----------
@@ -90,18 +94,21 @@ class Post:
         versions: Mapping[str, str] | None = None,
         new_id: IdSource | None = None,
         levels: int = 3,
+        plans: Plans | None = None,
+        by_reference: Callable[[Message], str | None] | None = None,
     ) -> None:
         self._route = route
         self._reply_to = reply_to
         self._serializer = serializer
         self._accept = frozenset(map(_content_type, accept))
         self._compression = compression
-        self._versions = versions if versions is not None else {}
-        self._new_id = new_id or random_source()
         self._levels = levels
+        self._plans = plans
+        self._by_reference = by_reference
         self._tail = f'"origin":{quoted(origin)},"ignore_result":'
-        self._texts = Writer(_texts_of, _nothing_packed, reply_to)
-        self._values = Writer(_values_of, _nothing_packed, reply_to)
+        self._reader = Reader(new_id or random_source(), _held, versions if versions is not None else {}, plans)
+        self._texts = Writer(_texts_of, _held, reply_to)
+        self._values = Writer(_values_of, _held, reply_to)
         #: The barrier whose members were written last, and what is behind it.
         self._behind: tuple[Join | None, str] = (None, "")
         self.seal: Callable[[Letter], None] | None = None
@@ -156,7 +163,7 @@ class Post:
             args, kwargs = _texts_of(payload)
             if given:
                 args = _joined([*map(_text_of, given)], str(args))
-            embed = self._embed_text(call, message.then)
+            embed = self._embed_text(message)
         except NotSerializable as error:
             raise _refused(call, payload, error) from error.__cause__
         except RecursionError:
@@ -166,16 +173,25 @@ class Post:
             raise NotSerializable(f"{call.task}: its message would nest more than {DEEPEST} lists and objects")
         return text.encode("ascii"), self._shown(payload, given)
 
-    def _embed_text(self, call: Call, then: Then) -> str:
+    def _embed_text(self, message: Message) -> str:
+        call, then = message.call, message.then
         if call.links or call.errbacks or (then is not None and type(then) is not Slot):
-            return spliced(self._texts.embed(call, then))
+            return spliced(self._writer(message).embed(call, then))
         if then is None:
             return _NO_EMBED
         join, text = self._behind
         if join is not then.join:
-            text = f"{_NO_EMBED[:-5]}{spliced(self._texts.body(then.join))}}}"
+            text = f"{_NO_EMBED[:-5]}{spliced(self._writer(message).body(then.join))}}}"
             self._behind = then.join, text
         return text
+
+    def _writer(self, message: Message) -> Writer:
+        """Return what writes what follows: with a reference, where that is understood."""
+        plan_id = self._by_reference(message) if self._by_reference is not None else None
+        pointing = self._plans.find(plan_id) if plan_id is not None and self._plans is not None else None
+        if plan_id is None or pointing is None:
+            return self._texts
+        return Writer(_texts_of, _held, self._reply_to, Reference(plan_id, pointing))
 
     def _shown(self, payload: Payload, given: Sequence[Payload]) -> tuple[str, str]:
         """Return ``argsrepr`` and ``kwargsrepr``."""
@@ -282,15 +298,7 @@ class Post:
             from nbcanvas.servers.serializers import decode as decode_otherwise
 
             found = decode_otherwise(body, kind, letter.content_encoding)
-        return decode(
-            headers,
-            found,
-            new_id=self._new_id,
-            pack=_held,
-            versions=self._versions,
-            now=time(),
-            properties=letter.properties,
-        )
+        return decode(headers, found, reader=self._reader, now=time(), properties=letter.properties)
 
 
 def _content_type(name: str) -> str:
@@ -304,9 +312,6 @@ def _content_type(name: str) -> str:
 
 def _held(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
     return Held((args, kwargs))
-
-
-_nothing_packed = _held
 
 
 # -- arguments -------------------------------------------------------------------------------------------------------

@@ -187,6 +187,7 @@ class RedisBroker:
         if retry is not None:
             self._retry = {**self._retry, **retry} if retry else {**self._retry, "max_retries": 0}
         self._workers = workers
+        self._noticed: set[str] = set()
         self._begin()
         self._closed = threading.Event()
 
@@ -210,7 +211,13 @@ class RedisBroker:
         """
         write = self._post.write
         for start in range(0, len(messages), _AT_ONCE):
-            self.post([write(message) for message in messages[start : start + _AT_ONCE]])
+            letters = [write(message) for message in messages[start : start + _AT_ONCE]]
+            self._noticed.update({letter.queue for letter in letters})
+            self.post(letters)
+
+    def notice(self, queues: Iterable[str]) -> None:
+        """Hear of queues that `depth` and `waiting` are to tell of, too."""
+        self._noticed.update(queues)
 
     def post(self, letters: Iterable[Letter]) -> None:
         """Send letters, in order."""
@@ -269,7 +276,7 @@ class RedisBroker:
 
     def depth(self) -> dict[str, int]:
         """Return how many messages wait in each queue; those that a worker has taken are not among them."""
-        names = list(self._names())
+        names = sorted({*self._names(), *self._noticed})
         keys = [(name, key) for name in names for key in self.lists.keys(name)]
         depths = dict.fromkeys(names, 0)
         for (name, _), length in zip(keys, self.server.pipeline([("LLEN", key) for _, key in keys]), strict=True):
@@ -278,7 +285,7 @@ class RedisBroker:
 
     def waiting(self) -> list[Message]:
         """Return what waits, the next one first; of each list the next thousand, and what can be understood."""
-        names = list(self._names())
+        names = sorted({*self._names(), *self._noticed})
         keys = [(name, key) for name in names for key in self.lists.keys(name)]
         found: list[Message] = []
         replies = self.server.pipeline([("LRANGE", key, -_SHOWN, -1) for _, key in keys])

@@ -107,6 +107,8 @@ class Signals:
         self.asked.put(COLD)
 
 
+#: Where this process was started; ``--workdir`` may lead elsewhere.
+_HERE: Final = Path.cwd()
 _PROGRAM: Final = "from nbcanvas.cli.main import main; main()"
 
 
@@ -127,4 +129,5 @@ def start_anew(arguments: Sequence[str]) -> None:
     """Become the same worker again, with everything imported anew."""
     sys.stdout.flush()
     sys.stderr.flush()
+    os.chdir(_HERE)
     os.execv(sys.executable, _command(arguments))  # noqa: S606 - this very program

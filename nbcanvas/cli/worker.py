@@ -18,6 +18,7 @@ import click
 from nbcanvas.app import App
 from nbcanvas.errors import NBCanvasError, ServerLost
 from nbcanvas.worker.cluster import ClusterWorker
+from nbcanvas.worker.processes.modules import UserModules
 
 from .banner import banner
 from .common import Given, app_of, common_options
@@ -212,6 +213,7 @@ def _run(
 ) -> str:
     """Run a worker until it is to end; returns why."""
     queues = _queues(app, options)
+    watched = UserModules() if options["autoreload"] else None
     if options["purge"]:
         click.echo(f"{app.broker.purge(queues)} messages were dropped")
     made = ClusterWorker(
@@ -232,8 +234,8 @@ def _run(
     click.echo(f"{hostname} ready.", err=True)
     log.info("%s ready.", hostname)
     threading.Thread(target=_report_end, args=(made, signals), name="nbcanvas-over", daemon=True).start()
-    if options["autoreload"]:
-        threading.Thread(target=_watch_modules, args=(signals,), name="nbcanvas-reload", daemon=True).start()
+    if watched is not None:
+        threading.Thread(target=_watch, args=(watched, signals), name="nbcanvas-reload", daemon=True).start()
     asked = _wait(made, signals)
     for stop in stops:
         stop()
@@ -266,10 +268,8 @@ def _report_end(made: ClusterWorker, signals: Signals) -> None:
     signals.asked.put(_OVER)
 
 
-def _watch_modules(signals: Signals) -> None:
-    from nbcanvas.worker.processes.modules import UserModules
-
-    modules, pause = UserModules(), threading.Event()
+def _watch(modules: UserModules, signals: Signals) -> None:
+    pause = threading.Event()
     while not pause.wait(0.5):
         modules.look()
         if modules.have_changed():

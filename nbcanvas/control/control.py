@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbcanvas.plan import Message
-from nbcanvas.remote.client import Answer, Answers, Question, Remote
 from nbcanvas.remote.clock import Clock
-from nbcanvas.remote.kept import RedisRevokes
-from nbcanvas.remote.mailbox import Mailbox, matches
+from nbcanvas.remote.question import Answer, Answers, Question
 from nbcanvas.remote.revokes import Revokes
 
 from .here import Here
 from .inspect import Inspect
+
+if TYPE_CHECKING:
+    from nbcanvas.remote.client import Remote
 
 __all__ = ["Control", "DuplicateNodenameWarning"]
 
@@ -61,6 +62,9 @@ class Control:
         """The way to workers of a broker; None when the app has the embedded worker."""
         if not self.app.remote:
             return None
+        from nbcanvas.remote.client import Remote
+        from nbcanvas.remote.mailbox import Mailbox
+
         server = self.app.kombu
         if self._remote is None or self._remote[0] is not server:
             conf = self.app.conf
@@ -105,19 +109,13 @@ class Control:
     def _ask_here(self, question: Question) -> Answers:
         name = self._here.name
         expected = set(question.destination or ())
-        if name is None or not self._means(question, name):
+        if name is None or not question.means(name):
             return Answers(iter(()), expected)
         try:
             reply = self._here.perform(question.method, question.arguments)
         except Exception as error:  # noqa: BLE001 - as a worker would answer
             reply = {"error": repr(error)}
         return Answers(iter([Answer(name, reply)]), expected - {name})
-
-    @staticmethod
-    def _means(question: Question, name: str | None) -> bool:
-        if question.destination:
-            return name in question.destination
-        return name is None or not question.pattern or matches(name, question.pattern, question.matcher)
 
     @staticmethod
     def collect(answers: Answers, callback: Callback | None = None) -> list[dict[str, Any]]:
@@ -187,7 +185,7 @@ class Control:
         remote = self.remote
         if remote is not None:
             remote.tell(question, timeout=wait)
-        elif self._means(question, self._here.name):
+        elif question.means(self._here.name or ""):
             self._here.perform(command, given)
         return None
 
@@ -213,6 +211,8 @@ class Control:
         """See above."""
         found = self._revokes
         if found.store is None and self.app.remote and (server := self.app.redis) is not None:
+            from nbcanvas.remote.kept import RedisRevokes
+
             found.store = RedisRevokes(server)
         return found
 

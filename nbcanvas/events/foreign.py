@@ -25,6 +25,7 @@ LONGEST: Final = 10_000
 class _Seen(NamedTuple):
     root_id: str
     attempt: int
+    started: bool = False
 
 
 class Foreign:
@@ -80,7 +81,12 @@ class Foreign:
         if seen is None or feed is None:
             return False
         ours, data = read(event)
-        told: Heard = (ours, task_id, float(event["timestamp"]), seen.attempt, data)
+        attempt = seen.attempt
+        if ours == STARTED:
+            self._seen[task_id] = seen._replace(started=True)
+        elif ours == RETRIED and attempt and not seen.started:
+            attempt -= 1  # the next attempt was received before this was told
+        told: Heard = (ours, task_id, float(event["timestamp"]), attempt, data)
         feed(told)
         return True
 
@@ -89,9 +95,7 @@ class Foreign:
         if not isinstance(root_id, str) or type(attempt) is not int or attempt < 0 or self._feed(root_id) is None:
             return
         known = self._seen.pop(task_id, None)
-        if known is not None and known.attempt > attempt:  # late
-            attempt = known.attempt
-        self._seen[task_id] = _Seen(root_id, attempt)
+        self._seen[task_id] = _Seen(root_id, attempt) if known is None or known.attempt < attempt else known
         if len(self._seen) > MOST:
             del self._seen[next(iter(self._seen))]
 

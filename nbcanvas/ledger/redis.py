@@ -36,7 +36,6 @@ from nbcanvas.broker.envelope import open_
 from nbcanvas.broker.redis import Lists, Writes
 from nbcanvas.errors import ImproperlyConfigured, InvalidTaskError, ServerLost
 from nbcanvas.plan.engine import Arrival
-from nbcanvas.plan.model import Message
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.servers.queues import Queues, QueueSpec
 from nbcanvas.servers.redis import Link, RedisServer, load_script

@@ -34,13 +34,13 @@ from nbcanvas.backend.port import Backend, Record
 from nbcanvas.backend.rpc import RPCBackend
 from nbcanvas.broker.kombu import KombuBroker, Writes
 from nbcanvas.errors import ServerLost
-from nbcanvas.plan.model import Message
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.protocol.payload import Held, unpack
 from nbcanvas.servers.kombu import Arrived, KombuServer, Link
 from nbcanvas.servers.queues import Queues, QueueSpec
 
-from .port import Answer, Delivery, Filled, Step
+from .port import Answer, Delivery, Step
+from .storing import Mark, Stored, store_for
 
 __all__ = ["DEAD", "SplitLedger"]
 
@@ -57,8 +57,6 @@ _ALIVE: Final = "nbcanvas.alive."
 _GRACE: Final = 5.0
 #: Seconds a turn waits where nothing says that a message has come.
 _TURN: Final = 0.05
-#: How long a backend may take to store what is written behind.
-_STORE: Final = 30.0
 #: Of messages committed without their acknowledgement, how many are remembered.
 _REMEMBERED: Final = 10_000
 
@@ -84,15 +82,12 @@ class _Taken:
 class _Progress:
     """How far a step has come; a commit that failed goes on from there."""
 
-    __slots__ = ("arrivals", "filled", "opened", "performed", "sent", "step", "unlocks")
+    __slots__ = ("sent", "step", "stored", "tried")
 
     def __init__(self, step: Step) -> None:
         self.step = step
-        self.performed: bool | None = None
-        self.arrivals = 0
-        self.filled: Filled | None = None
-        self.opened = False
-        self.unlocks: Sequence[Message] = ()
+        self.tried = False
+        self.stored: Stored | None = None
         self.sent = False
 
 
@@ -136,13 +131,14 @@ class SplitLedger:
         self._queues = queues
         self._hostname = hostname
         self._heartbeat = heartbeat
+        self._store = store_for(backend)
         self._replies = backend if isinstance(backend, RPCBackend) else None
         self._names: dict[str, None] = dict.fromkeys(queues[name].name for name in names)
         # The link, and whatever says what came over it.
         self._lock = threading.RLock()
         self._link: Link | None = None
         self._generation = 0
-        self._consuming: set[str] = set()
+        self._consuming: dict[str, list[str]] = {}  # queue -> names of consumers
         self._prefetch = 0
         self._buffer: deque[Arrived] = deque()
         # Messages somebody else may still work on, and when that one was last known to live.
@@ -247,14 +243,19 @@ class SplitLedger:
         wanted = mine + len(self._doubts) + max(limit, 1)
         if wanted == self._prefetch:
             return
-        # A quorum queue counts for each consumer, from its beginning on; a smaller number is no reason to begin again.
+        # A quorum queue counts for each consumer, from its beginning on, and counts what a consumer that is cancelled
+        # had as given back: more is allowed by one more consumer, less when the link is opened again.
         each = any(self._queues[name].quorum for name in self._names)
-        if each and wanted < self._prefetch:
-            return
-        link.prefetch(wanted, each=each)
-        if each:
+        if not each:
+            link.prefetch(wanted)
+        elif wanted > self._prefetch:
+            more = max(wanted - self._prefetch, self._prefetch)
+            wanted = self._prefetch + more
+            link.prefetch(more, each=True)
             for name in [*self._consuming]:
-                self._stop_consuming(link, name)
+                self._consume(link, name)
+        else:
+            return
         self._prefetch = wanted
 
     def _consume(self, link: Link, name: str) -> None:
@@ -267,22 +268,23 @@ class SplitLedger:
                 self._buffer.append(one)
 
         def cancelled(_tag: str) -> None:  # the queue was deleted: it is made again
-            self._consuming.discard(name)
+            self._consuming.pop(name, None)
             link.forget(name)
             log.warning("%s: queue %r was deleted, and is made again", self._server.name, name)
 
+        tag = f"{name}.{next(self._counter)}"
         link.consume(
             spec.name,
             arrived,
-            tag=name,
+            tag=tag,
             arguments=spec.options.get("consumer_arguments"),
             cancelled=cancelled,
         )
-        self._consuming.add(name)
+        self._consuming.setdefault(name, []).append(tag)
 
     def _stop_consuming(self, link: Link, name: str) -> None:
-        self._consuming.discard(name)
-        link.cancel(name)
+        for tag in self._consuming.pop(name, ()):
+            link.cancel(tag)
 
     # -- what came before ---------------------------------------------------------------------------------------------
 
@@ -379,7 +381,8 @@ class SplitLedger:
         self, one: Arrived, key: Key, *, ended: Record | None = None, began: bool = False, times: int = 0
     ) -> Delivery:
         name = str(next(self._counter))
-        again = max(times, one.times, int(_came_before(one)))
+        # What the server counts (quorum queues) are messages given back as well; it has to do where nothing is marked.
+        again = max(times, int(_came_before(one)), one.times if self._replies is not None else 0)
         delivery = Delivery(name, one.letter.queue, one.letter, one.letter.body, again, began=began)
         delivery.ended = ended
         self._taken[name] = _Taken(delivery, self._generation, one.tag, key)
@@ -403,26 +406,22 @@ class SplitLedger:
                 self._backend.forget([one.key[0] for one in marked])
 
     def _mark(self, taken: Sequence[_Taken]) -> None:
-        if self._replies is not None:
+        marked = [one for one in taken if one.key[0] is not None]
+        if self._replies is not None or not marked:
             return
-        some = False
-        for one in taken:
-            if one.key[0] is None:
-                continue
-            times = one.delivery.redelivered + 1
-            self._backend.update(one.key[0], self._mark_of(one, {"times": times}))
-            one.marked = some = True
-        if some:
-            self._stored()
+        self._store.mark([self._mark_of(one, {"times": one.delivery.redelivered + 1}) for one in marked])
+        for one in marked:
+            one.marked = True
 
-    def _mark_of(self, one: _Taken, more: Mapping[str, Any]) -> Record:
+    def _mark_of(self, one: _Taken, more: Mapping[str, Any]) -> Mark:
         said = {"pid": os.getpid(), "hostname": self._hostname, "attempt": [*one.key[1:]], **more}
-        return Record(states.STARTED, Held(said), worker=self._hostname, retries=_whole(one.key[1]))
-
-    def _stored(self) -> None:
-        if not self._backend.flush(_STORE):
-            msg = f"results were not stored within {_STORE:.0f} seconds"
-            raise ServerLost(msg)
+        _, retries, nesting = one.key
+        record = Record(
+            states.STARTED, Held(said), settled=retries + (nesting << 20), worker=self._hostname, retries=retries
+        )
+        letter = one.delivery.letter
+        root_id = letter.headers.get("root_id") if letter is not None else None
+        return Mark(str(one.key[0]), record, _client(one.delivery) or "", str(root_id or one.key[0]))
 
     # -- committing ---------------------------------------------------------------------------------------------------
 
@@ -438,87 +437,65 @@ class SplitLedger:
             raise
 
     def _commit(self, progress: Sequence[_Progress]) -> Sequence[Answer]:
-        letters: list[Letter] = []
-        write = self._post.write
         # Whatever cannot be is refused before anything is written.
+        write = self._post.write
         written = [[write(message) for message in one.step.sends] if not one.sent else [] for one in progress]
         if self._replies is not None:
             for one in progress:
                 self._replies.open(one.step.opens)
-        for one in progress:
-            self._store(one)
-        self._stored()
+        self._store_all([one for one in progress if one.stored is None])
+        letters: list[Letter] = []
         for one, own in zip(progress, written, strict=True):
-            if one.sent or not one.performed:
-                continue
-            came = one.step.delivery
-            for letter in (*own, *map(write, one.unlocks)):
-                if came is not None:
-                    _follow(letter, came)
-                letters.append(letter)
+            if one.stored is not None and one.stored.performed and not one.sent:
+                letters += _following(one.step.delivery, [*own, *map(write, one.stored.unlocks)])
         if letters:
             self._broker.deliver(letters)
         for one in progress:
             one.sent = True
-            if one.performed and one.step.dispatches is not None:
-                self._backend.dispatched(one.step.dispatches)
+        self._store.dispatched([one.step.dispatches for one in progress if one.step.dispatches is not None])
         answers = [self._finished(one) for one in progress]
         for one in progress:
             self._steps.pop(id(one.step), None)
         return answers
 
-    def _store(self, one: _Progress) -> None:
-        """Store a step's results, and fill its slots."""
-        step, backend = one.step, self._backend
-        if one.performed is None:
-            one.performed = self._settle(step)
-            if one.performed and not _is_kept(step):
-                self._unmark(step)
-        if one.performed and step.opens and not one.opened:
-            one.unlocks = backend.open(step.opens)
-            one.opened = True
-        while one.arrivals < len(step.arrivals):
-            arrival = step.arrivals[one.arrivals]
-            exits = backend.arrive(arrival)
-            if exits is not None:
-                one.filled = Filled(arrival.slot.join, exits)
-            one.arrivals += 1
-
-    def _settle(self, step: Step) -> bool:
-        """Store how a task ended; False when somebody else was first."""
-        delivery, backend = step.delivery, self._backend
-        if delivery is not None and delivery.tag not in self._taken:
-            return False
-        if self._replies is not None and delivery is not None and delivery.letter is not None:
-            for task_id, _ in step.skips:
-                self._replies.address(task_id, delivery.letter.properties.get("reply_to"))
-        performed = True
-        if step.record is not None and step.task_id is not None and step.dispatches is None:
-            performed = backend.settle(step.task_id, step.record)
-            if performed and step.record.state in states.READY_STATES:
-                backend.announce(step.task_id, step.record)
-            # A worker that died may have stored the result, and nothing behind that.
-            performed = performed or (delivery is not None and delivery.redelivered > 0)
-        if performed:
-            for task_id, record in step.skips:
-                if backend.settle(task_id, record):
-                    backend.announce(task_id, record)
-        return performed
+    def _store_all(self, progress: Sequence[_Progress]) -> None:
+        """Store results and fill slots of steps whose delivery is this worker's."""
+        mine: list[_Progress] = []
+        for one in progress:
+            delivery = one.step.delivery
+            if delivery is not None and delivery.tag not in self._taken:
+                one.stored = Stored(False)
+            else:
+                mine.append(one)
+                if self._replies is not None and delivery is not None:
+                    for task_id, _ in one.step.skips:
+                        self._replies.address(task_id, _client(delivery))
+        if not mine:
+            return
+        # What a worker that died has stored, or this one in an attempt that failed, is no reason to send nothing.
+        steps = [(one.step, one.tried or _was_lost(one.step.delivery)) for one in mine]
+        for one in mine:
+            one.tried = True
+            self._unmark(one.step)
+        for one, stored in zip(mine, self._store.store(steps), strict=True):
+            one.stored = stored
 
     def _unmark(self, step: Step) -> None:
         """Take back the mark of a task whose end is not stored, before what follows it may store another one."""
+        if _is_kept(step) or step.keeps:
+            return
         with self._lock:
             taken = self._taken.get(step.delivery.tag) if step.delivery is not None else None
-            if taken is None or not taken.marked or step.dispatches is not None:
+            if taken is None or not taken.marked:
                 return
             taken.marked = False
         self._backend.forget([taken.key[0]])
 
     def _finished(self, one: _Progress) -> Answer:
-        step = one.step
-        if step.delivery is not None and one.filled is None and not step.keeps:
+        step, stored = one.step, one.stored or Stored(False)
+        if step.delivery is not None and stored.filled is None and not step.keeps:
             self._done_with(step.delivery, stored=_is_kept(step))
-        return Answer(bool(one.performed), one.filled)
+        return Answer(stored.performed, stored.filled)
 
     def _done_with(self, delivery: Delivery, *, stored: bool) -> None:
         with self._lock:
@@ -532,7 +509,7 @@ class SplitLedger:
                     del self._done[next(iter(self._done))]
         if not acknowledged and not stored and self._replies is None and taken.key[0] is not None:
             # It comes again, perhaps to somebody who knows nothing else of it.
-            self._backend.update(taken.key[0], self._mark_of(taken, {"done": True}))
+            self._store.mark([self._mark_of(taken, {"done": True})])
         if self._replies is not None and taken.key[0] is not None:
             with self._lock:  # of a task that was sent again, the next message may be here already
                 if all(other.key[0] != taken.key[0] for other in self._taken.values()):
@@ -551,6 +528,10 @@ class SplitLedger:
                 self._lose()
                 return False
             return True
+
+    def tell(self, client: str, root_id: str, events: Iterable[tuple[str, str, float, int, Any]]) -> None:
+        """Tell a client what happens to its tasks on their way, where the result backend can."""
+        self._store.tell(client, root_id, events)
 
     # -- giving back --------------------------------------------------------------------------------------------------
 
@@ -681,19 +662,31 @@ def _whole(value: Any) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _follow(letter: Letter, came: Delivery) -> None:
+def _client(delivery: Delivery | None) -> str | None:
+    """Return who sent a message, and wants to hear of it."""
+    found = delivery.letter.properties.get("reply_to") if delivery is not None and delivery.letter is not None else None
+    return found if isinstance(found, str) else None
+
+
+def _was_lost(delivery: Delivery | None) -> bool:
+    return delivery is not None and delivery.redelivered > 0
+
+
+def _following(came: Delivery | None, letters: list[Letter]) -> list[Letter]:
     """Have what follows a message tell the client that sent that one; and say so, if it may have been sent before."""
-    if came.letter is not None:
-        client = came.letter.properties.get("reply_to")
+    client = _client(came)
+    for letter in letters:
         if client:
-            letter.properties["reply_to"] = client
-    if came.redelivered:
-        letter.headers[AGAIN] = True
+            letter.properties = {**letter.properties, "reply_to": client}
+        if _was_lost(came):
+            letter.headers[AGAIN] = True
+    return letters
 
 
 def _is_kept(step: Step) -> bool:
     """Whether a step leaves something in the backend that tells of its task's end."""
-    return step.dispatches is not None or (step.record is not None and step.record.state in _KEPT)
+    kept = step.record is not None and not step.quiet and step.record.state in _KEPT
+    return step.dispatches is not None or kept
 
 
 def _is_later(letter: Letter | None) -> bool:

@@ -9,6 +9,7 @@ Nothing here recurses; numbering is linear in the nodes, and a question costs th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .model import Call, Chain, Fan, Join, Next, Node, Slot, Then
@@ -67,6 +68,10 @@ class Pointing:
                 todo += [(node.members[i], Slot(join, i)) for i in range(len(node.members) - 1, -1, -1)]
             else:
                 todo += [(member, None) for member in reversed(node.members)]
+
+    def nodes(self) -> Iterable[Chain | Fan]:
+        """Return every chain and fan of the canvas, in the order of their numbers."""
+        return self._nodes
 
     def refer(self, then: Then) -> Spot | None:
         """Return the place that a continuation means; None when it does not belong to this canvas."""

@@ -96,6 +96,10 @@ def _object(found: dict[str, Any]) -> Any:
     return found
 
 
+_PLAIN: Final = json.JSONDecoder()
+_TAGGED: Final = json.JSONDecoder(object_hook=_object)
+
+
 def loads(text: str | bytes) -> Any:
     """Return the value of a JSON text; an unknown ``__type__`` stays as it is.
 
@@ -105,7 +109,9 @@ def loads(text: str | bytes) -> Any:
         When it is no such text.
     """
     try:
-        return json.loads(text, object_hook=_object)
+        if not isinstance(text, str):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        return (_TAGGED if "__type__" in text else _PLAIN).decode(text)
     except (TypeError, AttributeError, RecursionError, ArithmeticError) as error:
         msg = f"a tagged value that says something else than its type: {error}"
         raise ValueError(msg) from error

@@ -153,7 +153,7 @@ class Writer:
             elif todo and isinstance(todo[-1], Fan):  # a group behind a group: all that follows is the body
                 behind = self._steps(todo[::-1], slot)
                 return [*found, self._chord(step, _whole(behind))]
-            elif todo or isinstance(slot, Slot):
+            elif todo or isinstance(slot, Slot) or not step.members:  # (an empty group would be dropped)
                 body = todo.pop() if todo else self._accumulate(step)
                 found.append(self._chord(step, self._call(body)))  # type: ignore[arg-type] # no fan: see above
             else:
@@ -262,9 +262,11 @@ class Reader:
 
     def __init__(self, new_id: IdSource, pack: Packer, versions: Mapping[str, str], plans: Plans | None = None) -> None:
         self._new_id = new_id
-        self._pack = pack
-        self._versions = versions
+        self.pack = pack
+        self.versions = versions
         self._plans = plans
+        #: What was read last behind a barrier: all messages of its members say the same of it.
+        self._last: tuple[Any, str, Join] | None = None
 
     def node(self, sig: Any) -> Node:
         """Return a signature as a frozen node.
@@ -277,7 +279,7 @@ class Reader:
         if not isinstance(sig, dict) or not isinstance(sig.get("task"), str):
             msg = f"a signature is an object with a task, but here is {sig!r:.80}"
             raise CanvasError(msg)
-        return freeze(Signature.from_dict(sig), self._new_id, self._pack, versions=self._versions)
+        return freeze(Signature.from_dict(sig), self._new_id, self.pack, versions=self.versions)
 
     def nodes(self, sigs: Any) -> tuple[Node, ...]:
         """Return a list of signatures (or None) as frozen nodes."""
@@ -333,8 +335,15 @@ class Reader:
         if isinstance(body, dict) and body.get("task") == CONTINUE:
             found = self.place(body["kwargs"])
             return Slot(found.join, place) if isinstance(found, Slot) else Slot(Join(Fan(group_id, ()), found), place)
+        last = self._last
+        if last is not None and last[1] == group_id and last[0] == body:
+            return Slot(last[2], place)
         then = self._next([body], group_id, body)
-        return Slot(Join(Fan(group_id, ()), then), place) if isinstance(then, Next | Slot) else None
+        if not isinstance(then, Next | Slot):
+            return None
+        join = Join(Fan(group_id, ()), then)
+        self._last = body, group_id, join
+        return Slot(join, place)
 
     def place(self, named: Mapping[str, Any]) -> Next | Slot:
         """Return what ``nbcanvas.continue`` stands for: of a fan without a position, the first of its slots.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from time import monotonic, time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import uuid4
 
 from nbcanvas.errors import ServerLost
@@ -15,8 +15,9 @@ from nbcanvas.servers.wire import Server, Wire
 
 from .clock import Clock
 from .mailbox import Mailbox
+from .question import Answer, Answers, Question
 
-__all__ = ["Answer", "Answers", "Question", "Remote"]
+__all__ = ["Remote"]
 
 #: How much longer than asked a stream of answers, each of which renews the wait, may go on altogether.
 _PATIENCE: Final = 10
@@ -26,72 +27,6 @@ _GRACE: Final = 0.05
 _MOST: Final = 100_000
 #: One read of the broker lasts no longer, so that a wait can be interrupted.
 _TICK: Final = 0.25
-
-
-class Answer(NamedTuple):
-    """What one worker answered."""
-
-    worker: str
-    reply: Any
-
-
-class Question(NamedTuple):
-    """A command, and who is meant by it.
-
-    Attributes
-    ----------
-    method, arguments
-        What is asked or told.
-    destination
-        Names of workers; None is everybody.
-    pattern, matcher
-        Only workers whose names match (``glob`` or ``pcre``).
-    """
-
-    method: str
-    arguments: Mapping[str, Any]
-    destination: Sequence[str] | None = None
-    pattern: str | None = None
-    matcher: str | None = None
-
-    def body(self) -> dict[str, Any]:
-        """Return it as it travels."""
-        return {
-            "method": self.method,
-            "arguments": dict(self.arguments),
-            "destination": None if self.destination is None else [*self.destination],
-            "pattern": self.pattern,
-            "matcher": self.matcher,
-        }
-
-
-class Answers(Iterator[Answer]):
-    """Answers to one question, one after the other as they come.
-
-    Parameters
-    ----------
-    answers
-        Where they come from.
-    expected
-        Workers that were asked, as far as that is known; whoever answers is taken out.
-
-    Attributes
-    ----------
-    missing
-        Workers that were asked and have not answered (yet).
-    """
-
-    def __init__(self, answers: Iterator[Answer], expected: set[str]) -> None:
-        self._answers = answers
-        self._expected = expected
-
-    def __next__(self) -> Answer:
-        return next(self._answers)
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """See above."""
-        return tuple(sorted(self._expected))
 
 
 class Remote:
@@ -186,7 +121,7 @@ class Remote:
         wire = self._wire()
         try:
             wire.listen(self.mailbox.answer_inbox(client), hear)
-            known = bool(expected) or self._expect(wire, expected)
+            known = bool(expected) or self._expect(wire, question, expected)
             asks = {"ticket": ticket, "reply_to": {"exchange": self.mailbox.answers.name, "routing_key": client}}
             body = question.body() | asks
             wire.publish(body, self.mailbox.topic, "", self._headers(timeout), delivery_mode=2)
@@ -206,19 +141,20 @@ class Remote:
         finally:
             wire.close()
 
-    def _expect(self, wire: Wire, expected: set[str]) -> bool:
-        """Find out who hears commands, where the broker tells."""
-        bound = wire.bound(self.mailbox.topic)
-        if not bound:
-            return False
-        expected.update(name for name in map(self.mailbox.worker_of, bound) if name)
+    def _expect(self, wire: Wire, question: Question, expected: set[str]) -> bool:
+        """Find out who hears a command, where the broker tells."""
+        names = self._bound(wire) or set()
+        expected.update(name for name in names if question.means(name))
         return bool(expected)
+
+    def _bound(self, wire: Wire) -> set[str] | None:
+        queues = wire.bound(self.mailbox.topic)
+        return None if queues is None else {name for name in map(self.mailbox.worker_of, queues) if name}
 
     def workers(self) -> set[str] | None:
         """Return the names of workers that hear commands; None where the broker does not tell."""
         with self._wire() as wire:
-            bound = wire.bound(self.mailbox.topic)
-        return None if bound is None else {name for name in map(self.mailbox.worker_of, bound) if name}
+            return self._bound(wire)
 
     def _headers(self, timeout: float | None) -> dict[str, Any]:
         return {"clock": self.clock.forward(), "expires": time() + timeout if timeout else 0}

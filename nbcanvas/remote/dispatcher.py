@@ -145,6 +145,6 @@ def _runs(events: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
         yield run
 
 
-def _utcoffset(now: float) -> int:
+def _utcoffset(now: float) -> float:
     """Return what Celery calls that: hours west of Greenwich."""
-    return (time.altzone if time.localtime(now).tm_isdst > 0 else time.timezone) // 3600
+    return (time.altzone if time.localtime(now).tm_isdst > 0 else time.timezone) / 3600

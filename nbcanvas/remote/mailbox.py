@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nbcanvas.servers.wire import Inbox, Topic
+
+from .question import matches
 
 __all__ = ["Events", "Mailbox", "Request", "reads_request"]
 
@@ -147,26 +147,3 @@ def reads_request(body: Any, hostname: str) -> Request | None:
     if isinstance(reply_to, Mapping) and all(isinstance(reply_to.get(key), str) for key in ("exchange", "routing_key")):
         answers = (reply_to["exchange"], reply_to["routing_key"])
     return Request(body["method"], arguments, answers, body.get("ticket"))
-
-
-def matches(hostname: str, pattern: Any, matcher: Any) -> bool:
-    """Say whether a worker's name matches, by Celery's matchers ``glob`` and ``pcre``.
-
-    Raises
-    ------
-    ValueError
-        For another matcher, or a pattern that is none.
-    """
-    if not isinstance(pattern, str):
-        msg = f"a pattern is a text, not {type(pattern).__name__}"
-        raise ValueError(msg)  # noqa: TRY004
-    if matcher == "glob":
-        return fnmatch.fnmatchcase(hostname, pattern)
-    if matcher == "pcre":
-        try:
-            return re.compile(pattern).match(hostname) is not None
-        except re.error as error:
-            msg = f"the pattern {pattern!r} is no regular expression: {error}"
-            raise ValueError(msg) from None
-    msg = f"there is no matcher {matcher!r}; choose glob or pcre"
-    raise ValueError(msg)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcanvas.backend.port import Tree
+from nbcanvas.errors import CorruptResult
 from nbcanvas.plan.model import Call, Chain, Fan, Node
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ def result_from_tuple(r: Any, app: Any = None) -> Any:
         A tuple, or the same as nested lists (as JSON brings it back); a handle is returned as it is.
     app
         The app; the current one by default.
+
+    Raises
+    ------
+    CorruptResult
+        When it is something else.
     """
     order: list[tuple[Any, str, Any, Any]] = []
     todo = [r]
@@ -64,8 +70,7 @@ def result_from_tuple(r: Any, app: Any = None) -> Any:
         tree = todo.pop()
         if tree is None or isinstance(tree, Kinds.handles):
             continue
-        head, members = tree if len(tree) == 2 else (tree, None)
-        task_id, above = head if isinstance(head, list | tuple) else (head, None)
+        task_id, above, members = _parts(tree)
         order.append((tree, task_id, above, members))
         todo.append(above)
         todo.extend(members or ())
@@ -81,6 +86,17 @@ def result_from_tuple(r: Any, app: Any = None) -> Any:
             else Kinds.group(task_id, [handle(member) for member in members], handle(above), app)
         )
     return handle(r)
+
+
+def _parts(tree: Any) -> tuple[str, Any, Any]:
+    """Return the id, the parent and the members that plain data tells of."""
+    if isinstance(tree, list | tuple) and tree:
+        head, members = tree if len(tree) == 2 else (tree, None)
+        task_id, above = head if isinstance(head, list | tuple) and len(head) == 2 else (head, None)
+        if isinstance(task_id, str) and (members is None or isinstance(members, list | tuple)):
+            return task_id, above, members
+    msg = f"{tree!r:.80} stands where a result belongs: ((id, parent), members), as as_tuple() gives it"
+    raise CorruptResult(msg)
 
 
 #: One handle: its id (or its facts, if it keeps its value itself), the row of its parent, those of its members.

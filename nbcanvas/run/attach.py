@@ -18,11 +18,14 @@ from nbcanvas.errors import CorruptResult, NBCanvasError, ResultExpired, Unknown
 from nbcanvas.events.state import State
 from nbcanvas.plan import Call
 
+from . import plainly
+from . import stored as kept
 from .audience import tells_clocks
 from .ends import end_of, is_over
 from .finding import found_again, known
 from .run import Run, items_of
-from .stored import Kernel, load_plan, load_state
+from .single import task_of
+from .stored import Heard, Kernel, Planned
 from .views import Description
 
 __all__ = ["AttachedRun", "attach"]
@@ -43,7 +46,7 @@ _SHARE: Final = 5.0
 
 
 def attach(id: str, app: App | None = None) -> Run:
-    """Return a run: of this kernel, or of another one whose results are kept in a database.
+    """Return a run: of this kernel, or of another one, as it is kept beside its results.
 
     Parameters
     ----------
@@ -58,7 +61,8 @@ def attach(id: str, app: App | None = None) -> Run:
     Run
         The very same object, when the run is one of this kernel.  Else the run as it was kept: with its graph,
         progress, values and times; it follows the other kernel while that runs it, and ``rerun()`` completes it when
-        that is gone.
+        that is gone.  What workers of a cluster run goes on without its kernel.  The id of a task that somebody sent to
+        a cluster gives a run of that one task.
 
     Raises
     ------
@@ -79,11 +83,12 @@ def attach(id: str, app: App | None = None) -> Run:
     found = found or next((run.id for run in here.values() if id in run.snapshot()), None)
     if found in here:
         return here[found]
-    if store is None:
-        raise _unknown(id, app, list(lines.values()))
-    stored = store.look(found) if found is not None else _with_task(id, store)
-    if stored is None:
-        raise _unknown(id, app, list(lines.values()))
+    stored = None if store is None else store.look(found) if found is not None else _with_task(id, store)
+    if stored is None or store is None:
+        single = task_of(app, id) if app.remote else None
+        if single is None:
+            raise _unknown(id, app, list(lines.values()))
+        return found_again(single)
     return here[stored.id] if stored.id in here else found_again(AttachedRun(app, store, stored))
 
 
@@ -105,16 +110,26 @@ def _with_task(task_id: str, store: RunStore) -> StoredRun | None:
     wanted = task_id.encode()
     for line in store.lines(_SEARCHED):
         stored = store.look(line.id)
-        if stored is None or not (wanted in (stored.plan or b"") or wanted in (stored.state or b"")):
+        if stored is None or not (
+            wanted in (stored.plan or b"") or not store.trusted or wanted in (stored.state or b"")
+        ):
             continue
         try:
-            state = State.of(load_plan(stored).root, stored.started).apply(load_state(stored).events)
+            state = State.of(_plan(store, stored).root, stored.started).apply(_heard(store, stored).events)
         except CorruptResult as error:
             log.warning("while looking for task %s: %s", task_id, error)
             continue
         if task_id in state:
             return stored
     return None
+
+
+def _plan(store: RunStore, run: StoredRun) -> Planned:
+    return kept.load_plan(run) if store.trusted else plainly.load_plan(run)
+
+
+def _heard(store: RunStore, run: StoredRun) -> Heard:
+    return kept.load_state(run) if store.trusted else plainly.load_state(run)
 
 
 def _unknown(word: str, app: App, lines: Sequence[RunLine]) -> UnknownRun:
@@ -131,7 +146,7 @@ def _unknown(word: str, app: App, lines: Sequence[RunLine]) -> UnknownRun:
         )
     elif store is None:
         said += (
-            "; runs of another kernel, or of yesterday, are found when results are kept in a database: "
+            "; runs of another kernel, or of yesterday, are found when results are kept on a server or in a database: "
             'result_backend = "db+sqlite:///results.sqlite"'
         )
     else:
@@ -173,7 +188,7 @@ class AttachedRun(Run):
     """
 
     def __init__(self, app: App, store: RunStore, stored: StoredRun) -> None:
-        planned, heard = load_plan(stored), load_state(stored)
+        planned, heard = _plan(store, stored), _heard(store, stored)
         state = State.of(planned.root, stored.started, items_of).apply(heard.events)
         records = store.results(state.tree.calls)
         ends = [end_of(state, one, record) for one, record in records.items() if not is_over(state, one)]
@@ -193,6 +208,7 @@ class AttachedRun(Run):
         if self.done and self.finished is None:
             self.finished = max((record.done or 0.0 for record in records.values()), default=self.started)
         self._listen()
+        app.follow()
 
     def _listen(self) -> None:
         """Hear of the ends to come, as long as somebody holds this run and its kernel is there."""
@@ -236,7 +252,7 @@ class AttachedRun(Run):
                 log.warning("%s: what its kernel says cannot be read: %s", self.id, error)
                 return
             if stored is not None and stored.seen != self._seen:
-                heard = load_state(stored)
+                heard = _heard(self._store, stored)
                 self._seen, self._parents = stored.seen, heard.parents
                 self._events.extend(heard.events)
                 self.finished = self.finished or stored.finished
@@ -307,7 +323,7 @@ class AttachedRun(Run):
             raise WorkerLostError(msg)
 
     def cancel(self, terminate: bool = False) -> None:
-        """Revoke every call that has not ended; only the kernel that runs it can do that.
+        """Revoke every call that has not ended; of a run that no cluster runs, only its kernel can do that.
 
         Raises
         ------
@@ -315,6 +331,9 @@ class AttachedRun(Run):
             When that is another one, be it there or gone.
         """
         if self.done:
+            return
+        if self._kernel.elsewhere:
+            super().cancel(terminate)
             return
         lost = self.lost
         if lost is not None:

@@ -14,12 +14,16 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from time import monotonic, time
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from nbcanvas.backend.port import RunStore, StoredRun, flush_all
+from nbcanvas.errors import NotSerializable
+from nbcanvas.events.state import State
 
-from .stored import VERSION, Kernel, Planned, dump_plan, dump_state
+from . import plainly, stored
+from .stored import VERSION, Kernel, Planned
 
 if TYPE_CHECKING:
     from .run import Run
@@ -57,6 +61,14 @@ def remember(run: Run) -> None:
         _keeper.add(_Kept(run, store))
 
 
+def never_started(run: Run) -> None:
+    """Forget a run whose first messages could not be sent."""
+    _Known.runs.pop(run.id, None)
+    with suppress(ValueError):
+        _Known.latest.remove(run)
+    _keeper.drop(run)
+
+
 def found_again(run: Found) -> Found:
     """Make a run that was attached to one that can be found, while somebody holds it; returns it."""
     _Known.runs[run.id] = run
@@ -77,24 +89,30 @@ class _Kept:
         self.store = store
         self.version = -1
         self.next = monotonic() + _FIRST
-        store.put(run.id, self._all)
+        # What workers elsewhere go on with, whoever dies here, is kept before they hear of it.
+        store.put(run.id, self._all, at_once=run.app.remote)
 
     def _all(self) -> StoredRun:
         run = self.run
         state = run.snapshot()
-        plan = dump_plan(Planned(run.root, run.parent_id, run.canvas))
         self.version = state.version
-        return StoredRun(
-            run.id,
-            run.name,
-            run.started,
-            run.finished,
-            time(),
-            str(Kernel.here()),
-            VERSION,
-            plan,
-            dump_state(state, run.app),
-        )
+        kernel = Kernel.here(elsewhere=run.app.remote)
+        plan, said = self._plan(), self._state(state)
+        return StoredRun(run.id, run.name, run.started, run.finished, time(), str(kernel), VERSION, plan, said)
+
+    def _plan(self) -> bytes:
+        run = self.run
+        planned = Planned(run.root, run.parent_id, run.canvas)
+        if self.store.trusted:
+            return stored.dump_plan(planned)
+        try:
+            return plainly.dump_plan(planned)
+        except NotSerializable as error:
+            log.warning("%r cannot be attached to from elsewhere: %s", run, error)
+            return b""
+
+    def _state(self, state: State) -> bytes:
+        return stored.dump_state(state, self.run.app) if self.store.trusted else plainly.dump_state(self.run, state)
 
     def say(self) -> None:
         """Have what is known now kept, in the thread that writes."""
@@ -107,7 +125,7 @@ class _Kept:
         state = run.snapshot()
         news: dict[str, float | bytes | None] = {"seen": time(), "finished": run.finished}
         if state.version != self.version:
-            news["state"] = dump_state(state, run.app)
+            news["state"] = self._state(state)
             self.version = state.version
             self.next += (monotonic() - begun) * _SHARE
         return news
@@ -137,6 +155,13 @@ class _Keeper:
                 self._thread = threading.Thread(target=self._loop, name="nbcanvas-runs", daemon=True)
                 self._thread.start()
         kept.run.add_done_callback(lambda _: kept.say())
+
+    def drop(self, run: Run) -> None:
+        """Keep a run no longer."""
+        with self._lock:
+            kept = self._kept.pop(id(run), None)
+        if kept is not None:
+            kept.store.drop(run.id)
 
     def _loop(self) -> None:
         pause = threading.Event()

@@ -15,15 +15,17 @@ from nbcanvas.plan import Call, Fan
 
 from .ahead import Ahead
 
-__all__ = ["KINDS", "Busy", "Queued", "Reason", "Scene", "reasons"]
+__all__ = ["KINDS", "Because", "Busy", "Host", "Queued", "Reason", "Scene", "Teller", "reasons"]
 
 #: The kinds of reasons, those first that somebody has to do something about.
 KINDS: Final = (
     "failed",
     "worker lost",
+    "no broker",
     "unknown task",
     "no worker",
     "no consumer",
+    "no result",
     "expired",
     "revoked",
     "rejected",
@@ -33,6 +35,7 @@ KINDS: Final = (
     "rate limit",
     "eta",
     "starting",
+    "prefetched",
     "queued",
     "barrier",
     "predecessor",
@@ -96,6 +99,37 @@ class Busy(NamedTuple):
     name: str
 
 
+class Host(NamedTuple):
+    """A worker elsewhere, as it describes itself.
+
+    Attributes
+    ----------
+    queues, tasks
+        The queues it consumes and the tasks it knows; None when it did not say.
+    slots
+        How many tasks run there at once; None when it did not say.
+    active
+        What runs.
+    reserved
+        Ids of what it has taken and not started.
+    scheduled
+        Id -> when it may start, of what it has taken.
+    limits
+        Task name -> rate limit.
+    results
+        Where it keeps results, in words; an empty text when nobody asked.
+    """
+
+    queues: Collection[str] | None = None
+    tasks: Collection[str] | None = None
+    slots: int | None = None
+    active: Sequence[Busy] = ()
+    reserved: Collection[str] = ()
+    scheduled: Mapping[str, float | None] = {}
+    limits: Mapping[str, str] = {}
+    results: str = ""
+
+
 class Scene(NamedTuple):
     """What is known around a run, as plain values.
 
@@ -119,6 +153,16 @@ class Scene(NamedTuple):
         What was revoked.
     gone
         That the process which ran it all is gone, in words; an empty text when it is not, or this is it.
+    hosts
+        Workers elsewhere that answered, by name; None when the worker is in this process.
+    silent
+        Names of workers elsewhere that did not answer.
+    unreachable
+        Why the broker cannot be asked, in words; an empty text when it can.
+    routes
+        Task id -> queue, of calls that were sent.
+    results
+        Where this process looks for results, in words.
     """
 
     queued: Sequence[Queued] = ()
@@ -132,6 +176,11 @@ class Scene(NamedTuple):
     revoked_ids: Collection[str] = ()
     revoked_stamps: Mapping[str, Collection[Any]] = {}
     gone: str = ""
+    hosts: Mapping[str, Host] | None = None
+    silent: Sequence[str] = ()
+    unreachable: str = ""
+    routes: Mapping[str, str] = {}
+    results: str = ""
 
 
 def reasons(state: State, scene: Scene | None, now: float, *, clocks: bool = True) -> list[Reason]:
@@ -150,10 +199,14 @@ def reasons(state: State, scene: Scene | None, now: float, *, clocks: bool = Tru
     clocks
         Whether to say how long something takes, and the names of workers.
     """
-    return list(_Teller(state, scene, now, clocks).tell())
+    if scene is not None and scene.hosts is not None:
+        from .afar import TellerOfClusters
+
+        return list(TellerOfClusters(state, scene, now, clocks).tell())
+    return list(Teller(state, scene, now, clocks).tell())
 
 
-class _Because(NamedTuple):
+class Because(NamedTuple):
     """A reason in the making; see `Reason`.  `tail` are words that only this task has."""
 
     kind: str
@@ -164,7 +217,9 @@ class _Because(NamedTuple):
     tail: str = ""
 
 
-class _Teller:
+class Teller:
+    """Tells of each task why it has not succeeded; parameters are those of `reasons`."""
+
     def __init__(self, state: State, scene: Scene | None, now: float, clocks: bool) -> None:
         self.state = state
         self.scene = scene or Scene()
@@ -187,10 +242,11 @@ class _Teller:
         self.full, self.in_slots = self._slots()
         # By how they look: not every value of a stamp can be looked up.
         self.revoked_stamps = {name: set(map(shown, values)) for name, values in self.scene.revoked_stamps.items()}
-        self._waiting: dict[int, _Because] = {}
+        self._waiting: dict[int, Because] = {}
         self._skips: dict[int, str] = {}
 
     def tell(self) -> Iterator[Reason]:
+        """Yield the reasons, in canvas order."""
         state, places = self.state, self.state.calls
         for row in state.order:
             now = state.state(row)
@@ -217,7 +273,7 @@ class _Teller:
                 because.place,
             )
 
-    def _why(self, row: int, call: Call, now: str) -> _Because:
+    def _why(self, row: int, call: Call, now: str) -> Because:
         if now in states.READY_STATES:
             return self._ended(row, call, now)
         if now in (states.STARTED, states.PROGRESS):
@@ -231,18 +287,18 @@ class _Teller:
 
     # -- it has ended -----------------------------------------------------------------------------------------------
 
-    def _ended(self, row: int, call: Call, now: str) -> _Because:
+    def _ended(self, row: int, call: Call, now: str) -> Because:
         error = self.state.error(row)
         said = error_text(error, 200) if error is not None else now.lower()
         if self.state.skipped(row) and self.ahead.before(row) is not None:
-            return _Because("skipped", self._skipped(row))
+            return Because("skipped", self._skipped(row))
         if now == states.REVOKED:
-            return _Because(*self._revoked(call, str(error or "")))
+            return Because(*self._revoked(call, str(error or "")))
         if now == states.IGNORED:
-            return _Because("ignored", "it raised Ignore: nothing is recorded")
+            return Because("ignored", "it raised Ignore: nothing is recorded")
         if now == states.REJECTED:
-            return _Because("rejected", f"rejected: {said}" if error else said)
-        return _Because(next((kind for cls, kind in _ERRORS.items() if isinstance(error, cls)), "failed"), said)
+            return Because("rejected", f"rejected: {said}" if error else said)
+        return Because(next((kind for cls, kind in _ERRORS.items() if isinstance(error, cls)), "failed"), said)
 
     def _revoked(self, call: Call, said: str) -> tuple[str, str]:
         if said == "expired":
@@ -274,11 +330,11 @@ class _Teller:
 
     # -- it runs ----------------------------------------------------------------------------------------------------
 
-    def _running(self, row: int, call: Call) -> _Because:
+    def _running(self, row: int, call: Call) -> Because:
         slot, started = self.state.worker(row), self.state.started(row)
         if not self.alone and call.id not in self.running and self._is_gone(slot, started):
             by = f" {_host(slot)}" if slot and self.clocks else ""
-            return _Because("worker lost", self._gone() or f"the worker{by} that ran it is gone")
+            return Because("worker lost", self._gone() or f"the worker{by} that ran it is gone")
         progress = self.state.progress(row)
         tail = f" on {cut(slot, 80)}" if slot and self.clocks else ""
         tail += f" for {duration(self.now - started)}" if started is not None and self.clocks else ""
@@ -286,7 +342,7 @@ class _Teller:
             tail += f", {progress.fraction:.0%} done"
         if call.id in self.scene.revoked_ids:
             tail += "; it is revoked, and goes on: cancel(terminate=True) ends it"
-        return _Because("running", "it runs", tail=tail)
+        return Because("running", "it runs", tail=tail)
 
     def _gone(self) -> str:
         gone = self.scene.gone
@@ -300,7 +356,7 @@ class _Teller:
 
     # -- it was sent ------------------------------------------------------------------------------------------------
 
-    def _sent(self, row: int, call: Call, now: str) -> _Because:
+    def _sent(self, row: int, call: Call, now: str) -> Because:
         message, place = self.queued.get(call.id, (None, 0))
         due = self.state.due(row) if message is None or message.due is None else message.due
         retry = ""
@@ -316,36 +372,36 @@ class _Teller:
         again = f" for its {retry}" if retry else ""
         if message is None:
             words = f"it was sent{again}, and no worker has said that it started it"
-            return _Because("retry" if retry else "starting", words)
+            return Because("retry" if retry else "starting", words)
         behind = f" behind {number(self.others)} of other runs" if self.others else ""
         words = f"queued in {cut(message.queue, 60)!r}{behind}{again}"
         if not self.full and place <= len(self.scene.slots) - len(self.scene.busy):
-            return _Because("retry" if retry else "starting", f"{words}: a slot is free")
+            return Because("retry" if retry else "starting", f"{words}: a slot is free")
         words += f": {self.full}" if self.full else ""
-        return _Because("retry" if retry else "queued", words, waits_for=self.in_slots, place=place)
+        return Because("retry" if retry else "queued", words, waits_for=self.in_slots, place=place)
 
-    def _later(self, call: Call, now: str, due: float, retry: str) -> _Because:
+    def _later(self, call: Call, now: str, due: float, retry: str) -> Because:
         """Return why it may not start yet."""
         limit = self.scene.held.get(call.id)
         if limit is not None or (now == states.RECEIVED and not retry):
             of = f" of {cut(limit, 40)}" if limit is not None else ""
-            return _Because("rate limit", f"its rate limit{of} holds it back", until=due)
+            return Because("rate limit", f"its rate limit{of} holds it back", until=due)
         if retry:
-            return _Because("retry", f"it waits for its {retry}", until=due)
-        return _Because("eta", "it waits for its time", until=due)
+            return Because("retry", f"it waits for its {retry}", until=due)
+        return Because("eta", "it waits for its time", until=due)
 
-    def _blocked(self, call: Call, message: Queued | None) -> _Because | None:
+    def _blocked(self, call: Call, message: Queued | None) -> Because | None:
         """Return why it would not start even if it were its turn."""
         scene = self.scene
         if scene.worker is None:
-            return _Because("no worker", self._gone() or "no worker runs: start one with %canvas worker start")
+            return Because("no worker", self._gone() or "no worker runs: start one with %canvas worker start")
         worker = f"worker {_host(scene.worker)}" if self.clocks else "the worker"
         if message is not None and scene.queues is not None and message.queue not in scene.queues:
             takes = ", ".join(repr(cut(queue, 40)) for queue in sorted(scene.queues)) or "none"
             queue = cut(message.queue, 60)
-            return _Because("no consumer", f"nobody consumes queue {queue!r}: {worker} takes {takes}")
+            return Because("no consumer", f"nobody consumes queue {queue!r}: {worker} takes {takes}")
         if call.task in scene.unknown:
-            return _Because("unknown task", f"{worker} does not know {cut(call.task, 80)}")
+            return Because("unknown task", f"{worker} does not know {cut(call.task, 80)}")
         return None
 
     def _slots(self) -> tuple[str, tuple[str, ...]]:
@@ -367,31 +423,31 @@ class _Teller:
 
     # -- it was not sent --------------------------------------------------------------------------------------------
 
-    def _waits(self, row: int) -> _Because:
+    def _waits(self, row: int) -> Because:
         before = self.ahead.before(row)
         if before is None:
             gone = self._gone()
-            return _Because("no worker", gone) if gone else _Because("starting", "it was not sent yet")
+            return Because("no worker", gone) if gone else Because("starting", "it was not sent yet")
         found = self._waiting.get(id(before))
         if found is None:
             found = self._waiting[id(before)] = self._wait(before)
         return found
 
-    def _wait(self, before: Call | Fan) -> _Because:
+    def _wait(self, before: Call | Fan) -> Because:
         if isinstance(before, Fan):
             rows, of = self.ahead.missing(before)
             if not rows:
-                return _Because("starting", f"all {of} it waited for have arrived: it is about to be sent")
+                return Because("starting", f"all {of} it waited for have arrived: it is about to be sent")
             paths = tuple(map(self._path, rows))
             first = ", ".join(cut(path, 80) for path in paths[:_NAMED])
             more = f", and {plural(len(rows) - _NAMED, 'other')}" if len(rows) > _NAMED else ""
             arrived = f"{number(of - len(rows))} of {number(of)} arrived"
-            return _Because("barrier", f"{arrived}; it waits for {first}{more}", paths)
+            return Because("barrier", f"{arrived}; it waits for {first}{more}", paths)
         row = self.state.index_of(before.id)
         now = self.state.state(row)
         if now == states.SUCCESS:
-            return _Because("starting", f"{self._path(row)} has ended: it is about to be sent")
-        return _Because("predecessor", f"it waits for {self._path(row)} ({now})", (self._path(row),))
+            return Because("starting", f"{self._path(row)} has ended: it is about to be sent")
+        return Because("predecessor", f"it waits for {self._path(row)} ({now})", (self._path(row),))
 
     # -- words ------------------------------------------------------------------------------------------------------
 

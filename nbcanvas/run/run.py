@@ -29,7 +29,7 @@ from nbcanvas.result import AsyncResult, GroupResult, Latch, result_of
 from .audience import audience, waiting
 from .ends import end_of
 from .failures import note, received
-from .finding import remember
+from .finding import never_started, remember
 from .mending import Mender
 from .views import Description, Views
 
@@ -121,13 +121,18 @@ class Run(Views):
         self.app.follow()
         stop = self.app.backend.watch(self._open, self._ended)
         try:
+            if self.app.remote:  # kept before workers hear of it
+                remember(self)
             self.app.publish(self._plan)
-        except BaseException:
+        except BaseException as error:
             self._restore()
             stop()
-            self.app.hub.close(self.id, self._events)
+            if isinstance(error, Exception):  # of an interrupt nobody knows how far the sending came
+                never_started(self)
+            self.app.hub.close(self.id, self._events, self._all if self.app.remote else ())
             raise
-        remember(self)
+        if not self.app.remote:
+            remember(self)
         return self
 
     def run_here(self) -> Run:

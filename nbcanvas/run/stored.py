@@ -31,6 +31,8 @@ __all__ = ["VERSION", "Heard", "Kernel", "Planned", "dump_plan", "dump_state", "
 VERSION: Final = 1
 #: A kernel that has said nothing for so many seconds is gone.
 SILENCE: Final = 30.0
+#: Stands behind the name of a kernel whose runs are run by workers elsewhere.
+_ELSEWHERE: Final = " (workers)"
 
 
 class Planned(NamedTuple):
@@ -49,33 +51,45 @@ class Heard(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A process that runs runs."""
+    """A process that started runs.
+
+    Attributes
+    ----------
+    host, pid
+        Which.
+    elsewhere
+        Whether workers elsewhere run them, and go on when it is gone.
+    """
 
     host: str
     pid: int
+    elsewhere: bool = False
 
     @classmethod
-    def here(cls) -> Kernel:
+    def here(cls, *, elsewhere: bool = False) -> Kernel:
         """Return this one."""
-        return cls(socket.gethostname(), os.getpid())
+        return cls(socket.gethostname(), os.getpid(), elsewhere)
 
     @classmethod
     def of(cls, text: str) -> Kernel:
         """Read what `str` wrote."""
-        host, _, pid = text.rpartition(":")
-        return cls(host, int(pid) if pid.isdecimal() else 0)
+        place, mark, _ = text.partition(_ELSEWHERE)
+        host, _, pid = place.rpartition(":")
+        return cls(host, int(pid) if pid.isdecimal() else 0, bool(mark))
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.pid}"
+        return f"{self.host}:{self.pid}{_ELSEWHERE if self.elsewhere else ''}"
 
     def gone_since(self, seen: float) -> float | None:
-        """Return when it last said something if it is gone, else None.
+        """Return when it last said something if its runs ended with it, else None.
 
         Parameters
         ----------
         seen
             When it last said something.
         """
+        if self.elsewhere:
+            return None
         if self.host == socket.gethostname() and not _alive(self.pid):
             return seen
         return seen if time() - seen > SILENCE else None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, overload
 
 from nbcanvas import states
 from nbcanvas.app import App
+from nbcanvas.app.sight import Sight, Worker
+from nbcanvas.errors import ServerLost
 from nbcanvas.events.state import State
 from nbcanvas.picture.markup import LOOKS, css, cut, duration, escape, names, number, plural
+from nbcanvas.servers.urls import masked
 
 from .attach import AttachedRun
 from .audience import tells_clocks
-from .reasons import KINDS, Busy, Queued, Reason, Scene, reasons
+from .reasons import KINDS, Busy, Host, Queued, Reason, Scene, reasons
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,17 +223,79 @@ def why(run: Explained, clocks: bool | None = None, *, now: float | None = None)
     # The queues before the state: what was taken meanwhile is known to have started, then.
     scene = _scene(run)
     state = run.snapshot()
-    if scene is not None and isinstance(app := getattr(run, "app", None), App):
+    if scene is not None and scene.hosts is None and isinstance(app := getattr(run, "app", None), App):
         scene = scene._replace(unknown={call.task for call in state.tree.calls} - set(app.tasks))
     return Why(_title(cut(run.name or run.id[:8], 80), state), reasons(state, scene, now, clocks=clocks), now)
 
 
 def _scene(run: Explained) -> Scene | None:
     """Return what is known around a run; None when only its State can tell."""
-    if isinstance(run, AttachedRun):  # what runs it, or ran it, is another kernel
-        return Scene(gone=f"{run.lost}; rerun() runs what is missing") if run.lost else None
     app = getattr(run, "app", None)
-    return scene_of(app) if isinstance(app, App) else None
+    remote = isinstance(app, App) and app.remote
+    if isinstance(run, AttachedRun) and not remote:  # what runs it, or ran it, is another kernel
+        return Scene(gone=f"{run.lost}; rerun() runs what is missing") if run.lost else None
+    if not isinstance(app, App):
+        return None
+    return _afar(app, run.snapshot()) if app.remote else scene_of(app)
+
+
+#: Where a task may be that has not ended and was sent.
+_ON_ITS_WAY: Final = frozenset(
+    {states.SENT, states.RECEIVED, states.RETRY, states.PENDING, states.STARTED, states.PROGRESS}
+)
+#: So many queues of a run are looked into.
+_QUEUES: Final = 50
+
+
+def _afar(app: App, state: State) -> Scene:
+    """Return what is known around a run on a cluster: what its queues hold, and what its workers say."""
+    sent = [state.call(row) for row in state.order if state.state(row) in _ON_ITS_WAY]
+    routes = {call.id: app.queue_of(call) for call in sent}
+    results = masked(str(app.conf.result_backend or app.conf.broker_url))
+    control = app.control
+    scene = Scene(
+        revoked_ids=frozenset(control.revoked),
+        revoked_stamps={name: frozenset(values) for name, values in control.revoked_stamps.items()},
+        hosts={},
+        routes=routes,
+        results=results,
+    )
+    app.broker.notice(sorted(set(routes.values()))[:_QUEUES])
+    try:
+        waiting = app.broker.waiting()
+        queued = [Queued(m.call.id, m.call.task, routes.get(m.call.id) or app.route(m)[0], m.due) for m in waiting]
+        sight = app.fleet.sight()
+    except ServerLost as lost:
+        return scene._replace(unreachable=str(lost))
+    if sight.trouble:
+        return scene._replace(unreachable=sight.trouble)
+    hosts = {one.name: _host_of(one, sight) for one in sight.workers if not one.silent}
+    seen = {one.task_id for one in queued} | {job.id for job in (*sight.active, *sight.reserved, *sight.scheduled)}
+    if any(call.id not in seen for call in sent):  # then it matters where results are
+        told = app.fleet.ask(("conf",))["conf"]
+        hosts = {name: host._replace(results=_results(told.get(name))) for name, host in hosts.items()}
+    return scene._replace(queued=queued, hosts=hosts, silent=sight.silent)
+
+
+def _host_of(worker: Worker, sight: Sight) -> Host:
+    name = worker.name
+    return Host(
+        worker.queues,
+        None if worker.tasks is None else frozenset(worker.tasks),
+        worker.slots,
+        [Busy(name, job.id, job.name) for job in sight.active if job.worker == name],
+        frozenset(job.id for job in sight.reserved if job.worker == name),
+        {job.id: job.eta for job in sight.scheduled if job.worker == name},
+        worker.limits,
+    )
+
+
+def _results(conf: object) -> str:
+    """Return where a worker keeps results, by its settings."""
+    if not isinstance(conf, Mapping):
+        return ""
+    url = conf.get("result_backend")
+    return masked(str(url)) if url and not str(url).startswith("disabled") else "nothing: it has no result_backend"
 
 
 def scene_of(app: App) -> Scene:

@@ -332,7 +332,8 @@ class Link:
                 found = channel.queue_declare(queue, passive=True)
                 channel.close()
             except self._connection.channel_errors as error:
-                if getattr(error, "reply_code", None) != 404 and getattr(error, "code", None) != 404:
+                codes = (getattr(error, "reply_code", None), getattr(error, "code", None))
+                if not {404, "404"}.intersection(codes):  # kombu's own transports say it in a text
                     raise
                 return None
         known = self._server.driver == _AMQP

@@ -22,12 +22,19 @@ Heard = Callable[[Any, Mapping[str, Any]], None]
 
 #: Brokers on which an exchange of topics is a broadcast; its routing keys are matched all the same.
 _BROADCASTING: Final = frozenset({"redis", "gcpubsub"})
+#: What kombu raises over an envelope that is none; so many of them in a row are the connection's fault.
+_GARBAGE: Final = (LookupError, TypeError, ValueError, AttributeError)
+_TRIPS: Final = 1000
 #: How long a connection that ends waits for its own last word.
 _LAST_WORD: Final = 0.2
 
 
 class Enough(Exception):
     """Raised by what hears messages: read no more now."""
+
+
+class _Garbage(Exception):
+    """A message that cannot be understood."""
 
 
 class Server(Protocol):
@@ -110,6 +117,7 @@ class Wire:
         self._serializer = serializer
         self._consumers: list[Any] = []
         self.refused = 0
+        self._trips = 0
         self._connection = server.connection()
         self._lost: tuple[type[BaseException], ...] = (
             *self._connection.connection_errors,
@@ -182,7 +190,10 @@ class Wire:
         """Wait for one message at most `timeout` seconds; False when none came."""
         try:
             with self._named():
-                self._connection.drain_events(timeout=timeout)
+                try:
+                    self._connection.drain_events(timeout=timeout)
+                except _GARBAGE as error:  # some transports count these among the errors of a connection
+                    raise _Garbage from error
         except TimeoutError:
             return False
         except Enough:
@@ -190,7 +201,13 @@ class Wire:
         except ServerLost:
             raise
         except Exception as error:  # noqa: BLE001 - an envelope kombu trips over; it is gone from the queue
-            self._refuse(error)
+            self._refuse(error.__cause__ or error)
+            self._trips += 1
+            if self._trips > _TRIPS:  # it is not the messages
+                msg = f"the broker {self._server.name} cannot be understood: {type(error.__cause__ or error).__name__}"
+                raise ServerLost(msg) from None
+        else:
+            self._trips = 0
         return True
 
     def _refuse(self, error: BaseException) -> None:

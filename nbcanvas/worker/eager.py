@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from time import time
 from typing import Any
 
@@ -33,28 +33,8 @@ class _Line:
     def publish(self, messages: Sequence[Message]) -> None:
         self.messages.extend(messages)
 
-    def get(self, timeout: float | None = None) -> Message | None:
+    def get(self) -> Message | None:
         return self.messages.popleft() if self.messages else None
-
-    def withdraw(self, matches: Callable[[Message], bool]) -> list[Message]:
-        found = [m for m in self.messages if matches(m)]
-        self.messages = deque(m for m in self.messages if not matches(m))
-        return found
-
-    def purge(self, queues: Iterable[str] | None = None) -> int:
-        return len(self.withdraw(lambda _: True))
-
-    def depth(self) -> dict[str, int]:
-        return {"": len(self.messages)}
-
-    def waiting(self) -> list[Message]:
-        return list(self.messages)
-
-    def wake(self) -> None:
-        """Nobody sleeps."""
-
-    def close(self) -> None:
-        self.messages.clear()
 
 
 def run_eagerly(app: App, plan: Plan, *, throw: bool, keep: bool = False) -> Any:

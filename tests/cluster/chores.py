@@ -35,6 +35,10 @@ def define(app):
     def boom(text="boom"):
         raise ValueError(text)
 
+    @app.task(name="hear")
+    def hear(task_id):
+        note(task_id)
+
     @app.task(name="kill_worker", acks_late=True)
     def kill_worker(key):
         note(key)
@@ -51,7 +55,8 @@ def define(app):
         from nbcanvas.errors import SoftTimeLimitExceeded
 
         try:
-            time.sleep(10)
+            while True:
+                time.sleep(0.01)
         except SoftTimeLimitExceeded:
             return "softly"
 

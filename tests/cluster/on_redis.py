@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 
 from nbcanvas.backend.port import Record
@@ -27,15 +28,21 @@ _numbers = itertools.count()
 STATES = {Value: "SUCCESS", Failed: "FAILURE", Revoked: "REVOKED"}
 
 
+def total(value):
+    return sum(map(total, value)) if isinstance(value, list | tuple) else value
+
+
 class World:
     """A client, and workers that run tasks in this thread.
 
-    Tasks: ``add`` (sum of its arguments, lists included), ``fail``, ``revoke``; what ran is counted by task id.
+    Tasks: ``add`` (sum of its arguments, lists included), ``count``, ``fail``, ``revoke``; what ran is counted by task
+    id, and the tags of its messages are kept.
     """
 
     def __init__(self, url, *, prefix="", server=RedisServer, queue="celery", silence=5.0, client="client", **backend):
         self.url, self.prefix, self.queue, self.silence, self.client = url, prefix, queue, silence, client
         self.ran: dict[str, int] = {}
+        self.sent: dict[str, set[str]] = {}
         self.server = server(url)
         self.settings = backend
         self.post = self._post()
@@ -79,12 +86,15 @@ class World:
             return Revoked(ValueError("revoked"))
         args, _ = unpack_args(call.payload)
         args = [*map(unpack, () if call.immutable else message.given), *args]
-        return Value(sum(sum(arg) if isinstance(arg, list) else arg for arg in args))
+        if call.task == "count":
+            return Value(len(args))
+        return Value(total(args))
 
     def steps(self, delivery, *, late=True):
         """Return the step of a delivery that is worked on now."""
         try:
             message = self.post.read(delivery.letter)
+            self.sent.setdefault(message.call.id, set()).add(json.loads(delivery.raw)["properties"]["delivery_tag"])
         except InvalidTaskError as error:
             return str(error)
         lost = delivery.began and not late

@@ -35,6 +35,8 @@ class Seen(NamedTuple):
         Tag -> what it was stamped with.
     workers
         Whose workers ran it.
+    known
+        The tags of the tasks that could be looked up: not of those that a task brought in that replaced itself.
     """
 
     end: tuple[Any, ...]
@@ -43,6 +45,7 @@ class Seen(NamedTuple):
     heard: Counter[Any]
     stamps: Mapping[str, Any]
     workers: frozenset[str]
+    known: frozenset[str]
 
     @property
     def states(self) -> dict[str, str]:
@@ -119,6 +122,7 @@ class Reading:
             Counter(tuple(plain(what, names, drawn.run)) for what in heard),
             {tag: stamps for tag, _, _, _, stamps in run},
             frozenset(re.sub(r"\d*@.*", "", worker) for _, _, _, worker, _ in run),
+            frozenset(names.values()),
         )
 
     def _meta(self, meta: Any, names: Mapping[str, str], run: str) -> dict[str, Any]:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from nbcanvas.plan import calls_of
 from tests.cluster import seen
 from tests.cluster.compare import assert_none, differences_to_celery, differences_to_meaning
-from tests.cluster.drawn import anything, batch, cook, plain_enough, wired
+from tests.cluster.drawn import anything, batch, comparable, cook, plain_enough, wired
 from tests.cluster.fleet import Fleet
+from tests.plan.simulate import name_of
 
 redis = pytest.importorskip("redis")
 pytest.importorskip("celery")
@@ -28,17 +30,14 @@ DEEP = st.one_of(wired(2), wired(4), wired(5), wired(6))
 @pytest.fixture(scope="module")
 def fleet_of(redis_server):
     """Return what makes a fleet in a database of its own, and the store to look into it."""
-    fleets = []
 
     def make(number):
         url = f"{redis_server.url.removesuffix('/0')}/{number}"
-        redis.Redis.from_url(url).flushdb()
-        fleets.append(Fleet(url))
-        return fleets[-1], redis.Redis.from_url(url)
+        store = redis.Redis.from_url(url)
+        store.flushdb()
+        return Fleet(url), store
 
-    yield make
-    for fleet in fleets:
-        fleet.close()
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -47,56 +46,98 @@ def canvases():
     return batch(DEEP, COUNT, "c", plain_enough)
 
 
-def named(canvases, name):
-    """Return the canvases under names of their own: one Redis has the channels of all its databases."""
-    return [cook(drawn.recipe, f"{name}{place}", drawn.stamps) for place, drawn in enumerate(canvases)]
-
-
 @pytest.fixture(scope="module")
-def yardstick(fleet_of, canvases):
-    """What became of them between Celery's client and Celery's worker."""
+def odd_ones():
+    """Canvases that Celery's client sends in ways of its own: chunks, and chains that end in groups, in headers."""
+    return batch(DEEP, COUNT // 3, "o", lambda canvas: not plain_enough(canvas))
+
+
+def named(canvases, name, **how):
+    """Return the canvases under names of their own: one Redis has the channels of all its databases."""
+    return [cook(drawn.recipe, f"{name}{place}", drawn.stamps, **how) for place, drawn in enumerate(canvases)]
+
+
+def assert_means(drawn, found, runs, *, celerys):
+    assert_none(
+        (one, differences_to_meaning(one, got, celerys=celerys) + unlike_its_state(run, got))
+        for one, got, run in zip(drawn, found, runs, strict=True)
+    )
+
+
+def unlike_its_state(run, got):
+    """Say where the Run's State is not what is stored."""
+    state = run.snapshot()
+    said = [] if run.done else [f"the run goes on: {run.counts}"]
+    for call in calls_of(run.root):
+        stored, told = got.states.get(name_of(call)), state.state(state.index_of(call.id))
+        if stored != told:
+            said.append(f"the State has {told} of {name_of(call)}, stored is {stored}")
+    return said
+
+
+def yardstick(fleet_of, canvases, name):
+    """Return what became of canvases between Celery's client and Celery's worker."""
     fleet, store = fleet_of(1)
     with fleet:
         fleet.celery("prefork")
-        return seen.theirs(fleet.celery_client(), store, named(canvases, "yard"))[0]
+        return seen.theirs(fleet.celery_client(), store, named(canvases, name))[0]
+
+
+@pytest.fixture(scope="module")
+def celerys(fleet_of, canvases):
+    return yardstick(fleet_of, canvases, "yard")
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_our_client_on_celerys_workers(fleet_of, canvases, yardstick, pool):
+def test_our_client_on_celerys_workers(fleet_of, canvases, odd_ones, pool):
     fleet, store = fleet_of(2)
     with fleet:
         fleet.celery(pool)
-        drawn = named(canvases, pool)
-        found, runs = seen.ours(fleet.client(), store, drawn)
-        assert_none(
-            (one, differences_to_meaning(one, got, celerys=True)) for one, got in zip(drawn, found, strict=True)
-        )
-        assert_none(
-            (one, [f"the State has {run.counts}"] if not run.done else []) for one, run in zip(drawn, runs, strict=True)
-        )
+        drawn = named([*canvases, *odd_ones], pool)
+        assert_means(drawn, *seen.ours(fleet.client(), store, drawn), celerys=True)
 
 
 @pytest.mark.parametrize("pool", ["threads", "processes"])
-def test_celerys_client_on_our_worker(fleet_of, canvases, yardstick, pool):
+def test_celerys_client_on_our_worker(fleet_of, canvases, celerys, pool):
     fleet, store = fleet_of(3)
     with fleet:
         fleet.ours(pool)
-        drawn = named(canvases, pool)
+        drawn = named(canvases, f"ours-{pool}")
         found, _ = seen.theirs(fleet.celery_client(), store, drawn)
         assert_none(
-            (one, differences_to_meaning(one, got, celerys=False) + differences_to_celery(one, got, theirs))
-            for one, got, theirs in zip(drawn, found, yardstick, strict=True)
+            (one, differences_to_meaning(one, got, celerys=False, client=False) + differences_to_celery(one, got, its))
+            for one, got, its in zip(drawn, found, celerys, strict=True)
         )
 
 
-def test_our_client_on_a_mixed_fleet(fleet_of, canvases):
+def test_celerys_own_forms_on_our_worker(fleet_of, odd_ones):
+    celerys = yardstick(fleet_of, odd_ones, "odd")
+    fleet, store = fleet_of(3)
+    with fleet:
+        fleet.ours("threads")
+        drawn = named(odd_ones, "ours-odd")
+        found, _ = seen.theirs(fleet.celery_client(), store, drawn)
+        assert_none(
+            (one, differences_to_celery(one, got, its)) for one, got, its in zip(drawn, found, celerys, strict=True)
+        )
+
+
+def test_our_client_on_a_mixed_fleet(fleet_of, canvases, odd_ones):
     fleet, store = fleet_of(4)
     with fleet:
         fleet.celery("prefork", 1)
         fleet.ours("threads", 2)
-        drawn = named(canvases, "mixed")
-        found, _ = seen.ours(fleet.client(), store, drawn)
-        assert_none(
-            (one, differences_to_meaning(one, got, celerys=True)) for one, got in zip(drawn, found, strict=True)
-        )
-        assert {"celery", "ours"} <= set().union(*(got.workers for got in found))
+        drawn = named([*canvases, *odd_ones], "mixed")
+        found, runs = seen.ours(fleet.client(), store, drawn)
+        assert_means(drawn, found, runs, celerys=True)
+        shared = [got for got in found if got.workers == {"celery", "ours"}]
+        assert len(shared) > COUNT // 10
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes"])
+def test_our_client_on_our_worker(fleet_of, pool):
+    drawn = named(batch(anything, COUNT, "any", comparable), f"any-{pool}", pin=False)
+    fleet, store = fleet_of(5)
+    with fleet:
+        fleet.ours(pool)
+        assert_means(drawn, *seen.ours(fleet.client(), store, drawn), celerys=False)

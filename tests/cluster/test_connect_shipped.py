@@ -1,4 +1,4 @@
-"""Tasks shipped by value: they run on workers that allow it; whatever is not signed as it should be is not even unpacked."""
+"""Tasks shipped by value run on workers that allow it; what is not signed as it should be is not even unpacked."""
 
 import json
 import textwrap
@@ -69,7 +69,7 @@ def letters(client, redis_url):
     """Send a canvas, and return what lies in the queue, the oldest first."""
 
     def send(sig):
-        submit(sig, app=client)
+        client.submit(sig)
         return taken(client)
 
     return send
@@ -259,7 +259,7 @@ def test_too_much_is_refused_and_says_what(client):
         app=client,
     )["work"]
     with pytest.raises(NotSerializable, match="table"):
-        submit(work.s(1), app=client)
+        work.delay(1)
     assert taken(client) == []
 
 

@@ -12,8 +12,11 @@ import pytest
 
 from nbcanvas import chain, chord, group
 from nbcanvas.errors import ChordError, TaskRevokedError
+from nbcanvas.plan import Fan
+from nbcanvas.plan.graph import calls_of
 from tests.cluster.scene import LATE, Scene, ends
 from tests.cluster.trouble import Boom
+from tests.servers import until
 
 pytest.importorskip("redis")
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
@@ -98,16 +101,16 @@ def test_nested_shapes_with_one_failing_leaf_end_and_tell_once(scene):
                 leaf.link_error(scene.app.tasks["heard"].s(scene.path, word))
         runs.append((name, scene.submit(sig)))
         words.append(word)
-    wrong = []
-    for (name, run), word in zip(runs, words, strict=True):
+    wrong, asking = [], scene.fleet.celery_client()  # another process asks by id
+    for name, run in runs:
         ends(run, SOON)
         with pytest.raises((Boom, ChordError)):
             run.get(timeout=1)
         if [failure.name for failure in run.failed] != ["boom"]:
             wrong.append((name, run.failed))
-        again = scene.app.AsyncResult(_last_id(run))  # by id, as from another process
-        if again.state != "FAILURE":
-            wrong.append((name, again.state))
+        by_id = asking.AsyncResult(_last_id(run))
+        if by_id.state != "FAILURE":
+            wrong.append((name, by_id.state))
     time.sleep(0.5)
     ran = scene.ran()
     assert not wrong
@@ -126,8 +129,7 @@ def _leaves(sig):
 
 def _last_id(run):
     """Return the id of a call whose end is the canvas's: the one that failed, of a group."""
-    result = run.result if hasattr(run, "result") else None
-    return getattr(result, "id", None) if type(result).__name__ == "AsyncResult" else run.failed[0].task_id
+    return run.failed[0].task_id if isinstance(run.root, Fan) else _calls(run)[-1].id
 
 
 def _positions(scene, slow):
@@ -159,23 +161,22 @@ def test_what_is_behind_a_revoked_task_ends_revoked(scene, how):
     if tag == "waiting":  # nobody is free to take them
         blockers = [scene.submit(scene.sig("hold", "blocker", f"{scene.path}.block", 60.0)) for _ in range(4)]
         block = scene.folder / "ran.block"
-        _until(lambda: block.exists() and block.read_text().count("blocker") == 4)
+        until(lambda: block.exists() and block.read_text().count("blocker") == 4)
     runs = []
     for name, sig in _positions(scene, hold):
         run = scene.submit(sig)
         if tag == "running":
             count = len(runs) + 1
-            _until(lambda count=count: with_own.exists() and with_own.read_text().count("slow") >= count)
-        victim = next(call for call in run.plan.calls if call.task == "hold") if hasattr(run.plan, "calls") else None
-        victim_id = victim.id if victim is not None else _id_of(run, "hold")
+            until(lambda count=count: with_own.exists() and with_own.read_text().count("slow") >= count)
+        victim_id = _id_of(run, "hold")
         scene.app.control.revoke(victim_id, terminate=tag == "running")
         runs.append((name, run, victim_id))
     if tag == "waiting":
         (scene.folder / "ran.block.go").touch()
-    wrong = []
+    wrong, asking = [], scene.fleet.celery_client()  # another process asks by id
     for name, run, victim_id in runs:
         ends(run, SOON)
-        states = {call.id: run.snapshot()[call.id].state for call in _calls(run)}
+        states = {call.id: asking.AsyncResult(call.id).state for call in _calls(run)}
         if states[victim_id] != "REVOKED":
             wrong.append((name, "the revoked task itself", states[victim_id]))
         if name not in {"group", "group of chains"}:
@@ -190,19 +191,11 @@ def test_what_is_behind_a_revoked_task_ends_revoked(scene, how):
 
 
 def _calls(run):
-    from nbcanvas.plan.graph import calls_of
-
-    return list(calls_of(run.plan.node))
+    return list(calls_of(run.root))
 
 
 def _id_of(run, task):
     return next(call.id for call in _calls(run) if call.task == task)
-
-
-def _until(condition):
-    from tests.servers import until
-
-    until(condition, SOON)
 
 
 def test_revokes_survive_a_restart(redis_server, tmp_path):

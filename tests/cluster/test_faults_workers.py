@@ -105,7 +105,7 @@ def test_a_whole_worker_is_killed_and_early_acknowledgement_ends_loudly(scene_of
     scene.fleet.ours("threads")
     ends(run, SOON + 10)
     assert sorted(failure.args[0] for failure in run.failed) == ["a", "b"]
-    with pytest.raises(WorkerLostError if kind == "group" else ChordError, match=r"lost|died"):
+    with pytest.raises(WorkerLostError if kind == "group" else ChordError, match="is gone"):
         run.get(timeout=1)
     assert scene.ran() == Counter({**{str(number): 1 for number in range(20)}, "a": 1, "b": 1})
 

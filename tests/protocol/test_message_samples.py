@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from nbcanvas.broker.post import Post
 from nbcanvas.errors import InvalidTaskError
 from nbcanvas.ids import seeded_ids
-from nbcanvas.protocol.message import decode, encode
-from nbcanvas.protocol.payload import pack_args, unpack, unpack_args
+from nbcanvas.protocol.letter import Address, Letter
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("msg_*.json"))
 MESSAGES = [
@@ -22,20 +22,20 @@ MESSAGES = [
 ]
 
 
-def read(message):
-    return decode(
-        message["headers"],
-        message["body(decoded)"],
+def post(properties=None):
+    properties = properties or {}
+    address = Address("celery", priority=properties.get("priority", 0))
+    return Post(
+        origin="gen25694@vm",
+        route=lambda message: address,
+        reply_to=properties.get("reply_to"),
         new_id=seeded_ids("samples"),
-        pack=pack_args,
-        versions={},
-        now=0.0,
-        properties=message["properties"],
     )
 
 
-#: Written differently on purpose: a group at the end of a header's member counts there as one list, not task by task.
-OTHERWISE = {"msg_chord_nested_group_result-1"}
+def read(message):
+    body = json.dumps(message["body(decoded)"]).encode()
+    return post().read(Letter("celery", message["headers"], body, message["properties"]))
 
 
 def canonical(value, *, hanging=False):
@@ -50,35 +50,29 @@ def canonical(value, *, hanging=False):
             continue
         if hanging and key in {"task_id", "reply_to"}:
             continue
+        if key == "options" and value.get("task") == "celery.group":  # where it stands; its tasks count, not the group
+            one = {name: option for name, option in one.items() if name != "group_index"}  # noqa: PLW2901
         inside = hanging or key in {"callbacks", "errbacks", "link", "link_error"}
         found[key] = canonical(one, hanging=inside)
     return found
 
 
 def proper(headers):
-    """Leave out what does not survive reading: whether a list was a tuple, false was null, extra was custom."""
+    """Leave out what does not survive reading: whether a list was a tuple, and false was null."""
     return {**headers, "argsrepr": "", "kwargsrepr": "", "ignore_result": bool(headers["ignore_result"])}
 
 
-@pytest.mark.parametrize("message", [message for message in MESSAGES if message.id not in OTHERWISE])
+@pytest.mark.parametrize("message", MESSAGES)
 def test_a_message_of_celery_is_written_as_it_was_read(message):
     properties = message["properties"]
-    draft = encode(
-        read(message),
-        arguments=unpack_args,
-        value_of=unpack,
-        pack=pack_args,
-        origin=message["headers"]["origin"],
-        reply_to=properties["reply_to"],
-        priority=properties["priority"],
-    )
-    headers, body, written = json.loads(json.dumps(draft))
-    assert proper(headers) == proper(message["headers"])
-    assert canonical(body) == canonical(message["body(decoded)"])
-    added = {"delivery_info", "body_encoding", "delivery_tag", "expiration"}  # the transport's, or of another clock
-    assert {k: v for k, v in written.items() if k not in added} == {
+    letter = post(properties).write(read(message))
+    assert proper(letter.headers) == proper(message["headers"])
+    assert canonical(json.loads(letter.body)) == canonical(message["body(decoded)"])
+    added = {"delivery_info", "body_encoding", "delivery_tag", "priority", "expiration"}  # the transport's; of a clock
+    assert {k: v for k, v in letter.properties.items() if k not in added} == {
         k: v for k, v in properties.items() if k not in added
     }
+    assert letter.priority == properties["priority"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +84,7 @@ def test_a_message_of_celery_is_written_as_it_was_read(message):
         ({"task": "add", "id": "a"}, {"args": []}, "ValueError"),
         ({"task": "add", "id": "a"}, ["12", {}, {}], "arguments have to be"),
         ({"task": "add", "id": "a"}, [[], [], {}], "arguments have to be"),
-        ({"task": "add", "id": "a"}, [[], {}, {"chain": ["add"]}], "has no attribute|a signature is an object"),
+        ({"task": "add", "id": "a"}, [[], {}, {"chain": ["add"]}], "a signature is an object"),
         ({"task": "add", "id": "a"}, [[], {}, {"callbacks": [{"args": []}]}], "a signature is an object with a task"),
         ({"task": "add", "id": "a", "eta": "soon"}, [[], {}, {}], "eta='soon' is no time"),
         ({"task": "add", "id": "a", "retries": "many"}, [[], {}, {}], "ValueError"),

@@ -15,6 +15,9 @@ from .writer import Op, Writer
 
 __all__ = ["Runs", "put"]
 
+#: Seconds that one who asks for it waits until a run is written.
+_PATIENCE = 5.0
+
 
 class Runs:
     """Keeps runs in a table.
@@ -31,7 +34,14 @@ class Runs:
         Returns the records of those of some calls that ended.
     where
         The database, without a password.
+
+    Attributes
+    ----------
+    trusted
+        Whether pickles may be kept: as Celery's own tables do.
     """
+
+    trusted = True
 
     def __init__(
         self,
@@ -47,8 +57,8 @@ class Runs:
         self.results = results
         self._where = where
 
-    def put(self, run_id: str, describe: Callable[[], StoredRun]) -> None:
-        """Keep a run, in a moment; `describe` is called in the thread that writes."""
+    def put(self, run_id: str, describe: Callable[[], StoredRun], *, at_once: bool = False) -> None:
+        """Keep a run: in a moment, `describe` being called in another thread; or before this returns (`at_once`)."""
 
         def act(connection: sa.Connection) -> None:
             row = describe()._asdict()
@@ -56,6 +66,13 @@ class Runs:
             put(connection, self._table.c.id, run_id, row)
 
         self._writer.put(Op(task_id=run_id, act=act))
+        if at_once:
+            self._writer.flush(_PATIENCE)
+
+    def drop(self, run_id: str) -> None:
+        """Keep a run no longer."""
+        table = self._table
+        self._writer.put(Op(task_id=run_id, act=lambda one: one.execute(sa.delete(table).where(table.c.id == run_id))))
 
     def update(self, run_id: str, news: Callable[[], Mapping[str, Any]]) -> None:
         """Keep what is new of a run, in a moment, if the run is still kept; `news` is called as `describe` is."""

@@ -22,7 +22,7 @@ from nbcanvas.backend.port import Record, RunStore, Tree, flush_all
 from nbcanvas.backend.unlock import unlocks
 from nbcanvas.backend.urls import masked
 from nbcanvas.plan.engine import Arrival
-from nbcanvas.plan.model import Call, Exit, Failed, Join, Message, Value
+from nbcanvas.plan.model import Call, Exit, Failed, Join, Message, Node, Value
 
 from .follower import Follower
 from .rows import Rows, moment, now
@@ -173,6 +173,9 @@ class DatabaseBackend:
             raise OSError(explained(self._engine.url, error)) from error
 
     # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def refuse(self, node: Node) -> None:
+        """Do nothing: any canvas can run here."""
 
     def expect(self, task_ids: Iterable[str]) -> None:
         """Hear that these tasks will be worked on in this process: the database has nothing to say of them."""

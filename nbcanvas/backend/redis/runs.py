@@ -63,8 +63,8 @@ class Runs:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def put(self, run_id: str, describe: Callable[[], StoredRun]) -> None:
-        """Keep a run, in a moment; `describe` is called in the thread that writes."""
+    def put(self, run_id: str, describe: Callable[[], StoredRun], *, at_once: bool = False) -> None:
+        """Keep a run: in a moment, `describe` being called in another thread; or before this returns (`at_once`)."""
         key = self._keys.run + run_id
 
         def job() -> Sequence[Command]:
@@ -74,7 +74,14 @@ class Runs:
             commands: list[Command] = [("DEL", key), ("HSET", key, *flat), *self._expire(key)]
             return [*commands, ("ZADD", self._keys.runs, run.started, run_id)]
 
-        self._add(job)
+        if at_once:
+            self._server.pipeline(job())
+        else:
+            self._add(job)
+
+    def drop(self, run_id: str) -> None:
+        """Keep a run no longer."""
+        self._add(lambda: [("DEL", self._keys.run + run_id), ("ZREM", self._keys.runs, run_id)])
 
     def update(self, run_id: str, news: Callable[[], Mapping[str, Any]]) -> None:
         """Keep what is new of a run, in a moment, if the run is still kept; `news` is called as `describe` is."""

@@ -9,7 +9,7 @@ from nbcanvas import states
 from nbcanvas.backend.documents import Documents
 from nbcanvas.backend.port import Record
 from nbcanvas.plan.engine import Arrival
-from nbcanvas.plan.model import Exit, Join, Next, Slot
+from nbcanvas.plan.model import Exit, Join, Next, Slot, Spread
 from nbcanvas.servers.redis import RedisServer, load_script
 
 from .keys import Keys
@@ -247,7 +247,7 @@ def _around(join: Join) -> list[Join]:
     while then is not None:
         if isinstance(then, Next):
             then = then.rest()[1]
-        if isinstance(then, Slot):
+        if isinstance(then, Slot | Spread):
             found.append(then.join)
             then = then.join.then
     return found

@@ -10,12 +10,12 @@ from time import time
 from typing import Any, Final
 
 from nbcanvas import states
-from nbcanvas.backend.documents import Documents, corrupt
+from nbcanvas.backend.documents import Documents
 from nbcanvas.backend.encoding import Encoding
 from nbcanvas.backend.local import OnEnd
 from nbcanvas.backend.port import Record, Tree
 from nbcanvas.plan.engine import Arrival
-from nbcanvas.plan.model import Call, Exit, Join, Message
+from nbcanvas.plan.model import Call, Exit, Join, Message, Node
 from nbcanvas.servers.redis import RedisServer, Refused, load_script
 
 from .keys import Keys
@@ -116,6 +116,9 @@ class RedisBackend:
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
+    def refuse(self, node: Node) -> None:
+        """Do nothing: any canvas can run here."""
+
     def expect(self, task_ids: Iterable[str]) -> None:
         """Do nothing: who works on a task tells of it, here as anywhere."""
 
@@ -175,11 +178,7 @@ class RedisBackend:
             flat = run(_LOOK, (self.keys.task,), some)
             for place, document in zip(flat[::2], flat[1::2], strict=True):
                 task_id = some[place - 1]
-                found[task_id] = (
-                    read(task_id, document)
-                    if document
-                    else corrupt(f"{self.keys.task}{task_id} at {self.server.name} holds something else than a result")
-                )
+                found[task_id] = read(task_id, document)
         return found
 
     # -- waiting ------------------------------------------------------------------------------------------------------
@@ -264,15 +263,15 @@ class RedisBackend:
 
     def _ended(self, task_id: str, record: Record) -> None:
         with self._lock:
-            watching = self._watchers.pop(task_id, ())
-            if watching:
+            watching = self._watchers.pop(task_id, None)
+            if watching is not None:
                 kept = self._kept
                 kept[task_id] = record
                 if len(kept) > _KEPT:
                     kept.popitem(last=False)
             elif task_id in self._kept:
                 self._kept[task_id] = record
-        for on_end in _several(watching):
+        for on_end in _several(watching) if watching is not None else ():
             try:
                 on_end(task_id, record)
             except Exception:

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import signal as signals
+import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time
@@ -16,9 +17,9 @@ from nbcanvas.backend.port import Record
 from nbcanvas.control.here import describe
 from nbcanvas.errors import NBCanvasError, ServerLost, TaskRevokedError
 from nbcanvas.plan import Message
-from nbcanvas.remote.client import Question
 from nbcanvas.remote.mailbox import Mailbox
 from nbcanvas.remote.node import Node
+from nbcanvas.remote.question import Question
 from nbcanvas.remote.revokes import Revokes, stamp_values
 from nbcanvas.servers.wire import about
 from nbcanvas.worker.rates import rate_per_second
@@ -36,6 +37,8 @@ log = logging.getLogger("nbcanvas.worker")
 _ITEMS: Final = ("exchange", "routing_key", "rate_limit")
 #: How long a worker that starts waits for others to say hello.
 _HELLO: Final = 1.0
+#: How long a command waits for what it causes before it is answered.
+_AT_ONCE: Final = 0.2
 #: States of a task that a revoke may overrule.
 _NOT_BEGUN: Final = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED})
 
@@ -453,13 +456,32 @@ def _autoscale(desk: Desk, max: Any = None, min: Any = None) -> Any:
 def _add_consumer(
     desk: Desk, queue: str, exchange: Any = None, exchange_type: Any = None, routing_key: Any = None, **options: Any
 ) -> Any:
-    desk.worker.consume(queue, exchange, exchange_type or "direct", routing_key, **options)
+    worker = desk.worker
+    _soon(lambda: worker.consume(queue, exchange, exchange_type or "direct", routing_key, **options))
     return {"ok": f"add consumer {queue}"}
 
 
 def _cancel_consumer(desk: Desk, queue: str, **_: Any) -> Any:
-    desk.worker.cancel(queue)
+    _soon(lambda: desk.worker.cancel(queue))
     return {"ok": f"no longer consuming from {queue}"}
+
+
+def _soon(do: Callable[[], None]) -> None:
+    """Do what may have to wait for the broker, without waiting long; what goes wrong at once is the answer."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            do()
+        except Exception as error:
+            log.exception("a command failed")
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="nbcanvas-command", daemon=True)
+    thread.start()
+    thread.join(_AT_ONCE)
+    if failed:
+        raise failed[0]
 
 
 #: What a worker understands: Celery's names, old ones too.

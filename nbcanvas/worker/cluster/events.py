@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from nbcanvas.plan import Failed, Message, Outcome, Rejected, Retried, Revoked, Value
@@ -79,6 +80,7 @@ class WorkerEvents:
         self._software = software()
         self._signals: dict[str, int] = {}
         self._dispatcher = Dispatcher(app.kombu, Events.of(app.conf), app.control.clock, hostname)
+        self._revokes = app.control.revokes
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"nbcanvas-events-beat-{hostname}", daemon=True)
 
@@ -132,8 +134,8 @@ class WorkerEvents:
         self._dispatcher.send(kind, {"uuid": message.call.id, **fields})
 
     def received(self, message: Message) -> None:
-        """A message was taken."""
-        if not self.tasks:
+        """A message was taken; what is turned away at once is not told, as in Celery."""
+        if not self.tasks or self._turned_away(message):
             return
         args, kwargs = arguments(message)
         self._tell(
@@ -150,6 +152,11 @@ class WorkerEvents:
                 "expires": _iso(message.expires),
             },
         )
+
+    def _turned_away(self, message: Message) -> bool:
+        if message.expires is not None and time() > message.expires:
+            return True
+        return self._revokes.hits(message.call.id, message.call.stamps)
 
     def started(self, message: Message) -> None:
         """Its task begins."""

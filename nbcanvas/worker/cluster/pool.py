@@ -166,7 +166,7 @@ class Pool:
     # -- closing ----------------------------------------------------------------------------------------------------
 
     def close(self, timeout: float | None, wake: Callable[[], None], hurry: Callable[[], bool]) -> bool:
-        """Retire every slot and wait for them, `timeout` seconds at most, or until `hurry`; False when some still run."""
+        """Retire every slot and wait for them, `timeout` seconds at most, or until `hurry`; False when some run on."""
         self._closing = True
         slots = list(self.slots)
         for slot in slots:

@@ -52,6 +52,8 @@ class Supply:
         Says how much to take.
     before
         Called by a slot that finds nothing, before it fetches or sleeps.
+    held
+        Called with jobs that have come and wait for their time.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class Supply:
         read: Callable[[Delivery], Job | None],
         portion: Callable[[], Portion],
         before: Callable[[], None],
+        held: Callable[[Sequence[Job]], None],
     ) -> None:
         self._ledger = ledger
         self._read = read
         self._portion = portion
         self._before = before
+        self._held = held
         self._ready: deque[Job] = deque()
         self._later: list[tuple[float, int, Job]] = []
         self._tie = itertools.count()
@@ -147,12 +151,14 @@ class Supply:
         """Keep what was taken; return the first that can run."""
         now = time()
         jobs: list[Job] = []
+        early: list[Job] = []
         postponed: list[str] = []
         for number, delivery in enumerate(deliveries):
             job = self._read(delivery)
             if job is None:
                 continue
             if job.due is not None and job.due > now:
+                early.append(job)
                 if number < begin:
                     postponed.append(delivery.tag)
                 with self._changed:
@@ -162,6 +168,8 @@ class Supply:
             jobs.append(job)
         if postponed:
             self._unbegin(postponed)
+        if early:
+            self._held(early)
         if not jobs:
             return None
         first = jobs[0]

@@ -1,14 +1,19 @@
-"""What a worker says about its tasks: log lines, as Celery's worker writes them."""
+"""What a worker says about its tasks: log lines, as Celery's worker writes them, and news for the client."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any, Protocol
 
+from nbcanvas.events.event import GRAFTED
+from nbcanvas.events.hub import Feed, Heard
+from nbcanvas.ledger.port import Ledger
 from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Retried, Revoked, Value
 from nbcanvas.protocol.payload import shown, unpack
+from nbcanvas.protocol.plans import dump
+from nbcanvas.request import current
 
-__all__ = ["Listener", "log_ended", "log_received"]
+__all__ = ["Listener", "Telephone", "log_ended", "log_received"]
 
 log = logging.getLogger("nbcanvas.worker")
 
@@ -26,6 +31,36 @@ class Listener(Protocol):
 
     def ended(self, message: Message, outcome: Outcome, runtime: float | None) -> None:
         """It ended, after so many seconds of work (None: it never ran)."""
+
+
+class Telephone:
+    """Tells clients of ours what tasks do that is in no result: a task that starts or becomes another canvas.
+
+    Parameters
+    ----------
+    ledger
+        Who can reach clients.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def feed(self, root_id: str) -> Feed | None:
+        """Return what reaches the client of the task that runs in this thread, if that is one of the run."""
+        above = current()
+        if above is None or above[1].root_id != root_id:
+            return None
+        client = above[1].reply_to
+        if not client:
+            return None
+
+        def tell(event: Heard) -> None:
+            kind, task_id, at, attempt, data = event
+            if kind == GRAFTED:
+                node, role = data
+                self._ledger.tell(client, root_id, [(kind, task_id, at, attempt, {"plan": dump(node), "role": role})])
+
+        return tell
 
 
 def log_received(message: Message) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbcanvas import states
-from nbcanvas.app.records import record_of, skipped, with_bodies
+from nbcanvas.app.records import record_of, skipped
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import TaskRevokedError
 from nbcanvas.ledger.port import Delivery, Filled, Step
 from nbcanvas.plan import (
     Arrival,
+    Call,
     Errback,
     Failed,
     Ignored,
@@ -44,6 +45,7 @@ def ended(
     keep: bool = True,
     own: Record | None = None,
     holds: bool = False,
+    priority: int | None = None,
 ) -> list[Step]:
     """Return the steps of a message that was worked on.
 
@@ -63,6 +65,8 @@ def ended(
         What an ignored task stored about itself.
     holds
         Whether the message stays unacknowledged when all of it is done: it goes elsewhere.
+    priority
+        Of what is sent and names none itself; None for the one it has anyway.
 
     Returns
     -------
@@ -71,11 +75,11 @@ def ended(
     """
     transition = advance(message, outcome, now)
     if children or transition.children:
-        children = [*children, *with_bodies(message, transition.children)]
+        children = [*children, *transition.children]
     record = record_of(message, outcome, worker, children, now, keep=keep, own=own)
     if not (transition.send or transition.arrivals or transition.skips or transition.errbacks):
         return [Step(delivery, message, message.call.id, record, keeps=holds, quiet=not keep)]
-    rest = _parts(transition, message.root_id, now, tell)
+    rest = _parts(transition, message.root_id, now, tell, priority)
     step = Step(
         delivery,
         message,
@@ -99,6 +103,7 @@ def released(
     *,
     tell: Tell,
     holds: bool = False,
+    priority: int | None = None,
 ) -> list[Step]:
     """Return the steps that dispatch a full barrier, in the name of the delivery that filled it.
 
@@ -108,11 +113,11 @@ def released(
         What filled it.
     filled
         The barrier, and what is in its slots.
-    now, tell, holds
+    now, tell, holds, priority
         As for `ended`.
     """
     root_id, parent_id = ("", None) if message is None else (message.root_id, message.call.id)
-    rest = _parts(release(filled.join, filled.exits, root_id, parent_id, now), root_id, now, tell)
+    rest = _parts(release(filled.join, filled.exits, root_id, parent_id, now), root_id, now, tell, priority)
     step = Step(
         delivery,
         message,
@@ -154,7 +159,7 @@ class _Parts:
         self.arrivals += part.arrivals
 
 
-def _parts(transition: Transition, root_id: str, now: float, tell: Tell) -> _Parts:
+def _parts(transition: Transition, root_id: str, now: float, tell: Tell, priority: int | None) -> _Parts:
     parts = _Parts()
     parts.skips += [(skip.call.id, skipped(skip, now)) for skip in transition.skips]
     for errback in transition.errbacks:
@@ -164,7 +169,31 @@ def _parts(transition: Transition, root_id: str, now: float, tell: Tell) -> _Par
         elif told.call is not None:
             parts.skips.append((told.call.id, told))
     parts.add(transition)
+    if priority is not None:
+        parts.sends = [_ranked(message, priority) for message in parts.sends]
     return parts
+
+
+def _ranked(message: Message, priority: int) -> Message:
+    """Return a message with a priority, unless it has one."""
+    call = message.call
+    if "priority" in call.options:
+        return message
+    message.call = Call(
+        call.id,
+        call.task,
+        call.payload,
+        call.immutable,
+        {**call.options, "priority": priority},
+        call.links,
+        call.errbacks,
+        call.stamps,
+        call.group_id,
+        call.index,
+        call.version,
+        call.nesting,
+    )
+    return message
 
 
 def _more(

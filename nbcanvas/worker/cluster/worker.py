@@ -39,8 +39,10 @@ from nbcanvas.errors import (
     UntrustedTask,
     WorkerLostError,
 )
+from nbcanvas.events.event import RECEIVED
+from nbcanvas.events.hub import Heard
 from nbcanvas.ledger.port import Delivery, Filled, Ledger, Step
-from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Revoked, Value
+from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Retried, Revoked, Value
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.protocol.payload import Packed
 from nbcanvas.request import Context
@@ -59,7 +61,7 @@ from .heart import Heart, Keeper
 from .job import Job
 from .pool import Pool, WorkingSlot
 from .supply import Portion, Supply
-from .telling import Listener, log_ended, log_received
+from .telling import Listener, Telephone, log_ended, log_received
 from .transitions import ended, outcome_of, released
 
 __all__ = ["ClusterWorker"]
@@ -147,12 +149,16 @@ class ClusterWorker:
         self._pace = 1.0
         self._ran = time()
         self._tell = ErrbackTeller(app).call
+        self._post = app.post
+        self._inherits = bool(app.conf.task_inherit_parent_priority)
+        self._acks_late = bool(app.conf.task_acks_late)
         self._cold = False
         self._stopping = threading.Lock()
         self._stopped = False
         self.ledger: Ledger = ledger if ledger is not None else app.ledger(self.hostname, queues)
         self.committer = Committer(self.ledger, self._released, self._unwritable)
-        self.supply = Supply(self.ledger, self._read, self._portion, self.committer.flush)
+        self.supply = Supply(self.ledger, self._read, self._portion, self.committer.flush, self._tell_held)
+        app.hub.elsewhere = Telephone(self.ledger).feed
         size = autoscale[1] if autoscale else pool_size(self.kind, concurrency, app.conf)
         self.pool = Pool(app, self.kind, max(size, 1), self.hostname, self._serve, modules)
         self.heart = Heart(self.ledger, self._each_beat)
@@ -301,14 +307,20 @@ class ClusterWorker:
     def _portion(self) -> Portion:
         idle = self.supply.idle + 1
         if self._fair or self.app.conf.worker_disable_prefetch:
-            return Portion(idle, idle)
+            return Portion(idle, self._begin(idle))
         many = min(int(_SPAN / self._pace), _MOST)
         floor = self._floor()
         if many > floor:
-            return Portion(many, many)
-        late = sum(job.late for _, job in self.pool.running())
+            return Portion(many, self._begin(many))
+        late = sum(job.late for _, job in self.pool.running()) if floor > idle else 0
         limit = max(floor - late, idle)
-        return Portion(limit, min(idle, limit))
+        return Portion(limit, self._begin(min(idle, limit)))
+
+    def _begin(self, many: int) -> int:
+        """Return how many of the messages that are taken begin at once: where rates are limited, nobody knows."""
+        if self.app.defaults.rate_limit is not None or any(one.rate_limit for one in self.app.tasks.values()):
+            return 0
+        return many
 
     def _read(self, delivery: Delivery) -> Job | None:
         letter = delivery.letter
@@ -318,7 +330,7 @@ class ClusterWorker:
         try:
             if "shipped" in letter.headers:
                 self._admit(letter)
-            message = self.app.post.read(letter)
+            message = self._post.read(letter)
         except UntrustedTask as error:
             self._untrusted(delivery, letter, error)
             return None
@@ -347,7 +359,7 @@ class ClusterWorker:
     def _untrusted(self, delivery: Delivery, letter: Letter, error: UntrustedTask) -> None:
         """End a task whose code must not be run; its arguments need not be understood for that."""
         try:
-            message = self.app.post.read(letter)
+            message = self._post.read(letter)
         except Exception as worse:  # noqa: BLE001 - as in `_read`
             self._bury(delivery, f"{error}; {type(worse).__name__}: {worse}")
             return
@@ -360,6 +372,19 @@ class ClusterWorker:
         self.unreadable += 1
         log.error("a message from queue %r goes to the dead letters: %s", delivery.queue, reason)
         self._insist(partial(self.ledger.reject, delivery, reason))
+
+    def _tell_held(self, jobs: Sequence[Job]) -> None:
+        """Tell the clients whose messages wait here for their time."""
+        told: dict[tuple[str, str], list[Heard]] = {}
+        now = time()
+        for job in jobs:
+            letter, message = job.delivery.letter, job.message
+            client = letter.properties.get("reply_to") if letter is not None else None
+            if isinstance(client, str) and client:
+                event = (RECEIVED, message.call.id, now, message.attempt, {"due": job.due})
+                told.setdefault((client, message.root_id), []).append(event)
+        for (client, root_id), events in told.items():
+            self.ledger.tell(client, root_id, events)
 
     # -- working ----------------------------------------------------------------------------------------------------
 
@@ -384,6 +409,7 @@ class ClusterWorker:
                 job.began = False
                 self._insist(partial(self.ledger.started, (delivery.tag,), begun=False))
             self.supply.hold(job, now + wait)
+            self._tell_held((job,))
             return
         self._execute(slot, job, task, now)
 
@@ -417,7 +443,7 @@ class ClusterWorker:
     def _execute(self, slot: WorkingSlot, job: Job, task: Task, now: float) -> None:
         message, app = job.message, self.app
         options, defaults = message.call.options, app.defaults
-        job.late = acks_late(app, task)
+        job.late = self._acks_late if task.acks_late is None else bool(task.acks_late)
         if not (job.late or job.began):
             self._insist(partial(self.ledger.started, (job.delivery.tag,)))
             job.began = True
@@ -481,7 +507,7 @@ class ClusterWorker:
         if self.jobs.pop(delivery.tag, None) is None:
             return False
         self.finished += 1
-        outcome = self._sendable(outcome)
+        outcome = _homeward(delivery, outcome) if type(outcome) is Retried else self._sendable(outcome)
         task = task or self.app.tasks.find(message.call.task, message.call.version)
         log_ended(message, outcome, runtime, task.throws if task is not None else ())
         if self.listener is not None:
@@ -508,6 +534,7 @@ class ClusterWorker:
             keep=keep,
             own=own,
             holds=bool(dead),
+            priority=self._inherited(delivery),
         )
         last = len(steps) - 1
         for number, step in enumerate(steps):
@@ -527,6 +554,11 @@ class ClusterWorker:
             )
         return outcome
 
+    def _inherited(self, delivery: Delivery) -> int | None:
+        """Return the priority of what a message causes, where that is the message's own."""
+        letter = delivery.letter
+        return letter.priority if self._inherits and letter is not None and letter.priority else None
+
     def _stores_errors(self, task: Task) -> bool:
         stores: Any = getattr(task, "store_errors_even_if_ignored", None)
         return bool(self.app.conf.task_store_errors_even_if_ignored if stores is None else stores)
@@ -545,7 +577,8 @@ class ClusterWorker:
         return "" if acks else f"not acknowledged, because it {'timed out' if timeout else 'failed'}"
 
     def _released(self, step: Step, filled: Filled, holds: bool) -> Sequence[Step]:
-        return released(step.delivery, step.message, filled, time(), tell=self._tell, holds=holds)
+        priority = None if step.delivery is None else self._inherited(step.delivery)
+        return released(step.delivery, step.message, filled, time(), tell=self._tell, holds=holds, priority=priority)
 
     def _unwritable(self, step: Step, error: Exception) -> Entry | None:
         """End a task as failed whose end cannot be written; what cannot even fail goes to the dead letters."""
@@ -649,7 +682,8 @@ class ClusterWorker:
         routing_key: str | None = None,
         **options: Any,
     ) -> None:
-        """Take from one more queue."""
+        """Take from one more queue; what it is, where the settings do not say it, is said here."""
+        self.app.router.queues.add(queue, exchange, exchange_type, routing_key, **options)
         self.ledger.consume(queue)
         self.supply.wake()
 
@@ -689,6 +723,16 @@ class ClusterWorker:
     def stats(self) -> dict[str, Any]:
         """Return counts and the pool, with the keys of Celery's ``inspect stats``."""
         return questions.stats(self)
+
+
+def _homeward(delivery: Delivery, outcome: Retried) -> Retried:
+    """Have a retry sent to the queue its message came from, if the task names no other: there somebody listens."""
+    back: dict[str, Any] = {"queue": delivery.queue}
+    if delivery.letter is not None and delivery.letter.priority:
+        back["priority"] = delivery.letter.priority
+    if {"queue", "exchange", "routing_key"} & outcome.options.keys():
+        del back["queue"]
+    return Retried(outcome.exc, outcome.traceback, outcome.due, outcome.payload, {**back, **outcome.options})
 
 
 def _name(job: Job) -> str:

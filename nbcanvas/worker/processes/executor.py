@@ -139,10 +139,10 @@ class ProcessExecutor:
                     self._message = None
             if kind == "done":
                 self._pool.survived(message)
-                return self._outcome(message, context, *rest)
+                return self._outcome(task, message, context, *rest)
             if kind == "spoilt":
                 child.forget((task.name, task.version))
-                return self._outcome(message, context, rest[0], None, worn=False)
+                return self._outcome(task, message, context, rest[0], None, worn=False)
             if kind == "refused":
                 values_only = True
             else:  # stale
@@ -177,12 +177,18 @@ class ProcessExecutor:
             stack.pop()
             desk.close()
 
-    def _outcome(self, message: Message, context: Context, answer: Any, children: Any, worn: bool) -> Outcome:
+    def _outcome(
+        self, task: Task, message: Message, context: Context, answer: Any, children: Any, worn: bool
+    ) -> Outcome:
         if worn:
             self._drop(gently=True)
         if children is not None:
             context.children.extend(unpack(children))
-        return data_to_outcome(answer, lambda sig: self._app.replacement(message, sig))
+        running.stack.append((task, context))  # a replacement is what this task does
+        try:
+            return data_to_outcome(answer, lambda sig: self._app.replacement(message, sig))
+        finally:
+            running.stack.pop()
 
     def _lost(self, child: Child, task: Task, message: Message) -> Outcome:
         """Say what becomes of a message whose child has died."""

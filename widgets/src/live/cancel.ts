@@ -1,10 +1,10 @@
 // The Cancel button.
-import { element, say } from "./row";
+import { element, say } from "../element";
 
 const HINT = "Revoke every task that has not ended";
 
 export class CancelButton {
-  readonly element = element("button", "cancel", "Cancel") as HTMLButtonElement;
+  readonly element = element("button", "cancel", "Cancel");
   private pressed = false;
 
   /** `cancel` tells the kernel; it rejects when the kernel cannot be reached. */

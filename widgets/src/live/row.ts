@@ -1,21 +1,10 @@
 // One stage: made once, then kept up to date in place, so that bars glide and a screen reader keeps its place.
+import { element, say } from "../element";
 import type { Bar } from "./snapshot";
 import { apart, counts, howFar, look, ROLES } from "./words";
 
 const PARTS = ["success", "failure", "revoked", "ignored", "progress", "running"] as const;
 const DEEPEST = 12;
-
-export function element(tag: string, name: string, text = ""): HTMLElement {
-  const made = document.createElement(tag);
-  made.className = `nbc-${name}`;
-  made.textContent = text;
-  return made;
-}
-
-/** Set a text only when it changes: a selection in the page survives. */
-export function say(target: HTMLElement, text: string): void {
-  if (target.textContent !== text) target.textContent = text;
-}
 
 /** Texts of several colours, with dots between. */
 export function sayApart(target: HTMLElement, plain: string[], coloured: { kind: string; text: string }[]): void {

@@ -1,8 +1,9 @@
 // The live view: a bar for each stage, how long it takes, and a Cancel button.
+import { element, keepKeys, say } from "../element";
+import type { Store } from "../store";
 import { CancelButton } from "./cancel";
-import { element, Row, say, sayApart } from "./row";
+import { Row, sayApart } from "./row";
 import type { Bar, Snapshot } from "./snapshot";
-import type { Store } from "./store";
 import { apart, doubt, type Look, look, summary } from "./words";
 
 const CLOCK = 200; // ms between two looks at the clock
@@ -25,7 +26,7 @@ export class View {
 
   /** `cancel` tells the kernel to cancel; it rejects when the kernel cannot be reached. */
   constructor(
-    private readonly store: Store,
+    private readonly store: Store<Snapshot>,
     cancel: () => Promise<void>,
   ) {
     this.button = new CancelButton(cancel);
@@ -113,10 +114,4 @@ export class View {
     const troubles = apart(snapshot).map(({ text }) => text);
     say(this.spoken, [word, words[0], ...troubles, ...(doubted ? [doubted] : [])].join(", "));
   }
-}
-
-/** Plain keys stay here: to JupyterLab, a focused button is command mode, where x cuts the cell. */
-function keepKeys(event: KeyboardEvent): void {
-  const passes = event.ctrlKey || event.metaKey || event.altKey || event.key === "Tab";
-  if (!passes && !(event.shiftKey && event.key === "Enter")) event.stopPropagation();
 }

@@ -2,7 +2,7 @@
 // nbcanvas/notebook/widgets.py says why).
 import type { AnyModel } from "@anywidget/types";
 
-export interface LiveModel {
+export interface Spoken {
   snapshot: unknown;
   control: string;
 }
@@ -17,11 +17,14 @@ interface ControlModel {
 
 const REFERENCE = "IPY_MODEL_";
 
+/** What is said to the kernel: what to do, and with what. */
+export type Wish = { do: string } & Record<string, string | number | boolean>;
+
 export class Line {
-  constructor(private readonly model: AnyModel<LiveModel>) {}
+  constructor(private readonly model: AnyModel<Spoken>) {}
 
   /** Say something to the kernel; rejects when it cannot be reached. */
-  async send(content: { do: "cancel" | "tell" }): Promise<void> {
+  async send(content: Wish): Promise<void> {
     const control = await this.control();
     if (!control.comm_live) throw new Error("the kernel is gone");
     control.send(content);

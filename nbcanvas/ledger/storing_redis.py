@@ -1,0 +1,114 @@
+"""What a split ledger writes into Redis: a batch of steps in one script, which tells our clients, too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from time import time
+from typing import Any, Final
+
+from nbcanvas import states
+from nbcanvas.backend.redis import RedisBackend
+from nbcanvas.backend.redis.news import headline
+from nbcanvas.backend.redis.steps import Written
+from nbcanvas.errors import ServerLost
+from nbcanvas.plan import Arrival, Join
+
+from .port import Filled, Step
+from .storing import Mark, Stored
+
+__all__ = ["RedisStore"]
+
+log = logging.getLogger("nbcanvas.ledger")
+
+#: States that are told, and not stored.
+_NOT_STORED: Final = frozenset({states.IGNORED, states.REJECTED})
+
+
+class RedisStore:
+    """Writes a batch of steps with one script, which tells our clients, too.
+
+    Parameters
+    ----------
+    backend
+        The result backend.
+    """
+
+    def __init__(self, backend: RedisBackend) -> None:
+        self._backend = backend
+        self._perform = backend.committer.perform
+        #: Arrivals behind the one that filled a barrier, for the step that dispatches that.
+        self._left: dict[str, Sequence[Arrival]] = {}
+
+    def mark(self, marks: Sequence[Mark]) -> None:
+        """Store that tasks begin."""
+        now = time()
+        self._perform(
+            [
+                Written(
+                    task_id=one.task_id,
+                    record=one.record,
+                    attempt=one.record.settled if one.record.settled > 0 else one.record.retries,
+                    client=one.client,
+                    root_id=one.root_id,
+                    time=now,
+                    update=True,
+                )
+                for one in marks
+            ]
+        )
+
+    def store(self, steps: Sequence[tuple[Step, bool]]) -> list[Stored]:
+        """Store results, and fill slots."""
+        now = time()
+        answers = self._perform([self._written(step, now) for step, _ in steps])
+        missed = [
+            (place, step)
+            for place, ((step, again), answer) in enumerate(zip(steps, answers, strict=True))
+            if again and not answer.performed
+        ]
+        if missed:
+            self._perform([Written(skips=step.skips, opens=step.opens) for _, step in missed])
+        places = {place for place, _ in missed}
+        found: list[Stored] = []
+        for place, ((step, _), answer) in enumerate(zip(steps, answers, strict=True)):
+            tag = "" if step.delivery is None else step.delivery.tag
+            filled = None if answer.filled is None else Filled(*answer.filled)
+            if filled is not None and answer.left:
+                self._left[tag] = answer.left
+            else:
+                self._left.pop(tag, None)
+            found.append(Stored(answer.performed or place in places, filled))
+        return found
+
+    def _written(self, step: Step, now: float) -> Written:
+        message, record, delivery = step.message, step.record, step.delivery
+        client = delivery.letter.properties.get("reply_to") if delivery is not None and delivery.letter else None
+        left = self._left.get(delivery.tag, ()) if delivery is not None else ()
+        return Written(
+            task_id=step.task_id or "",
+            record=record,
+            attempt=message.attempt if message is not None else 0 if record is None else max(record.settled, 0),
+            client=client if isinstance(client, str) else "",
+            root_id=message.root_id if message is not None else step.task_id or "",
+            time=now,
+            skips=step.skips,
+            opens=step.opens,
+            arrivals=[*step.arrivals, *left],
+            latch=step.task_id is not None and step.dispatches is None,
+            quiet=step.quiet or (record is not None and record.state in _NOT_STORED),
+            data=step.sends[0].due if step.sends and record is not None and record.state == states.RETRY else None,
+        )
+
+    def dispatched(self, joins: Sequence[Join]) -> None:
+        """Forget barriers."""
+        for join in joins:
+            self._backend.dispatched(join)
+
+    def tell(self, client: str, root_id: str, events: Iterable[tuple[str, str, float, int, Any]]) -> None:
+        """Publish news of tasks on their way."""
+        lines = [f"{headline(kind, id, attempt, at, root_id, data)}\n" for kind, id, at, attempt, data in events]
+        try:
+            self._backend.server.tell([(self._backend.keys.news + client, "\n".join(lines).encode())])
+        except ServerLost as error:
+            log.debug("nobody hears of what is on its way: %s", error)

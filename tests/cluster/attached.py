@@ -1,0 +1,27 @@
+"""Tasks that take a moment, for either library."""
+
+import time
+
+
+def define(app):
+    @app.task(name="slow")
+    def slow(x):
+        time.sleep(0.3)
+        return x
+
+    @app.task(name="total")
+    def total(numbers):
+        return sum(numbers)
+
+    @app.task(name="fails")
+    def fails():
+        raise ZeroDivisionError("division by zero")
+
+    @app.task(name="long")
+    def long(x):
+        time.sleep(1)
+        return x
+
+    @app.task(name="seldom", rate_limit="1/h")
+    def seldom():
+        return 1

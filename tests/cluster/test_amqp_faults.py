@@ -1,0 +1,86 @@
+"""Our workers on RabbitMQ when something dies: nothing is lost, nothing hangs, and what began early ends loudly."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nbcanvas import group
+from nbcanvas.errors import WorkerLostError
+from tests.cluster.fleet import Fleet
+from tests.cluster.proxy import Proxy
+from tests.servers import RabbitMQ, until
+
+pytestmark = pytest.mark.servers
+TASKS = "tests.cluster.amqp_tasks"
+
+
+@pytest.fixture
+def fleet(rabbitmq_server: RabbitMQ, redis_url: str, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """Workers on a queue of this test's own."""
+    queue = f"faults_{request.node.name}"
+    with Fleet(rabbitmq_server.url, redis_url, TASKS, task_default_queue=queue) as one:
+        yield one
+
+
+def notes(folder: Path) -> dict[int, list[str]]:
+    """Return who began each task."""
+    return {int(path.name): path.read_text().split("\n")[:-1] for path in folder.iterdir()}
+
+
+def test_a_killed_worker_loses_nothing_with_late_acknowledgement(fleet: Fleet, tmp_path: Path) -> None:
+    doomed, _ = fleet.ours(), fleet.ours()
+    noted = fleet.client().tasks["noted"]
+    result = group(noted.s(str(tmp_path), number, 0.1) for number in range(40)).apply_async()
+    until(lambda: any("ours0" in who for began in notes(tmp_path).values() for who in began), 10)
+    doomed.kill()
+    killed = time.time()
+    assert result.get(timeout=30) == list(range(40))
+    assert time.time() - killed < 15, "a dead worker's messages came back late"
+    again = {number: began for number, began in notes(tmp_path).items() if len(began) > 1}
+    assert len(again) <= 2, "more ran twice than the dead worker was working on"
+
+
+def test_what_a_killed_worker_had_begun_ends_loudly_with_early_acknowledgement(fleet: Fleet, tmp_path: Path) -> None:
+    doomed = fleet.ours()
+    once = fleet.client().tasks["once"]
+    result = group(once.s(str(tmp_path), number, 60 if number < 2 else 0) for number in range(8)).apply_async()
+    until(lambda: len(notes(tmp_path)) == 2, 10)
+    doomed.kill()
+    fleet.ours()
+    assert [one.get(timeout=30) for one in result.results[2:]] == list(range(2, 8))
+    for one in result.results[:2]:
+        with pytest.raises(WorkerLostError):
+            one.get(timeout=30)
+    assert all(len(began) == 1 for began in notes(tmp_path).values())
+
+
+@pytest.mark.parametrize("task", ["noted", "once"])
+def test_a_restarted_rabbitmq_loses_nothing(fleet: Fleet, rabbitmq_server: RabbitMQ, tmp_path: Path, task: str) -> None:
+    fleet.ours(), fleet.ours()
+    work = fleet.client().tasks[task]
+    result = group(work.s(str(tmp_path), number, 0.2) for number in range(60)).apply_async()
+    until(lambda: len(notes(tmp_path)) > 6, 10)
+    rabbitmq_server.stop()
+    time.sleep(1)
+    rabbitmq_server.start()
+    assert result.get(timeout=60) == list(range(60))
+    assert all(len(began) == 1 for began in notes(tmp_path).values()), "work that went on was begun again"
+
+
+def test_a_cut_connection_loses_nothing(rabbitmq_server: RabbitMQ, redis_url: str, tmp_path: Path) -> None:
+    with Proxy(rabbitmq_server.port) as proxy:
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}//"
+        with Fleet(url, redis_url, TASKS, task_default_queue="faults_cut") as fleet:
+            fleet.ours()
+            noted = fleet.client().tasks["noted"]
+            result = group(noted.s(str(tmp_path), number, 0.1) for number in range(30)).apply_async()
+            until(lambda: len(notes(tmp_path)) > 3, 10)
+            for _ in range(2):
+                proxy.cut()
+                time.sleep(0.5)
+                proxy.mend()
+                time.sleep(0.5)
+            assert result.get(timeout=40) == list(range(30))
+            assert all(len(began) == 1 for began in notes(tmp_path).values())

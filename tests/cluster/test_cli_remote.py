@@ -1,0 +1,300 @@
+"""The command line both ways: ours on workers of both kinds, Celery's on ours; Celery's own is the oracle."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nbcanvas.cli.main import main
+from tests.cluster.fleet import Fleet
+from tests.servers import Redis, free_port, until
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
+
+TASKS = "tests.cluster.remote_tasks"
+THEIRS, OURS = "celery@here", "ours@here"
+ROOT = Path(__file__).parents[2]
+NOBODY = 69
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Redis(tmp_path_factory.mktemp("redis"), password="s3cret")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def fleet(server):
+    with Fleet(server.url, tasks=TASKS) as fleet:
+        fleet.celery("prefork", 2, name=THEIRS, wait=False)
+        fleet.ours("threads", 2, name=OURS, wait=False)
+        for worker in fleet.workers:
+            worker.await_ready()
+        yield fleet
+
+
+class Ended:
+    """How a command ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+        assert "s3cret" not in out + err
+
+
+@pytest.fixture
+def nbcanvas(server):
+    """Run our command line in this process, as a person at a terminal would."""
+
+    def run(*words: str, url: str | None = None, **options) -> Ended:
+        result = CliRunner().invoke(main, ["-b", url or server.url, *words], catch_exceptions=False, **options)
+        return Ended(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+def process(fleet, program, *words):
+    """Run a command line as a process of its own."""
+    command = [sys.executable, "-m", "celery"] if program == "celery" else [str(Path(sys.executable).parent / program)]
+    app = f"tests.cluster.{program}_app"
+    done = subprocess.run([*command, "-A", app, *words], cwd=ROOT, env=fleet.environment(), capture_output=True,
+                          text=True, timeout=60, check=False)  # fmt: skip
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def answer(ended: Ended):
+    """Return the JSON of an answer: Celery's `status` says something behind it."""
+    assert ended.code == 0, ended.err
+    return json.JSONDecoder().raw_decode(ended.out)[0]
+
+
+# -- the same as Celery's command line --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("inspect", "registered"),
+        ("inspect", "active_queues"),
+        ("inspect", "conf"),
+        ("control", "rate_limit", "add", "100/s"),
+    ],
+)
+def test_both_command_lines_say_the_same(fleet, words):
+    options = ("-j", "-t", "5", "-d", f"{THEIRS},{OURS}")
+    [theirs, ours] = [answer(process(fleet, program, *words, *options)) for program in ("celery", "nbcanvas")]
+    if isinstance(ours, list):
+        assert sorted(map(str, ours)) == sorted(map(str, theirs))
+    else:
+        assert ours == theirs
+        assert set(ours) == {THEIRS, OURS}
+
+
+def test_celerys_command_line_reads_our_answers(fleet):
+    for words in (("status",), ("inspect", "stats"), ("inspect", "active"), ("control", "enable_events")):
+        ended = process(fleet, "celery", "-C", *words, "-d", OURS, "-t", "5")
+        assert ended.code == 0, ended.err
+        assert f"{OURS}: OK" in ended.out
+    ended = process(fleet, "celery", "-C", "call", "add", "-a", "[1, 2]")
+    assert ended.code == 0
+    assert process(fleet, "celery", "result", ended.out.strip()).out.strip() == "3"
+
+
+# -- as a person sees it ----------------------------------------------------------------------------------------------
+
+
+def test_status_names_who_is_there_and_who_is_not(fleet, nbcanvas):
+    ended = nbcanvas("-C", "status")
+    assert ended.code == 0
+    assert sorted(ended.out.strip().splitlines()) == ["", "->  celery@here: OK", "->  ours@here: OK", "2 nodes online."]
+    ended = nbcanvas("-C", "status", "--destination", f"{OURS},nobody@here", "--timeout", "1")
+    assert ended.code == 0
+    assert "1 node online." in ended.out
+    assert "No answer from nobody@here." in ended.err
+    assert nbcanvas("-q", "-C", "status", "-d", OURS).out.strip() == "ours@here: OK"
+
+
+def test_nobody_is_an_exit_code(fleet, nbcanvas, server):
+    for words in (("status",), ("inspect", "active"), ("control", "enable_events")):
+        ended = nbcanvas(*words, "-d", "nobody@here", "-t", "0.3")
+        assert ended.code == NOBODY
+        assert "No nodes replied within time constraint" in ended.err
+        assert nbcanvas(*words, "-t", "0.3", "-j", url=server.url.replace("/0", "/9")).code == NOBODY
+
+
+def test_tasks_are_a_table(fleet, nbcanvas):
+    app = fleet.client()
+    app.control.add_consumer("table", destination=[OURS], reply=True, timeout=5)
+    running = app.send_task("wait", (60,), queue="table")
+    waiting = app.send_task("add", (1, 2), queue="table", countdown=300)
+    until(lambda: waiting.id in nbcanvas("inspect", "scheduled", "-d", OURS).out)
+    until(lambda: running.id in nbcanvas("inspect", "active", "-d", OURS).out)
+    lines = [line.split() for line in nbcanvas("-C", "inspect", "active", "-d", OURS).out.splitlines()]
+    assert lines[1] == ["id", "task", "args", "kwargs", "since"]
+    assert lines[3][:3] == [running.id, "wait", "[60]"]
+    found = answer(nbcanvas("inspect", "query_task", running.id, waiting.id, "-j", "-d", OURS))[OURS]
+    assert {task_id: state for task_id, [state, _] in found.items()}.keys() == {running.id, waiting.id}
+    assert nbcanvas("control", "revoke", waiting.id, "-d", OURS).code == 0
+    assert nbcanvas("control", "terminate", "KILL", running.id, "-d", OURS).code == 0
+    until(lambda: nbcanvas("inspect", "query_task", running.id, "-j", "-d", OURS).out.strip() == '{"ours@here": {}}')
+    assert waiting.id in nbcanvas("inspect", "revoked", "-d", OURS).out
+
+
+def test_every_question_and_command_can_be_written(fleet, nbcanvas):
+    for name in ("active", "active_queues", "clock", "conf", "memdump", "memsample", "ping", "registered", "report",
+                 "reserved", "revoked", "scheduled", "stats"):  # fmt: skip
+        ended = nbcanvas("-C", "inspect", name)
+        assert ended.code == 0, (name, ended.err)
+        assert "ours@here: OK" in ended.out
+    for words in (
+        ("add_consumer", "more"),
+        ("cancel_consumer", "more"),
+        ("time_limit", "add", "10", "20"),
+        ("pool_grow", "1"),
+        ("pool_shrink",),
+        ("disable_events",),
+        ("heartbeat",),
+        ("revoke_by_stamped_headers", "colour=red"),
+    ):
+        ended = nbcanvas("-C", "control", *words, "-d", OURS)
+        assert ended.code == 0, (words, ended.err)
+        assert "ours@here: OK" in ended.out
+    ended = nbcanvas("-C", "control", "autoscale", "3", "1", "-d", OURS)
+    assert "ours@here: ERROR" in ended.out
+    assert "Autoscale not enabled" in ended.out
+
+
+def test_options_stand_before_or_behind_the_command(fleet, server):
+    for words in (["-b", server.url, "status"], ["status", "-b", server.url], ["--broker", server.url, "status", "-j"]):
+        assert CliRunner().invoke(main, words).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("inspect", "nothing"), "Command nothing not recognized. Available inspect commands: active"),
+        (("control", "active"), "Command active not recognized. Available control commands"),
+        (("control", "pool_grow", "many"), "pool_grow: n is no int: 'many'"),
+        (("control", "enable_events", "now"), "takes arguments: none"),
+        (("inspect", "conf", "maybe"), "with_defaults is no"),
+        (("status", "--timeout", "soon"), "not a valid float"),
+        (("status", "--timeout", "-1"), "-1.0 is not in the range"),
+        (("call", "add", "-a", "[1"), "is no JSON"),
+        (("call", "add", "-a", "{}"), "is no json array"),
+        (("call", "add", "--eta", "soon"), "is no time such as"),
+        (("dead", "requeue"), "which? Give ids"),
+        (("dead", "show", "nobody"), "there is no dead letter nobody"),
+    ],
+)
+def test_what_makes_no_sense_is_said(fleet, nbcanvas, words, says):
+    ended = nbcanvas(*words)
+    assert ended.code in {1, 2}
+    assert says in ended.err
+
+
+def test_a_broker_is_needed_and_its_absence_said():
+    ended = CliRunner().invoke(main, ["status"])
+    assert (ended.exit_code, "which broker?" in ended.stderr) == (2, True)
+    ended = CliRunner().invoke(main, ["-A", "no.such.module", "status"])
+    assert ended.exit_code == 2
+    url = f"redis://:s3cret@127.0.0.1:{free_port()}/0"
+    for words in (["status"], ["purge", "-f"], ["call", "add"], ["events"], ["list", "bindings"], ["dead", "list"]):
+        ended = CliRunner().invoke(main, ["-b", url, *words])
+        assert ended.exit_code == NOBODY, (words, ended.output)
+        assert "Could not connect" in ended.stderr
+        assert "s3cret" not in ended.output
+
+
+# -- results, queues, events ------------------------------------------------------------------------------------------
+
+
+def test_call_and_result(fleet, nbcanvas):
+    sent = nbcanvas("call", "add", "-a", "[1, 2]").out.strip()
+    assert nbcanvas("result", sent, "--timeout", "20").out.strip() == "3"
+    assert json.loads(nbcanvas("result", sent, "-j").out)["status"] == "SUCCESS"
+    failed = nbcanvas("call", "fail", "-k", '{"what": "boom"}').out.strip()
+    ended = nbcanvas("result", failed, "--timeout", "20")
+    assert ended.code == 1
+    assert "ended as FAILURE: ValueError" in ended.err
+    assert "raise ValueError" in nbcanvas("result", failed, "--traceback").out
+    ended = nbcanvas("result", "nobody")
+    assert ended.code == 75
+    assert "nothing is known of it" in ended.err
+    ended = nbcanvas("result", nbcanvas("call", "add", "-a", "[1, 2]", "--queue", "q", "--countdown", "60").out.strip())
+    assert ended.code == 75
+
+
+def test_purge(fleet, nbcanvas):
+    app = fleet.client()
+    for _ in range(3):
+        app.send_task("add", (1, 2), queue="nobody-listens")
+    assert nbcanvas("purge", "-Q", "nobody-listens", input="n\n").code == 1
+    ended = nbcanvas("purge", "-Q", "nobody-listens", input="y\n")
+    assert "Purged 3 messages from 1 known task queue." in ended.out
+    assert "No messages purged from 1 queue." in nbcanvas("purge", "-f", "-Q", "nobody-listens").out
+    assert "No queue is left" in nbcanvas("purge", "-f", "-Q", "a", "-X", "a").out
+
+
+def test_bindings(fleet, nbcanvas):
+    lines = [line.split() for line in nbcanvas("list", "bindings").out.splitlines()]
+    assert lines[0] == ["Queue", "Exchange", "Routing", "Key"]
+    assert ["celery", "celery", "celery"] in lines
+    assert ["ours@here.celery.pidbox", "celery.pidbox"] in lines
+    found = json.loads(nbcanvas("list", "bindings", "-j").out)
+    assert {"queue": "celery", "exchange": "celery", "routing_key": "celery"} in found
+
+
+def test_events_are_printed_as_they_come(fleet, server):
+    words = ["-b", server.url, "events", "--dump", "--json", "--type", "worker-heartbeat", "--limit", "2"]
+    command = [str(Path(sys.executable).parent / "nbcanvas"), *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    heard = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {event["type"] for event in heard} == {"worker-heartbeat"}
+    assert {event["hostname"] for event in heard} <= {THEIRS, OURS}
+    assert len(heard) == 2
+
+
+def test_events_end_in_time(fleet, nbcanvas):
+    begun = time.monotonic()
+    ended = nbcanvas("events", "--timeout", "0.5", "--type", "no-such")
+    assert (ended.code, ended.out) == (0, "")
+    assert time.monotonic() - begun < 30
+
+
+def test_report(nbcanvas):
+    assert "nbcanvas" in nbcanvas("report").out
+
+
+# -- dead letters -----------------------------------------------------------------------------------------------------
+
+
+def test_dead_letters_are_listed_shown_sent_again_and_thrown_away(server, nbcanvas):
+    import redis
+
+    url = server.url.replace("/0", "/4")
+    with Fleet(url, tasks=TASKS) as fleet, redis.Redis.from_url(url) as client:
+        fleet.ours("threads", 1, name=OURS)
+        for raw in (b"garbage", b'{"body": 5}', b"\xff\xfe"):
+            client.lpush("celery", raw)
+        until(lambda: client.llen("nbcanvas:dead") == 3)
+        table = nbcanvas("dead", "list", url=url).out
+        assert table.splitlines()[0].split() == ["id", "time", "queue", "task", "task", "id", "reason"]
+        letters = json.loads(nbcanvas("dead", "list", "-j", url=url).out)
+        assert {letter["worker"] for letter in letters} == {OURS}
+        assert {letter["queue"] for letter in letters} == {"celery"}
+        [garbage] = [letter for letter in letters if letter["body"] == "garbage"]
+        assert json.loads(nbcanvas("dead", "show", garbage["id"], url=url).out) == garbage
+        fleet.workers[0].stop()
+        assert nbcanvas("dead", "requeue", garbage["id"], url=url).out.strip() == "1 sent again."
+        assert client.lrange("celery", 0, -1) == [b"garbage"]
+        assert nbcanvas("dead", "drop", "--all", url=url).out.strip() == "2 thrown away."
+        assert client.llen("nbcanvas:dead") == 0
+        assert "- empty -" in nbcanvas("dead", "list", url=url).out

@@ -1,0 +1,139 @@
+"""Runs of another process: it is killed, the workers go on, and who attaches sees and hears of all of it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from nbcanvas import attach, submit
+from nbcanvas.errors import UnknownRun
+from tests.cluster.fleet import ROOT, Fleet
+from tests.servers import until
+
+pytestmark = pytest.mark.servers
+
+CHILD = """
+import os, signal, sys
+from nbcanvas import chord, group, submit
+from tests.cluster.fleet import our_app
+app = our_app(sys.argv[1], sys.argv[1], "tests.cluster.attached", {"result_expires": 600})
+of = app.tasks
+canvas = chord([of["slow"].s(n) for n in range(8)], of["total"].s()) | of["slow"].s()
+run = submit(canvas, app=app, name="nightly")
+print(run.id, flush=True)
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(params=["ours", "celery"])
+def fleet(request, redis_url):
+    with Fleet(redis_url, tasks="tests.cluster.attached") as fleet:
+        getattr(fleet, request.param)(pool="threads", concurrency=2)
+        yield fleet
+
+
+def other(fleet, tmp_path):
+    """Start a run in another process; returns its id, and what kills the process."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, fleet.url],
+        cwd=ROOT,
+        env=fleet.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    run_id = process.stdout.readline().strip()
+
+    def kill():
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+    assert run_id
+    return run_id, kill
+
+
+def test_a_run_whose_process_was_killed_goes_on_and_can_be_followed(fleet, tmp_path):
+    app = fleet.client()
+    run_id, kill = other(fleet, tmp_path)
+    until(lambda: app.backend.runs.look(run_id) is not None, what="the run is kept")
+    kill()
+    run = attach("nightly", app=app)
+    assert run.id == run_id
+    assert len(run) == 10
+    assert not run.done
+    assert run.lost is None
+    assert run.get(timeout=30) == sum(range(8))
+    assert run.wait(10).counts == {"SUCCESS": 10}
+    assert run.frame()["state"].eq("SUCCESS").all()
+    assert run.value_of(run.snapshot().tree.calls[9]) == 28
+    assert attach(run_id, app=app) is run
+    assert "slow" in run.bars().text
+
+
+def test_a_run_that_ended_unseen(fleet, tmp_path):
+    app = fleet.client()
+    run_id, kill = other(fleet, tmp_path)
+    until(lambda: app.backend.runs.look(run_id) is not None)
+    kill()
+    later = fleet.client()
+    calls = list(attach(run_id, app=app).snapshot().tree.calls)
+    until(lambda: len(later.backend.runs.results(calls)) == 10, what="the workers have done it")
+    run = attach(run_id[:12], app=later)
+    assert run.done
+    assert run.get(timeout=5) == 28
+    again = run.rerun()  # nothing has to run again
+    assert again.get(timeout=20) == 28
+
+
+def test_cancelled_from_elsewhere(fleet, tmp_path):
+    app = fleet.client()
+    run_id, kill = other(fleet, tmp_path)
+    until(lambda: app.backend.runs.look(run_id) is not None)
+    kill()
+    run = attach(run_id, app=app)
+    run.cancel()
+    run.wait(30)
+    assert run.counts.get("REVOKED", 0) >= 1
+    assert run.state == "REVOKED"
+
+
+def test_a_task_that_belongs_to_no_run(fleet):
+    sender, app = fleet.celery_client(), fleet.client()
+    sent = sender.tasks["slow"].apply_async((5,))
+    until(lambda: app.backend.get(sent.id) is not None or app.control.inspect().active(), what="somebody knows of it")
+    run = attach(sent.id, app=app)
+    assert run.get(timeout=20) == 5
+    assert run.counts == {"SUCCESS": 1}
+    failed = sender.tasks["fails"].apply_async()
+    until(lambda: failed.state == "FAILURE")
+    over = attach(failed.id, app=app)
+    assert over.done
+    with pytest.raises(ZeroDivisionError):
+        over.get(timeout=5)
+    with pytest.raises(UnknownRun, match="no run 'nobody'"):
+        attach("nobody", app=app)
+
+
+def test_what_is_kept_has_no_pickle_and_garbage_is_said(fleet, redis_url):
+    import pickle
+
+    from nbcanvas.errors import CorruptResult
+
+    app = fleet.client()
+    run = submit(app.tasks["slow"].s(1), app=app)
+    run.wait(20)
+    until(lambda: app.backend.runs.look(run.id) is not None)
+    stored = app.backend.runs.look(run.id)
+    for data in (stored.plan, stored.state):
+        with pytest.raises(Exception, match=r".*"):
+            pickle.loads(data)
+    reader = fleet.client()
+    for field, garbage in (("plan", b"{"), ("plan", pickle.dumps(1)), ("state", b"x"), ("state", b"")):
+        before = app.redis.call("HGET", f"nbcanvas-run-{run.id}", field)
+        app.redis.call("HSET", f"nbcanvas-run-{run.id}", field, garbage)
+        with pytest.raises(CorruptResult, match=field):
+            attach(run.id, app=reader)
+        app.redis.call("HSET", f"nbcanvas-run-{run.id}", field, before)

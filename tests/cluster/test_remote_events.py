@@ -1,0 +1,250 @@
+"""Events both ways: Celery's receiver hears our workers, ours Celery's; what Celery's worker tells is the oracle."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import threading
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+
+import pytest
+
+from nbcanvas.events.foreign import Foreign
+from nbcanvas.remote.mailbox import Events
+from nbcanvas.remote.receiver import Receiver
+from tests.cluster.fleet import Fleet
+from tests.servers import Redis, until
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
+
+TASKS = "tests.cluster.remote_tasks"
+THEIRS, OURS = "celery@here", "ours@here"
+
+
+@pytest.fixture(scope="module")
+def redis_of_this_module(tmp_path_factory):
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@contextmanager
+def celerys_receiver(app):
+    """Hear events as Celery's monitors do."""
+    heard, stop, listens = [], threading.Event(), threading.Event()
+
+    def run():
+        with app.connection_for_read() as connection:
+            receiver = app.events.Receiver(connection, handlers={"*": heard.append})
+            with receiver.consumer_context() as (connection_, *_):
+                listens.set()
+                while not stop.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        connection_.drain_events(timeout=0.2)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert listens.wait(20)
+        time.sleep(0.2)  # on Redis one listens from the first look on
+        yield heard
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def our_receiver(app, sink=None):
+    heard = []
+    receiver = Receiver(app.kombu, Events.of(app.conf), sink or heard.extend)
+    receiver.start()
+    try:
+        assert receiver.listening(20)
+        yield receiver if sink else heard
+    finally:
+        receiver.stop()
+
+
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def told(request, redis_of_this_module):
+    """What a worker of each kind tells of the same work, as both kinds of monitor hear it."""
+    url = redis_of_this_module.url
+    if request.param == "rabbitmq":
+        url = request.getfixturevalue("rabbitmq_server").url
+    results = redis_of_this_module.url.replace("/0", {"redis": "/1", "rabbitmq": "/9"}[request.param])
+    with Fleet(url, results, tasks=TASKS) as fleet:
+        app = fleet.client()
+        with celerys_receiver(fleet.celery_client()) as theirs, our_receiver(app) as ours:
+            for name in (THEIRS, OURS):
+                worker = (
+                    fleet.celery("prefork", 1, name=name, events=True)
+                    if name == THEIRS
+                    else fleet.ours("threads", 1, name=name, arguments=["-E"])
+                )
+                for task, args in (("add", (2, 2)), ("fail", ("boom",)), ("flaky", ())):
+                    app.send_task(task, args, task_id=f"{task}-{name}").get(timeout=30, propagate=False)
+                app.send_task("add", (1, 1), task_id=f"late-{name}", expires=-1)
+                until(lambda name=name: ends(ours, f"late-{name}") and ends(theirs, f"late-{name}"), 20)
+                app.control.heartbeat(destination=[name])
+                until(lambda name=name: any(e.get("freq") == 5 and e["hostname"] == name for e in ours), 20)
+                worker.stop()
+            until(lambda: sum(event["type"] == "worker-offline" for event in ours) == 2, 20)
+            until(lambda: sum(event["type"] == "worker-offline" for event in theirs) == 2, 20)
+        yield {"theirs": theirs, "ours": ours}
+
+
+def ends(events, task_id):
+    return any(
+        event.get("uuid") == task_id and event["type"] in {"task-revoked", "task-succeeded", "task-failed"}
+        for event in events
+    )
+
+
+def by_type(events, worker):
+    found = defaultdict(list)
+    for event in events:
+        if event["hostname"] == worker:
+            found[event["type"]].append(event)
+    return found
+
+
+@pytest.mark.parametrize("monitor", ["theirs", "ours"])
+def test_our_worker_tells_what_celerys_tells(told, monitor):
+    theirs, ours = by_type(told[monitor], THEIRS), by_type(told[monitor], OURS)
+    assert set(ours) == set(theirs)
+    assert {"task-received", "task-started", "task-succeeded", "task-failed", "task-retried", "task-revoked"} < set(
+        ours
+    )
+    for kind, events in theirs.items():
+        assert set(ours[kind][0]) == set(events[0]), kind
+        # In Celery a task that retries becomes its own parent, and has no eta when it is to run at once.
+        for key in set(events[0]) - {"local_received", "parent_id", "eta"}:
+            assert {type(one[key]) for one in ours[kind]} == {type(one[key]) for one in events}, (kind, key)
+
+
+@pytest.mark.parametrize("monitor", ["theirs", "ours"])
+@pytest.mark.parametrize("task", ["add", "fail", "flaky", "late"])
+def test_a_tasks_events_come_in_the_same_order_with_the_same_words(told, monitor, task):
+    def story(worker):
+        events = [event for event in told[monitor] if event.get("uuid") == f"{task}-{worker}"]
+        events.sort(key=lambda event: event["clock"])
+        words = ("type", "name", "args", "kwargs", "retries", "result", "exception", "expired", "terminated", "signum")
+        said = [{word: event[word] for word in words if word in event} for event in events]
+        # Celery's worker may receive the next attempt before it tells of the retry.
+        return sorted(said, key=lambda event: (event.get("retries", 0), event["type"])) if task == "flaky" else said
+
+    assert story(OURS) == story(THEIRS)
+    assert story(OURS)
+
+
+def test_both_monitors_hear_the_same(told):
+    def plain(events):
+        # A monitor writes the time of its hearing into what it hears.
+        kept = [{k: v for k, v in event.items() if k not in {"local_received", "timestamp"}} for event in events]
+        return sorted(json.dumps(event, sort_keys=True) for event in kept if event["type"].startswith("task-"))
+
+    assert plain(told["ours"]) == plain(told["theirs"])
+
+
+def test_a_root_is_named_when_a_task_is_received(told):
+    for event in told["ours"]:
+        if event["type"] == "task-received":
+            assert event["root_id"] == event["uuid"]
+
+
+# -- switched on and off ----------------------------------------------------------------------------------------------
+
+
+def test_events_of_tasks_are_off_until_somebody_asks(redis_of_this_module):
+    with Fleet(redis_of_this_module.url.replace("/0", "/2"), tasks=TASKS) as fleet:
+        fleet.ours("threads", 1, name=OURS)
+        app = fleet.client()
+        with our_receiver(app) as heard:
+            assert app.send_task("add", (1, 2)).get(timeout=20) == 3
+            app.control.enable_events(reply=True, timeout=5)
+            assert app.send_task("add", (3, 4)).get(timeout=20) == 7
+            until(lambda: any(event["type"] == "task-succeeded" for event in heard))
+            app.control.disable_events(reply=True, timeout=5)
+            assert app.send_task("add", (5, 6)).get(timeout=20) == 11
+            app.control.heartbeat()
+            until(lambda: any(event.get("freq") == 5 for event in heard))
+        assert {event.get("result") for event in heard} <= {None, "7"}
+
+
+# -- a run of ours hears Celery's workers -----------------------------------------------------------------------------
+
+
+def test_runs_hear_celerys_workers(redis_of_this_module):
+    with Fleet(redis_of_this_module.url.replace("/0", "/3"), tasks=TASKS) as fleet:
+        fleet.celery("threads", 1, name=THEIRS, events=True)
+        app = fleet.client()
+        feed = app.hub.open("mine")
+        foreign = Foreign(app.hub.feed)
+        with our_receiver(app, foreign.hear):
+            app.send_task("flaky", (), task_id="one", root_id="mine").get(timeout=20)
+            app.send_task("add", (1, 2), task_id="two", root_id="somebody's").get(timeout=20)
+            until(lambda: sum(event[0] == "started" for event in feed) == 2)
+            until(lambda: any(event[0] == "retried" for event in feed))
+        told = sorted((event[0], event[3]) for event in feed if event[0] != "sent")
+        assert told == [("received", 0), ("received", 1), ("retried", 0), ("started", 0), ("started", 1)]
+        assert {event[1] for event in feed} == {"one"}
+        assert {event[4] for event in feed if event[0] == "started"} == {THEIRS}
+
+
+# -- garbage and floods -----------------------------------------------------------------------------------------------
+
+
+def test_garbage_among_events_is_counted(redis_of_this_module):
+    import redis
+
+    with Fleet(redis_of_this_module.url.replace("/0", "/4"), tasks=TASKS) as fleet:
+        app = fleet.client()
+        heard = []
+        with our_receiver(app, heard.extend) as receiver, redis.Redis.from_url(fleet.url) as client:
+            import kombu
+
+            for raw in (b"x", b"[]", b"{}", b'{"body": 1}'):
+                client.publish("/4.celeryev/task.multi", raw)
+            with kombu.Connection(fleet.url) as connection:
+                producer = kombu.Producer(connection.default_channel, kombu.Exchange("celeryev", "fanout"))
+                for body in (None, 5, [], [5, None], {"type": 5}, [{"type": "task-started"}], {"no": "type"}):
+                    producer.publish(body, routing_key="task.multi", serializer="json")
+                producer.publish({"type": "pickled"}, routing_key="task.multi", serializer="pickle")
+                producer.publish({"type": "worker-heartbeat"}, routing_key="worker.heartbeat", serializer="json")
+            until(lambda: {event["type"] for event in heard} == {"task-started", "worker-heartbeat"})
+            assert receiver.refused == 6
+
+
+@pytest.mark.slow
+def test_a_flood_leaves_the_process_to_others(redis_of_this_module):
+    """100 000 forged events: this process goes on working, and only what belongs to its runs is kept."""
+    import redis
+
+    with Fleet(redis_of_this_module.url.replace("/0", "/8"), tasks=TASKS) as fleet:
+        app = fleet.client()
+        foreign = Foreign(app.hub.feed)
+        with our_receiver(app, foreign.hear) as receiver, redis.Redis.from_url(fleet.url) as client:
+            events = [{"type": "task-received", "uuid": str(n), "root_id": "x", "timestamp": 1.0} for n in range(50)]
+            envelope = {
+                "body": base64.b64encode(json.dumps(events).encode()).decode(),
+                "content-encoding": "utf-8",
+                "content-type": "application/json",
+                "headers": {},
+                "properties": {"delivery_info": {}, "delivery_tag": "t", "body_encoding": "base64"},
+            }
+            raw = json.dumps(envelope)
+            pipe = client.pipeline(transaction=False)
+            for _ in range(2000):
+                pipe.publish("/8.celeryev/task.multi", raw)
+            flood = threading.Thread(target=pipe.execute)
+            before = time.process_time(), time.monotonic()
+            flood.start()
+            until(lambda: receiver.heard > 5000, 60)
+            flood.join()
+            busy = (time.process_time() - before[0]) / (time.monotonic() - before[1])
+            assert busy < 0.95  # it rests between two handfuls
+            assert foreign.told == 0
+            assert not foreign._seen

@@ -1,0 +1,269 @@
+"""What we publish for a canvas is what real Celery publishes for it, header by header and body by body.
+
+Celery's client writes to a real Redis; canvases come from the same JSON, with pinned task ids, stamped before. Names of
+groups are told apart by where they appear.
+
+Left out of the comparison, because it means nothing to whoever reads: an id or a ``chain`` that is null or empty, ids of
+links and errbacks (Celery gives them when they are sent), ``add_to_parent``, the group of what counts for nobody.
+
+Where we write something else on purpose:
+
+* ``root_id`` of a group's members, where nobody sent them, is the group's: all that a run sends has one root.
+* A chord's body that is a chain is its first step with the others in ``options.chain``, always: Celery writes it so in a
+  chain, and in full in a chord alone. A chain of one is its step.
+* A chord that waits counts for what is around it in its body only; Celery says so in the chord's options once more.
+* A group at the end of a header's member counts as one list, handed on by ``celery.accumulate``; Celery's members count
+  one by one, and when the step before fails the chord waits for ever. (Canvases here have none; it is read as Celery
+  means it, see tests/protocol/test_wire_meaning.py.)
+* Groups in groups are numbered in call order; Celery turns the inner one round. (None here.)
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+import time
+from types import SimpleNamespace
+
+import pytest
+
+celery = pytest.importorskip("celery")
+redis = pytest.importorskip("redis")
+
+import nbcanvas  # noqa: E402 - after what may skip
+from nbcanvas.app.routing import Router  # noqa: E402
+from nbcanvas.broker.envelope import seal  # noqa: E402
+from nbcanvas.broker.post import Post  # noqa: E402
+from nbcanvas.canvas import Signature  # noqa: E402
+from nbcanvas.ids import random_source  # noqa: E402
+from nbcanvas.plan import freeze, start  # noqa: E402
+from nbcanvas.protocol.payload import WIRE  # noqa: E402
+from tests.cluster.drawn import batch, plain_enough, wired  # noqa: E402
+from tests.cluster.worlds import define  # noqa: E402
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def loose(*args, **kwargs):
+    """Take anything."""
+
+
+@pytest.fixture
+def wire(redis_url):
+    """Both clients: what they publish for a canvas, or a call."""
+    before = celery.current_app._get_current_object()
+    theirs = celery.Celery("wire", broker=redis_url, backend=redis_url)
+    define(theirs)
+    theirs.set_current()
+    ours = nbcanvas.App("wire", set_as_current=False)
+    define(SimpleNamespace(conf=SimpleNamespace(result_backend=redis_url), task=ours.task))
+    for app in (theirs, ours):
+        app.task(name="loose")(loose)
+    store = redis.Redis.from_url(redis_url)
+    yield Wire(theirs, ours, store)
+    store.close()
+    theirs.close()
+    before.set_current()
+
+
+class Wire:
+    def __init__(self, theirs, ours, store):
+        self.theirs, self.ours, self.store = theirs, ours, store
+
+    def published(self, send):
+        """Return the messages that Celery's client sends, by queue."""
+        self.store.flushall()
+        send()
+        lists = [key for key in self.store.keys() if self.store.type(key) == b"list"]
+        found = [json.loads(raw) for key in lists for raw in self.store.lrange(key, 0, -1)]
+        return [opened(one) for one in found]
+
+    def written(self, canvas, options=None, **conf):
+        self.ours.conf.update(conf)
+        post = Post(
+            origin="gen", route=Router(self.ours.conf, self.ours.tasks).of, reply_to=self.theirs.thread_oid,
+            compression=self.ours.conf.task_compression, serializer=self.ours.conf.task_serializer,
+        )  # fmt: skip
+        node = freeze(canvas, random_source(), WIRE.pack_args, options=options or {})
+        first = node
+        while hasattr(first, "steps"):
+            first = first.steps[0]
+        messages = start(node, (), None, first.id, None, time.time()).send
+        return [opened(json.loads(seal(letter, "tag"))) for letter in post.write_all(messages)]
+
+
+def opened(envelope):
+    body = base64.b64decode(envelope["body"])
+    plain = envelope["content-type"] == "application/json" and not envelope["headers"].get("compression")
+    return {**envelope, "body": json.loads(body) if plain else body}
+
+
+# -- random canvases ---------------------------------------------------------------------------------------------------
+
+
+def comparable(messages, client):
+    """Return messages in an order of their own, without what may differ, the names of groups by their first place."""
+    names = {client: "client"}
+
+    def named(value):
+        if isinstance(value, dict):
+            return {key: named(value[key]) for key in sorted(value)}
+        if isinstance(value, list):
+            return [named(one) for one in value]
+        return (
+            names.setdefault(value, f"name{len(names)}") if isinstance(value, str) and UUID.fullmatch(value) else value
+        )
+
+    ordered = sorted(messages, key=lambda message: message["headers"]["id"])
+    return [named(told(message)) for message in ordered]
+
+
+def told(message):
+    headers, properties = {**message["headers"], "origin": ""}, {**message["properties"], "delivery_tag": ""}
+    if headers["parent_id"] is None:
+        headers["root_id"] = "root"
+    if message["body"][2]["chord"] is None:
+        headers["group_index"] = None
+    # The canvas was JSON before: what Celery left a list is a tuple in ours.
+    headers["kwargsrepr"] = headers["kwargsrepr"].replace("'args': ()", "'args': []")
+    return {**message, "headers": headers, "properties": properties, "body": tidy(message["body"])}
+
+
+def tidy(value, *, hanging=False):
+    if isinstance(value, list):
+        return [tidy(one, hanging=hanging) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for key, one in value.items():
+        if key == "add_to_parent" or (key in {"root_id", "parent_id", "chord", "chain"} and not one):
+            continue
+        if hanging and key in {"task_id", "reply_to"}:
+            continue
+        inside = split(one) if key in {"chord", "body"} and isinstance(one, dict) else one
+        found[key] = tidy(inside, hanging=hanging or key in {"callbacks", "errbacks", "link", "link_error"})
+    options = found.get("options")
+    if options is not None and (found["subtask_type"] == "chord" or "chord" not in options):
+        for key in ("group_id", "group_index", "chord"):
+            options.pop(key, None)
+    if found.get("task") == "celery.chain" and len(found["kwargs"]["tasks"]) == 1:
+        (only,) = found["kwargs"]["tasks"]
+        return {**only, "options": {**options, **only["options"]}}
+    if found.get("task") == "celery.chain" and found["kwargs"]["tasks"][0]["subtask_type"] == "chord":
+        first, *rest = found["kwargs"]["tasks"]
+        body = first["kwargs"]["body"]
+        while body["subtask_type"] == "chord":
+            body = body["kwargs"]["body"]
+        body["options"]["chain"] = rest[::-1]
+        return first
+    return found
+
+
+def split(body):
+    """Return a body that is a chain as its first step, with what follows in its options."""
+    if body["subtask_type"] != "chain" or body["kwargs"]["tasks"][0]["subtask_type"] is not None:
+        return body
+    first, *rest = copy.deepcopy(body["kwargs"]["tasks"])
+    if rest:
+        first["options"]["chain"] = rest[::-1]
+    return first
+
+
+def simple(canvas):
+    """Say whether both clients give a canvas the same shape: no group in a group, nor one of one, nor of chains of one."""
+    if isinstance(canvas, list):
+        return all(map(simple, canvas))
+    if not isinstance(canvas, dict):
+        return True
+    kind, kwargs = canvas.get("subtask_type"), canvas.get("kwargs") or {}
+    if kind in {"group", "chord", "chain"}:
+        members = kwargs.get("tasks") or kwargs["header"]
+        members = members["kwargs"]["tasks"] if isinstance(members, dict) else members
+        if len(members) == 1 and kind != "chord":
+            return False
+        if any(member["subtask_type"] == "group" for member in members) and kind != "chain":
+            return False
+        if kind == "chain" and any(member["subtask_type"] == "chain" for member in members):
+            return False
+    return all(map(simple, canvas.values()))
+
+
+def test_random_canvases_are_published_as_celery_does(wire):
+    client = wire.theirs.thread_oid
+    drawn = [
+        *batch(wired(4), 60, "deep", lambda canvas: plain_enough(canvas) and simple(canvas)),
+        *batch(wired(2), 100, "flat", lambda canvas: plain_enough(canvas) and simple(canvas)),
+    ]
+    for one in drawn:
+        stamped = Signature.from_dict(one.canvas)
+        if one.stamps:
+            stamped.stamp(**one.stamps)
+        canvas = json.loads(json.dumps(stamped))
+        theirs = wire.published(celery.Signature.from_dict(copy.deepcopy(canvas), app=wire.theirs).apply_async)
+        ours = wire.written(Signature.from_dict(canvas))
+        assert comparable(ours, client) == comparable(theirs, client), f"{one.recipe!r} is told otherwise"
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+ETA = "2031-01-01T00:00:00+00:00"
+OPTIONS = {
+    "plain": {},
+    "priority": {"priority": 7},
+    "eta and expires": {"eta": ETA, "expires": "2031-01-02T00:00:00+00:00"},
+    "limits": {"time_limit": 30, "soft_time_limit": 20.5},
+    "shadow": {"shadow": "näme"},
+    "headers": {"headers": {"mine": {"a": [1, None]}, "other": "é"}},
+    "queue": {"queue": "another"},
+    "routing key": {"routing_key": "by.key"},
+    "ignored": {"ignore_result": True},
+    "compressed": {"compression": "gzip"},
+    "pickled": {"serializer": "pickle"},
+    "yaml": {"serializer": "yaml"},
+    "reprs": {"argsrepr": "(secret)", "kwargsrepr": "{secret}"},
+    "retries": {"retries": 2},
+    "transient": {"delivery_mode": 1},
+}
+ARGUMENTS = {
+    "numbers": ((1, 2.5, True, None), {}),
+    "texts": (("it's", "\\n\n", 'a "quote"', "snö", "long " * 300), {"x": "y" * 2000}),
+    "containers": (([1, [2, [3, [4, [5]]]]], (1,), {"a": {"b": {"c": {"d": 1}}}}), {"z": list(range(500))}),
+}
+
+
+CASES = [(options, "numbers") for options in OPTIONS] + [("plain", "texts"), ("plain", "containers")]
+
+
+@pytest.mark.parametrize(("name", "what"), CASES)
+def test_options_are_written_as_celery_does(wire, name, what):
+    options, arguments = OPTIONS[name], ARGUMENTS[what]
+    if options.get("serializer") == "yaml":
+        pytest.importorskip("yaml")
+    args, kwargs = arguments
+    if options.get("serializer") in {"yaml", "pickle"}:
+        args, kwargs = json.loads(json.dumps([args, kwargs]))  # with tuples, packing for them is another one
+        args = tuple(args)
+    pinned = {"task_id": "one", **options}
+    (theirs,) = wire.published(lambda: wire.theirs.signature("loose", args, kwargs).apply_async(**pinned))
+    (ours,) = wire.written(Signature("loose", args, kwargs, dict(pinned)))
+    for one in (ours, theirs):
+        one["headers"]["origin"] = one["properties"]["delivery_tag"] = ""
+        if isinstance(one["body"], bytes):
+            one["body"] = decoded(one)
+        if "expiration" in one["properties"]:  # counted from another moment
+            one["properties"]["expiration"] = len(one["properties"]["expiration"])
+    assert ours == theirs
+
+
+def decoded(envelope):
+    import kombu.compression
+    import kombu.serialization
+
+    body, compression = envelope["body"], envelope["headers"].get("compression")
+    body = kombu.compression.decompress(body, compression) if compression else body
+    value = kombu.serialization.loads(body, envelope["content-type"], envelope["content-encoding"], force=True)
+    return json.loads(json.dumps(value))

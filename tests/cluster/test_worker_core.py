@@ -1,0 +1,237 @@
+"""What our worker does with each kind of delivery, on a ledger in memory that can fail whenever a test wants it to."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from nbcanvas import App, states
+from nbcanvas.errors import NotSerializable, ServerLost, WorkerLostError
+from nbcanvas.plan import Call, Message
+from nbcanvas.worker.cluster import ClusterWorker
+from tests.cluster.memory import MemoryLedger
+from tests.servers import until
+
+
+class Bench:
+    """A worker, its ledger, and tasks that write down that they ran."""
+
+    def __init__(self):
+        self.app = App("bench", broker="redis://127.0.0.1:1/0", set_as_current=False)  # nobody is there
+        self.app.backend = _Nothing()
+        self.ledger = MemoryLedger(self.app.post)
+        self.ran: list = []
+        self.gate = threading.Event()
+        task = self.app.task
+
+        @task(name="note")
+        def note(key):
+            self.ran.append((key, key in self.ledger.begun))
+            return key
+
+        @task(name="late", acks_late=True)
+        def late(key):
+            self.ran.append((key, key in self.ledger.begun))
+            return key
+
+        @task(name="wait")
+        def wait(key):
+            self.ran.append((key, True))
+            self.gate.wait(20)
+            return key
+
+        @task(name="bad")
+        def bad(key):
+            return object()
+
+        @task(name="limited", rate_limit="20/s")
+        def limited(key):
+            self.ran.append((key, key in self.ledger.begun))
+
+        self.worker = None
+
+    def start(self, concurrency=1, **options):
+        self.worker = ClusterWorker(
+            self.app, pool="threads", concurrency=concurrency, ledger=self.ledger, **options
+        ).start()
+        return self.worker
+
+    def send(self, task, key, due=None, **how):
+        call = Call(key, task, (key,))
+        message = Message(call, (), None, key, None, time.time(), due)
+        self.ledger.send(self.app.post.write(message), tag=key, **how)
+
+    def state(self, key):
+        until(lambda: key in self.ledger.results, 10, f"{key} has ended")
+        return self.ledger.results[key].state
+
+    def close(self):
+        self.gate.set()
+        if self.worker is not None:
+            self.worker.stop(5)
+        self.app.close()
+
+
+class _Nothing:
+    """A backend that knows of nobody."""
+
+    def __getattr__(self, name):
+        return lambda *_args, **_kwargs: None
+
+
+@pytest.fixture
+def bench():
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+def test_an_early_task_is_marked_before_it_runs_and_a_late_one_need_not_be(bench):
+    for number in range(20):
+        bench.send("note", f"n{number}")
+    bench.start(3)
+    for number in range(20):
+        assert bench.state(f"n{number}") == states.SUCCESS
+    assert sorted(bench.ran) == sorted((f"n{number}", True) for number in range(20))
+    assert not bench.ledger.unacked
+
+
+def test_many_short_tasks_are_written_in_few_strokes(bench):
+    for number in range(3000):
+        bench.send("note", f"n{number}")
+    bench.start(2)
+    until(lambda: len(bench.ledger.results) == 3000, 20)
+    assert bench.ledger.commits < 1000
+
+
+@pytest.mark.parametrize(
+    ("task", "how", "state", "runs"),
+    [
+        ("note", {"redelivered": 1, "began": True}, states.FAILURE, 0),
+        ("note", {"redelivered": 1, "began": False}, states.SUCCESS, 1),
+        ("late", {"redelivered": 1, "began": True}, states.SUCCESS, 1),
+        ("late", {"redelivered": 5, "began": True}, states.SUCCESS, 1),
+        ("late", {"redelivered": 6, "began": True}, states.FAILURE, 0),
+    ],
+)
+def test_what_another_worker_had_before(bench, task, how, state, runs):
+    bench.send(task, "again", **how)
+    bench.start()
+    assert bench.state("again") == state
+    assert len(bench.ran) == runs
+    if state == states.FAILURE:
+        assert isinstance(bench.ledger.results["again"].exc, WorkerLostError)
+    until(lambda: not bench.ledger.unacked)
+    assert bool(bench.ledger.dead) == (how["redelivered"] > 5)
+
+
+def test_what_waits_for_its_time_has_not_begun(bench):
+    bench.send("note", "later", due=time.time() + 0.5)
+    bench.send("note", "now")
+    worker = bench.start()
+    assert bench.state("now") == states.SUCCESS
+    until(lambda: [one["request"]["id"] for one in worker.scheduled()] == ["later"])
+    assert "later" not in bench.ledger.begun
+    assert bench.state("later") == states.SUCCESS
+    assert bench.ran == [("now", True), ("later", True)]
+
+
+def test_a_rate_is_kept_and_marks_nothing_that_waits(bench):
+    for number in range(5):
+        bench.send("limited", f"l{number}")
+    started = time.monotonic()
+    bench.start(4)
+    for number in range(5):
+        assert bench.state(f"l{number}") == states.SUCCESS
+    assert time.monotonic() - started >= 0.19
+    assert all(begun for _, begun in bench.ran)
+
+
+def test_while_the_server_is_away_nothing_is_lost_or_doubled(bench):
+    bench.ledger.fails = [ServerLost("the server is away")] * 4
+    for number in range(50):
+        bench.send("note", f"n{number}")
+    bench.start(2)
+    until(lambda: len(bench.ledger.results) == 50, 20)
+    assert len(bench.ran) == 50
+
+
+def test_a_result_is_written_while_the_next_task_still_runs(bench):
+    bench.send("note", "first")
+    bench.send("wait", "long")
+    bench.start(1)
+    until(lambda: ("long", True) in bench.ran)
+    assert bench.state("first") == states.SUCCESS
+    assert "long" not in bench.ledger.results
+
+
+def test_what_was_taken_in_excess_goes_back_when_a_task_takes_its_time(bench):
+    for number in range(300):
+        bench.send("note", f"n{number}")
+    bench.send("wait", "long")
+    for number in range(300):
+        bench.send("note", f"m{number}")
+    bench.start(1)
+    until(lambda: ("long", True) in bench.ran)
+    until(lambda: len(bench.ledger.waiting) >= 290, 10, "the rest is back")
+    bench.gate.set()
+    until(lambda: len(bench.ledger.results) == 601, 20)
+    assert len(bench.ran) == 601
+
+
+def test_what_cannot_be_written_is_a_failure_of_its_own_task(bench):
+    bench.send("bad", "bad")
+    bench.send("note", "good")
+    bench.start()
+    assert bench.state("bad") == states.FAILURE
+    assert isinstance(bench.ledger.results["bad"].exc, NotSerializable)
+    assert bench.state("good") == states.SUCCESS
+
+
+def test_a_stop_gives_back_what_has_not_begun(bench):
+    bench.send("wait", "runs")
+    for number in range(3):
+        bench.send("note", f"n{number}")
+    bench.send("note", "later", due=time.time() + 60)
+    worker = bench.start(1)
+    until(lambda: ("runs", True) in bench.ran)
+    worker.shutdown()
+    bench.gate.set()
+    assert worker.over.wait(10)
+    assert bench.state("runs") == states.SUCCESS
+    assert [one.tag for one in bench.ledger.waiting] in (["n0", "n1", "n2", "later"], ["later", "n0", "n1", "n2"])
+
+
+def test_a_cold_stop_says_what_was_lost(bench):
+    bench.send("wait", "early")
+    bench.send("late", "late", due=time.time() + 60)
+    worker = bench.start(2)
+    until(lambda: ("early", True) in bench.ran)
+    worker.stop_now()
+    assert bench.state("early") == states.FAILURE
+    assert [one.tag for one in bench.ledger.waiting] == ["late"]
+
+
+def test_the_pool_grows_and_shrinks(bench):
+    worker = bench.start(1)
+    for number in range(3):
+        bench.send("wait", f"w{number}")
+    until(lambda: len(worker.running()) == 1)
+    worker.grow(2)
+    until(lambda: len(worker.running()) == 3)
+    worker.shrink(2)
+    bench.gate.set()
+    until(lambda: len(worker.pool.slots) == 1)
+    bench.send("note", "after")
+    assert bench.state("after") == states.SUCCESS
+
+
+def test_it_scales_with_the_work(bench):
+    worker = bench.start(autoscale=(4, 1))
+    assert worker.pool.size == 1
+    for number in range(4):
+        bench.send("wait", f"w{number}")
+    until(lambda: len(worker.running()) == 4, 15)
+    assert worker.autoscale(2, 1) == (2, 1)

@@ -1,0 +1,259 @@
+"""Our worker does what messages, tasks, settings and its command line say."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from nbcanvas import chain, group
+from nbcanvas.errors import NotRegistered, NotSerializable, TaskRevokedError, TimeLimitExceeded
+from tests.cluster.fleet import Fleet
+from tests.servers import until
+
+pytestmark = pytest.mark.servers
+
+NBCANVAS = str(Path(sys.executable).parent / "nbcanvas")
+
+
+@pytest.fixture(scope="module")
+def shared(redis_server):
+    """One worker for the tests that need no other."""
+    url = redis_server.url.removesuffix("/0") + "/7"
+    with redis.Redis.from_url(url) as store:
+        store.flushdb()
+        with Fleet(url, tasks="tests.cluster.chores") as fleet:
+            worker = fleet.ours("threads", 4, name="shared@here", arguments=("-l", "INFO"))
+            yield fleet.client(), store, worker
+
+
+@pytest.fixture
+def app(shared):
+    return shared[0]
+
+
+@pytest.fixture
+def store(shared):
+    return shared[1]
+
+
+@pytest.fixture
+def fleet(redis_url):
+    with Fleet(redis_url, tasks="tests.cluster.chores") as fleet:
+        yield fleet
+
+
+def send(app, name, *args, **options):
+    return app.send_task(name, args, **options)
+
+
+def test_what_a_task_sees_of_its_message(app):
+    assert send(app, "about").get(timeout=10) == ["shared@here", "celery", False]
+
+
+def test_a_countdown_is_kept_and_what_comes_later_does_not_wait_for_it(app):
+    started = time.monotonic()
+    later = send(app, "mark", "later", countdown=1.0)
+    assert send(app, "mark", "now").get(timeout=10) == "now"
+    assert time.monotonic() - started < 1.0
+    assert later.get(timeout=10) == "later"
+    assert time.monotonic() - started >= 1.0
+
+
+def test_what_is_late_is_not_run(app, store):
+    gone = send(app, "mark", "gone", countdown=0.6, expires=0.2)
+    with pytest.raises(TaskRevokedError, match="expired"):
+        gone.get(timeout=10)
+    assert not store.exists("ran:gone")
+
+
+def test_time_limits(app):
+    soft, hard = send(app, "overtime"), send(app, "stuck")
+    assert soft.get(timeout=15) == "softly"
+    with pytest.raises(TimeLimitExceeded, match="0.4"):
+        hard.get(timeout=10)
+    assert send(app, "mark", "after limits").get(timeout=10) == "after limits"
+
+
+def test_a_value_that_cannot_travel_is_a_failure_that_says_so(app):
+    with pytest.raises(NotSerializable, match="result_serializer"):
+        send(app, "unsendable").get(timeout=10)
+
+
+def test_an_ignored_result_is_not_stored(app, store):
+    result = send(app, "forget", "ignored", ignore_result=True)
+    until(lambda: store.exists("ran:ignored"))
+    assert send(app, "mark", "behind").get(timeout=10) == "behind"
+    assert store.get(f"celery-task-meta-{result.id}") is None
+
+
+def test_a_task_sends_a_task(app, store):
+    assert send(app, "submits").get(timeout=10)
+    until(lambda: store.exists("ran:from a task"))
+
+
+def test_links_and_errbacks(app, store):
+    mark = app.signature("mark", ("linked",), immutable=True)
+    heard = app.signature("hear")
+    assert send(app, "mark", "ok", link=mark).get(timeout=10) == "ok"
+    until(lambda: store.exists("ran:linked"))
+    failed = send(app, "boom", link_error=heard)
+    with pytest.raises(ValueError, match="boom"):
+        failed.get(timeout=10)
+    until(lambda: store.exists(f"ran:{failed.id}"), what="the errback is given the id")
+
+
+def test_everything_behind_a_failure_ends(app):
+    result = chain(app.signature("boom"), app.signature("total"), app.signature("total")).apply_async()
+    with pytest.raises(ValueError, match="boom"):
+        result.get(timeout=10)
+    assert result.parent.state == "FAILURE"
+
+
+def test_an_unknown_task_fails_and_its_message_is_kept(app, store):
+    with pytest.raises(NotRegistered):
+        send(app, "nobody.knows").get(timeout=10)
+    until(lambda: store.llen("nbcanvas:dead"))
+    assert "nobody.knows" in store.lindex("nbcanvas:dead", 0).decode()
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xff\xfe", b"{", b'{"body": "!", "headers": []}', b"[1]", b'"text"'])
+def test_garbage_is_kept_and_hurts_nobody(app, store, garbage):
+    before = int(store.get("nbcanvas:dead:count") or 0)
+    store.lpush("celery", garbage)
+    until(lambda: int(store.get("nbcanvas:dead:count") or 0) == before + 1)
+    assert send(app, "mark", "unhurt").get(timeout=10) == "unhurt"
+
+
+def test_a_failure_that_is_not_acknowledged_goes_to_the_dead_letters(app, store):
+    before = int(store.get("nbcanvas:dead:count") or 0)
+    with pytest.raises(ValueError, match="not acknowledged"):
+        send(app, "careless").get(timeout=10)
+    until(lambda: int(store.get("nbcanvas:dead:count") or 0) == before + 1)
+    assert "failed" in json.loads(store.lindex("nbcanvas:dead", 0))["reason"]
+
+
+def test_nothing_is_left_behind(app, shared):
+    store = shared[1]
+    assert send(app, "mark", "last").get(timeout=10) == "last"
+    until(lambda: not [key for key in store.keys("nbcanvas:unacked:*") if store.hlen(key)], 10)
+    assert "Task mark[" in shared[2].log
+    assert "succeeded in" in shared[2].log
+
+
+def test_a_rate_limit(fleet):
+    app = fleet.client(task_default_rate_limit=None)
+    fleet.conf["task_default_rate_limit"] = "4/s"
+    fleet.ours("threads", 4)
+    started = time.monotonic()
+    results = [send(app, "mark", f"r{number}") for number in range(5)]
+    assert [one.get(timeout=20) for one in results] == [f"r{number}" for number in range(5)]
+    assert time.monotonic() - started >= 0.9
+
+
+def test_queues_a_name_and_a_log_in_lines_of_json(fleet, tmp_path):
+    log, pids = tmp_path / "%n.log", tmp_path / "worker.pid"
+    worker = fleet.ours(
+        "solo",
+        1,
+        queues="a,b",
+        name="named@%h",
+        arguments=(
+            "-X",
+            "b",
+            "-l",
+            "info",
+            "-f",
+            str(log),
+            "--log-format",
+            "json",
+            "--pidfile",
+            str(pids),
+            "-O",
+            "fair",
+        ),
+    )
+    app = fleet.client()
+    assert send(app, "mark", "in a", queue="a").get(timeout=10) == "in a"
+    waits = send(app, "mark", "in b", queue="b")
+    assert send(app, "mark", "in a again", queue="a").get(timeout=10)
+    assert waits.state == "PENDING"
+    assert int(pids.read_text()) == worker.pid
+    assert worker.stop() == 0
+    assert not pids.exists()
+    lines = [json.loads(line) for line in (tmp_path / "named.log").read_text().splitlines()]
+    assert any(line.get("task_name") == "mark" and line["level"] == "INFO" for line in lines)
+
+
+def test_a_process_is_replaced_after_so_many_tasks(fleet):
+    fleet.ours("prefork", 1, arguments=("--max-tasks-per-child", "2"))
+    app = fleet.client()
+    pids = [send(app, "pid").get(timeout=20) for _ in range(4)]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+def test_it_starts_anew_when_a_module_changes(tmp_path, redis_url):
+    module = tmp_path / "changing.py"
+    text = f"from nbcanvas import App\napp = App('c', broker={redis_url!r})\n@app.task(name='v')\ndef v(): return "
+    module.write_text(f"{text}1\n")
+    log = (tmp_path / "log").open("wb")
+    command = [NBCANVAS, "worker", "-A", "changing", "-P", "solo", "--autoreload", "--workdir", str(tmp_path)]
+    worker = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    said = (tmp_path / "log").read_text
+    try:
+        with Fleet(redis_url, tasks="tests.cluster.chores") as fleet:
+            app = fleet.client()
+            assert send(app, "v").get(timeout=20) == 1
+            module.write_text(f"{text}22\n")
+            until(lambda: said().count("ready") == 2, 20, "it started anew")
+            assert send(app, "v").get(timeout=20) == 22
+    finally:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+        log.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-A", "no_such_module"], "no module 'no_such_module'"),
+        (["-A", "json"], "tried json:app, json:celery"),
+        (["-A", "json:nothing"], "has no 'nothing'"),
+        (["-A", "tests.cluster.fleet:ROOT"], "is no app"),
+        (["-A", "foreign"], "from nbcanvas import App"),
+        ([], "which app?"),
+        (["-A", "ours"], "broker_url"),
+        (["-A", "ours", "-b", "redis://:secret@127.0.0.1:1/0"], "127.0.0.1:1"),
+        (["-A", "ours", "-b", "redis://127.0.0.1:1/0", "-I", "no_such_include"], "no_such_include"),
+    ],
+)
+def test_what_is_wrong_is_said_clearly(tmp_path, arguments, said):
+    (tmp_path / "foreign.py").write_text("import celery\napp = celery.Celery('x')\n")
+    (tmp_path / "ours.py").write_text("from nbcanvas import App\napp = App('x')\n")
+    env = {key: value for key, value in os.environ.items() if not key.startswith("NBCANVAS")}
+    env["PYTHONPATH"] = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[2])))
+    done = subprocess.run([NBCANVAS, "worker", *arguments], capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode not in (0, None)
+    words = " ".join(done.stderr.split())
+    assert said in words
+    assert "Traceback" not in words
+    assert "secret" not in words
+
+
+def test_an_eta_in_another_time_zone_and_a_group_of_many_countdowns(fleet):
+    fleet.ours("threads", 2)
+    app = fleet.client()
+    when = datetime.now(UTC) + timedelta(seconds=0.8)
+    result = send(app, "mark", "eta", eta=when)
+    many = group(app.signature("mark", (str(number),)).set(countdown=0.5) for number in range(30)).apply_async()
+    assert many.get(timeout=20) == [str(number) for number in range(30)]
+    assert result.get(timeout=10) == "eta"
+    assert datetime.now(UTC) >= when
