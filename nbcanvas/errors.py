@@ -10,7 +10,7 @@
     ├── UnknownSetting              no setting of that name (AttributeError)
     ├── ImproperlyConfigured        settings or a task that contradict each other
     ├── NotSerializable             a value that would not travel (TypeError)
-    ├── InvalidTaskError            a call that does not fit the task's parameters, or a message that is none (TypeError)
+    ├── InvalidTaskError            a call that does not fit its task, or a message that is none (TypeError)
     │   └── ContentDisallowed       a message in a form that is not accepted; it was not decoded
     ├── TaskError                   how a task ended
     │   ├── TaskRevokedError        it was revoked, or what it waited for was

@@ -3,6 +3,7 @@
 # A program that is missing is installed with apt-get where we may (root, or sudo without a password);
 # where we may not, the message names what is missing. A name here is both the command and Debian's package.
 set -eu
+PATH="$PATH:/usr/sbin:/sbin" # servers are there, and not everybody looks there
 
 absent() {
     for program in "$@"; do

@@ -97,13 +97,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def redis_url(redis_server: Redis) -> Iterator[str]:
+def redis_url(redis_server: Redis) -> str:
     """The URL of a database that is empty at the start."""
     import redis
 
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
-    yield redis_server.url
+    return redis_server.url
 
 
 class RabbitMQ:
@@ -120,7 +120,9 @@ class RabbitMQ:
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
         # A short-lived node: its own Erlang cookie and port mapper, no plug-ins, nothing under /var.
         (folder / "enabled_plugins").write_text("[].\n")
-        (folder / "rabbitmq.conf").write_text("vm_memory_high_watermark.relative = 0.6\ndisk_free_limit.absolute = 10MB\n")
+        (folder / "rabbitmq.conf").write_text(
+            "vm_memory_high_watermark.relative = 0.6\ndisk_free_limit.absolute = 10MB\n"
+        )
         self._epmd_port = str(free_port())
         self._env = {
             **os.environ,

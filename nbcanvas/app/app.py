@@ -183,6 +183,7 @@ class App:
         self._connections.choose()
         self.broker = self.performer.broker = self._connections.broker
         self.backend = self.performer.backend = self._connections.backend
+        self.performer.sent = self._connections.sent
 
     def __repr__(self) -> str:
         return f"<App {self.main or 'default'}: {len(self.tasks)} tasks>"
@@ -199,6 +200,7 @@ class App:
     def close(self) -> None:
         """Stop the embedded worker, and let go of servers and the result backend."""
         self.stop_worker()
+        self.control.close()
         self._connections.close()
 
     def __enter__(self) -> Self:

@@ -24,6 +24,7 @@ from nbcanvas.request import current
 
 from .backends import Backends
 from .hearing import tell
+from .secret import Hidden
 
 if TYPE_CHECKING:  # what only apps with servers load
     from nbcanvas.backend.documents import Documents
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # what only apps with servers load
     from nbcanvas.broker.kombu import KombuBroker
     from nbcanvas.broker.post import Post
     from nbcanvas.ledger.port import Ledger
+    from nbcanvas.plan import Message
     from nbcanvas.remote.receiver import Receiver
     from nbcanvas.servers.kombu import KombuServer
     from nbcanvas.servers.redis import RedisServer
@@ -114,7 +116,7 @@ def _url(setting: str, given: str, example: str) -> str:
     if "://" not in found and found not in _KINDS:
         msg = f"{setting} is no URL; write it as in {example}"
         raise ImproperlyConfigured(msg)
-    return found
+    return Hidden(found)  # what keeps it prints it without its password
 
 
 class Connections:
@@ -428,6 +430,16 @@ class Connections:
             return receiver
 
         self._kept("events", _EVENTS, make, server)
+
+    @property
+    def sent(self) -> Callable[[Sequence[Message]], None] | None:
+        """What tells monitors of what is sent (``task_send_sent_event``)."""
+        if not (self.remote and self._app.conf.task_send_sent_event):
+            return None
+        from .sent import SentEvents
+
+        server = self.kombu
+        return self._kept("sent", _EVENTS, lambda: SentEvents(self._app, self.origin), server)
 
     def _encoding(self) -> Encoding:
         from nbcanvas.backend.encoding import Encoding

@@ -8,6 +8,7 @@ not asked for again for `FRESH` seconds, so that it costs nothing for each messa
 from __future__ import annotations
 
 import difflib
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .app import App
 
 __all__ = ["FRESH", "PATIENCE", "Fleet", "Heard"]
+
+log = logging.getLogger("nbcanvas.app")
 
 #: For so many seconds what workers said of themselves is taken for true.
 FRESH: Final = 30.0
@@ -220,9 +223,13 @@ class Fleet:
         unsure = {pair: call for pair, call in routes.items() if again or self._fine.get(pair, 0.0) < now}
         if not unsure:
             return []
-        notes = self._compare(unsure, self.workers())
-        if notes is None:  # somebody may have come since
-            notes = self._compare(unsure, self.workers(fresh=True)) or []
+        try:
+            notes = self._compare(unsure, self.workers())
+            if notes is None:  # somebody may have come since
+                notes = self._compare(unsure, self.workers(fresh=True)) or []
+        except ServerLost as lost:  # whoever sends now says it better
+            log.debug("the workers could not be asked: %s", lost)
+            return []
         fresh = [note for note in notes if again or note not in self._said]
         self._said.update(fresh)
         return fresh
@@ -267,9 +274,10 @@ class Fleet:
 
     def _unknown(self, task: str, queue: str, consumers: Mapping[str, Worker]) -> NotRegistered:
         names = {name for one in consumers.values() for name in one.tasks or {}}
-        near = difflib.get_close_matches(task, names, _NAMED, 0.6)
-        bare = task.rpartition(".")[2]
-        near += [name for name in sorted(names) if name.rpartition(".")[2] == bare and name not in near][:_NAMED]
+        near = difflib.get_close_matches(task, names, _NAMED)
+        bare = {name.rpartition(".")[2]: name for name in sorted(names)}  # the module may be called otherwise there
+        near += [bare[name] for name in difflib.get_close_matches(task.rpartition(".")[2], bare, _NAMED)]
+        near = list(dict.fromkeys(near))[:_NAMED]
         hint = (
             f"{_and(sorted(consumers))} {'takes' if len(consumers) == 1 else 'take'} from {queue!r} and do not know it"
         )

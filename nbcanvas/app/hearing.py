@@ -54,7 +54,7 @@ def _data(news: News) -> Any:  # noqa: PLR0911 - one for each kind
     if kind == kinds.PROGRESS:
         return tuple(data) if record is None else (record.state, unpack(record.payload))
     if kind == kinds.GRAFTED:
-        from nbcanvas.protocol.plans import load
+        from nbcanvas.protocol.plans import load  # few runs graft
 
         return load(data["plan"]), data["role"]
     return None if kind in _BARE else data

@@ -59,6 +59,8 @@ class Performer:
         self.backend = backend
         self.hub = hub
         self.tell = tell
+        #: Hears of messages that were sent.
+        self.sent: Callable[[Sequence[Message]], None] | None = None
 
     def finish(
         self, message: Message, outcome: Outcome, worker: str, children: Sequence[Any] = (), *, keep: bool = True
@@ -159,6 +161,8 @@ class Performer:
                     )
                 )
         self.broker.publish(messages)
+        if self.sent is not None:
+            self.sent(messages)
 
     def _skip(self, skip: Skip, root_id: str, now: float) -> None:
         call, exit_ = skip

@@ -78,7 +78,10 @@ class Router:
         ImproperlyConfigured
             When its queue is not in ``task_queues`` and ``task_create_missing_queues`` is off, or a route is none.
         """
-        return self.of_call(message.call)
+        found = self.of_call(message.call)
+        above = current()
+        client = above[1].reply_to if above is not None else None  # what a task sends is for the client that sent it
+        return found if client is None else found._replace(reply_to=client)
 
     def of_call(self, call: Call) -> Address:
         """Return where a call goes; see `of`."""

@@ -204,7 +204,7 @@ def _worker(name: str, answers: Mapping[str, Answers]) -> Worker:
             kind=_kind(stats, str(pool.get("implementation", ""))),
             version=str(stats.get("sw_ver", "")),
             pool=_pool(str(pool.get("implementation", ""))),
-            slots=_whole(pool.get("max-concurrency")),
+            slots=_slots(pool),
             processed=sum(filter(None, map(_whole, total.values()))) if isinstance(total, Mapping) else None,
             uptime=_seconds(stats.get("uptime")),
         )
@@ -234,6 +234,14 @@ def _job(worker: str, told: Mapping[str, Any]) -> Job:
         _moment(eta) if isinstance(eta, str) else None,
         _whole(info.get("priority")),
     )
+
+
+def _slots(pool: Mapping[str, Any]) -> int | None:
+    """Return how many tasks run at once; of Celery's prefork pool the size it was grown or shrunk to."""
+    processes = pool.get("processes")
+    if "prefork" in str(pool.get("implementation")) and isinstance(processes, list) and processes:
+        return len(processes)
+    return _whole(pool.get("max-concurrency"))
 
 
 def _kind(stats: Mapping[str, Any], implementation: str) -> str:

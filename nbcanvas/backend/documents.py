@@ -154,14 +154,14 @@ class Documents:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def read(self, task_id: str, raw: bytes) -> Record:
+    def read(self, task_id: str, raw: bytes | str) -> Record:
         """Return the record of a document; of one that cannot be understood, a failure that says so."""
         try:
             return self._record(task_id, self._load(raw))
         except CorruptResult as error:
             return corrupt(f"the stored result of task {task_id} cannot be understood: {error}")
 
-    def _load(self, raw: bytes) -> Any:
+    def _load(self, raw: bytes | str) -> Any:
         if not self.plain:
             return self.encoding.load(raw)
         try:

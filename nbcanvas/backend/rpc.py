@@ -11,9 +11,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from nbcanvas.broker.kombu import KombuBroker
 from nbcanvas.errors import ImproperlyConfigured, ServerLost
 from nbcanvas.plan import Arrival, Exit, Join, Message
 from nbcanvas.plan.model import Chain, Fan, Node
@@ -27,7 +26,7 @@ from .port import Record, Tree
 if TYPE_CHECKING:
     from .documents import Documents
 
-__all__ = ["RPCBackend", "joins_in"]
+__all__ = ["RPCBackend", "Sends", "joins_in"]
 
 log = logging.getLogger("nbcanvas.backend")
 
@@ -40,6 +39,13 @@ _NO_CHORDS: Final = (
     "the result backend rpc:// keeps no results, so nothing can wait for a group of them: a chord, or a group with "
     "something behind it, needs another result_backend, such as redis://… or db+sqlite:///results.sqlite"
 )
+
+
+class Sends(Protocol):
+    """What sends letters: `nbcanvas.broker.kombu.KombuBroker`."""
+
+    def deliver(self, letters: Sequence[Letter]) -> None:
+        """Send letters; returns when the broker has them."""
 
 
 class RPCBackend:
@@ -67,7 +73,7 @@ class RPCBackend:
     def __init__(
         self,
         server: KombuServer,
-        broker: KombuBroker,
+        broker: Sends,
         documents: Documents,
         client_id: str,
         *,

@@ -32,7 +32,7 @@ def seal(letter: Letter, tag: str) -> bytes:
     if headers is None:
         headers = dumps(letter.headers)
     given = [
-        f"{quoted(name)}:{quoted(value) if type(value) is str else dumps(value)}"
+        f"{quoted(name)}:{quoted(value) if type(value) is str else str(value) if type(value) is int else dumps(value)}"
         for name, value in letter.properties.items()
         if name not in _ADDED
     ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
 from time import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nbcanvas.errors import ContentDisallowed, InvalidTaskError, NotSerializable
 from nbcanvas.ids import IdSource, random_source
@@ -107,16 +107,23 @@ class Post:
         self._by_reference = by_reference
         self._tail = f'"origin":{quoted(origin)},"ignore_result":'
         self._reader = Reader(new_id or random_source(), _held, versions if versions is not None else {}, plans)
-        self._texts = Writer(_texts_of, _held, reply_to)
-        self._values = Writer(_values_of, _held, reply_to)
-        #: The barrier whose members were written last, and what is behind it.
-        self._behind: tuple[Join | None, str] = (None, "")
+        #: The barrier whose members were written last, for which client, and what is behind it.
+        self._behind: tuple[Join | None, str | None, str] = (None, None, "")
+        #: What headers say of a task's own options: those that were written last, and their text.
+        self._usual: tuple[Mapping[str, Any], _Said] = (_NONE, _said(_NONE))
         self.seal: Callable[[Letter], None] | None = None
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def write(self, message: Message) -> Letter:
+    def write(self, message: Message, reply_to: str | None = None) -> Letter:
         """Return a message as a letter.
+
+        Parameters
+        ----------
+        message
+            What to send.
+        reply_to
+            The client to announce its result to; by default as the address says, or the sender.
 
         Raises
         ------
@@ -125,11 +132,12 @@ class Post:
         """
         address = self._route(message)
         serializer = address.serializer or self._serializer
+        client = reply_to or address.reply_to or self._reply_to
         content_type, encoding = JSON, "utf-8"
         if serializer == "json":
-            body, shown = self._as_json(message)
+            body, shown = self._as_json(message, client)
         else:
-            content_type, encoding, body, shown = self._otherwise(message, serializer)
+            content_type, encoding, body, shown = self._otherwise(message, serializer, client)
         headers = self._headers(message, address, shown)
         compression = address.compression or self._compression
         if compression:
@@ -139,7 +147,7 @@ class Post:
             address.queue,
             headers,
             body,
-            self._properties(message, address),
+            _properties(message, address, client),
             address.priority,
             content_type,
             encoding,
@@ -155,7 +163,7 @@ class Post:
         write = self.write
         return [write(message) for message in messages]
 
-    def _as_json(self, message: Message) -> tuple[bytes, tuple[str, str]]:
+    def _as_json(self, message: Message, client: str | None) -> tuple[bytes, tuple[str, str]]:
         call = message.call
         payload = call.payload if message.payload is None else message.payload
         given = message.given if message.given and not call.immutable else ()
@@ -163,7 +171,7 @@ class Post:
             args, kwargs = _texts_of(payload)
             if given:
                 args = _joined([*map(_text_of, given)], str(args))
-            embed = self._embed_text(message)
+            embed = self._embed_text(message, client)
         except NotSerializable as error:
             raise _refused(call, payload, error) from error.__cause__
         except RecursionError:
@@ -173,25 +181,24 @@ class Post:
             raise NotSerializable(f"{call.task}: its message would nest more than {DEEPEST} lists and objects")
         return text.encode("ascii"), self._shown(payload, given)
 
-    def _embed_text(self, message: Message) -> str:
+    def _embed_text(self, message: Message, client: str | None) -> str:
         call, then = message.call, message.then
         if call.links or call.errbacks or (then is not None and type(then) is not Slot):
-            return spliced(self._writer(message).embed(call, then))
+            return spliced(self._writer(message, client).embed(call, then))
         if then is None:
             return _NO_EMBED
-        join, text = self._behind
-        if join is not then.join:
-            text = f"{_NO_EMBED[:-5]}{spliced(self._writer(message).body(then.join))}}}"
-            self._behind = then.join, text
+        join, told, text = self._behind
+        if join is not then.join or told != client:
+            text = f"{_NO_EMBED[:-5]}{spliced(self._writer(message, client).body(then.join))}}}"
+            self._behind = then.join, client, text
         return text
 
-    def _writer(self, message: Message) -> Writer:
+    def _writer(self, message: Message, client: str | None) -> Writer:
         """Return what writes what follows: with a reference, where that is understood."""
         plan_id = self._by_reference(message) if self._by_reference is not None else None
         pointing = self._plans.find(plan_id) if plan_id is not None and self._plans is not None else None
-        if plan_id is None or pointing is None:
-            return self._texts
-        return Writer(_texts_of, _held, self._reply_to, Reference(plan_id, pointing))
+        reference = Reference(plan_id, pointing) if plan_id is not None and pointing is not None else None
+        return Writer(_texts_of, _held, client, reference)
 
     def _shown(self, payload: Payload, given: Sequence[Payload]) -> tuple[str, str]:
         """Return ``argsrepr`` and ``kwargsrepr``."""
@@ -209,13 +216,15 @@ class Post:
             saferepr(dict(kwargs), _LONGEST, self._levels),
         )
 
-    def _otherwise(self, message: Message, serializer: str) -> tuple[str, str, bytes, tuple[str, str]]:
+    def _otherwise(
+        self, message: Message, serializer: str, client: str | None
+    ) -> tuple[str, str, bytes, tuple[str, str]]:
         call = message.call
         payload = call.payload if message.payload is None else message.payload
         args, kwargs = unpack_args(payload)
         if message.given and not call.immutable:
             args = (*map(unpack, message.given), *args)
-        body = (list(args), dict(kwargs), self._values.embed(call, message.then))
+        body = (list(args), dict(kwargs), Writer(_values_of, _held, client).embed(call, message.then))
         try:
             if serializer == "pickle":
                 content_type, encoding, data = PICKLE, "binary", pickle.dumps(body, 4)
@@ -232,38 +241,25 @@ class Post:
 
     def _headers(self, message: Message, address: Address, shown: tuple[str, str]) -> str:
         call, then = message.call, message.then
-        options = {**address.defaults, **call.options} if address.defaults else call.options
         group, index = (then.join.id, then.index) if type(then) is Slot else (call.group_id, call.index)
-        more = ""
         args, kwargs = shown
-        if options:
+        if call.options:
+            options = {**address.defaults, **call.options}
             args, kwargs = options.get("argsrepr") or args, options.get("kwargsrepr") or kwargs
-            more = _text(options.get("headers") or {})[1:-1]
-            limits = f"[{_text(options.get('time_limit'))},{_text(options.get('soft_time_limit'))}]"
-            shadow, ignored = _text(options.get("shadow")), _text(options.get("ignore_result"))
+            said = _said(options)
         else:
-            limits, shadow, ignored = "[null,null]", "null", "null"
+            defaults, said = self._usual
+            if defaults is not address.defaults:
+                said = _said(address.defaults)
+                self._usual = address.defaults, said
         return (
-            f'{{"lang":"py","task":{quoted(call.task)},"id":{quoted(call.id)},"shadow":{shadow},'
-            f'"eta":{_iso(message.due)},"expires":{_iso(_expires(message, options))},"group":{_word(group)},'
-            f'"group_index":{"null" if index is None else index},"retries":{message.retries},"timelimit":{limits},'
-            f'"root_id":{quoted(message.root_id)},"parent_id":{_word(message.parent_id)},"argsrepr":{quoted(args)},'
-            f'"kwargsrepr":{quoted(kwargs)},{self._tail}{ignored},"replaced_task_nesting":{call.nesting},'
-            f"{_stamps(call)}{f',{more}' if more else ''}}}"
+            f'{{"lang":"py","task":{quoted(call.task)},"id":{quoted(call.id)},"shadow":{said.shadow},'
+            f'"eta":{_iso(message.due)},"expires":{_iso(_expires(message, address))},"group":{_word(group)},'
+            f'"group_index":{"null" if index is None else index},"retries":{message.retries},'
+            f'"timelimit":{said.limits},"root_id":{quoted(message.root_id)},"parent_id":{_word(message.parent_id)},'
+            f'"argsrepr":{quoted(args)},"kwargsrepr":{quoted(kwargs)},{self._tail}{said.ignored},'
+            f'"replaced_task_nesting":{call.nesting},{_stamps(call)}{said.more}}}'
         )
-
-    def _properties(self, message: Message, address: Address) -> dict[str, Any]:
-        call = message.call
-        found: dict[str, Any] = {"correlation_id": call.id, "delivery_mode": address.delivery_mode}
-        if self._reply_to is not None:
-            found["reply_to"] = self._reply_to
-        options = call.options
-        expires = _expires(message, {**address.defaults, **options})
-        if expires is not None:
-            found["expiration"] = str(max(int((expires - message.sent) * 1000), 0))
-        if options:
-            found.update({name: options[name] for name in options if name not in _NOT_PROPERTIES})
-        return found
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -379,11 +375,43 @@ def _stamps(call: Call) -> str:
     return f'"stamped_headers":{dumps(list(call.stamps))},"stamps":{dumps(dict(call.stamps))}'
 
 
-def _expires(message: Message, options: Mapping[str, Any]) -> float | None:
+def _expires(message: Message, address: Address) -> float | None:
     """Return when a message expires: as it says, or as its task has it."""
-    if message.expires is not None or not options or "expires" not in options:
+    if message.expires is not None or "expires" not in address.defaults or "expires" in message.call.options:
         return message.expires
-    return expiry_time(options, message.sent)
+    return expiry_time(address.defaults, message.sent)
+
+
+class _Said(NamedTuple):
+    """What headers say of options, as JSON."""
+
+    limits: str
+    shadow: str
+    ignored: str
+    more: str
+
+
+def _said(options: Mapping[str, Any]) -> _Said:
+    more = dumps(dict(options.get("headers") or {}))[1:-1]
+    return _Said(
+        f"[{_text(options.get('time_limit'))},{_text(options.get('soft_time_limit'))}]",
+        _text(options.get("shadow")),
+        _text(options.get("ignore_result")),
+        f",{more}" if more else "",
+    )
+
+
+def _properties(message: Message, address: Address, client: str | None) -> dict[str, Any]:
+    call = message.call
+    found: dict[str, Any] = {"correlation_id": call.id, "delivery_mode": address.delivery_mode}
+    if client is not None:
+        found["reply_to"] = client
+    expires = _expires(message, address)
+    if expires is not None:
+        found["expiration"] = str(max(int((expires - message.sent) * 1000), 0))
+    if call.options:
+        found.update({name: call.options[name] for name in call.options if name not in _NOT_PROPERTIES})
+    return found
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------

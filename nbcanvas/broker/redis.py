@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from os import getpid, urandom
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -52,8 +54,8 @@ return 1
 class Writes(Protocol):
     """What writes messages as letters, and reads them: `nbcanvas.broker.post.Post`."""
 
-    def write(self, message: Message) -> Letter:
-        """Return a message as a letter."""
+    def write(self, message: Message, reply_to: str | None = None) -> Letter:
+        """Return a message as a letter; `reply_to` is whose it is, by default this client's."""
 
     def read(self, letter: Letter) -> Message:
         """Return the message of a letter."""
@@ -135,19 +137,37 @@ class Lists:
 
     def sealed(self, letters: Iterable[Letter]) -> list[tuple[str, bytes]]:
         """Return letters as lists and envelopes."""
-        head = urandom(10).hex()  # tags only have to differ; these are as long as kombu's
-        made = []
-        for number, letter in enumerate(letters):
-            tag = f"{head[:8]}-{head[8:12]}-4{head[12:15]}-a{head[15:18]}-{number:012x}"
-            raw = seal(letter, tag)
-            made += [(key, raw) for key in self.of(letter)]
-        return made
+        return [
+            (key, raw)
+            for letter, tag in zip(letters, _tags(), strict=False)
+            for raw in (seal(letter, tag),)
+            for key in self.of(letter)
+        ]
 
 
 def _pattern(key: str) -> str:
     """Return the pattern of a topic's key, as kombu writes it."""
     words = {"*": r"[^\.]+", "#": ".*?"}
     return "^" + r"\.".join(words.get(word, re.escape(word)) for word in key.split(".")) + "$"
+
+
+def _tags() -> Iterator[str]:
+    """Yield delivery tags: they only have to differ; these look like kombu's."""
+    head = urandom(10).hex()
+    head = f"{head[:8]}-{head[8:12]}-4{head[12:15]}-a{head[15:18]}-"
+    return (f"{head}{number:012x}" for number in itertools.count())
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+class _Sender:
+    """Numbers batches; the server knows the last number it has got from each sender."""
+
+    def __init__(self, prefix: str) -> None:
+        self.key = f"{prefix}nbcanvas:sent:{urandom(8).hex()}"
+        self.number = 0
 
 
 class RedisBroker:
@@ -188,15 +208,9 @@ class RedisBroker:
             self._retry = {**self._retry, **retry} if retry else {**self._retry, "max_retries": 0}
         self._workers = workers
         self._noticed: set[str] = set()
-        self._begin()
-        self._closed = threading.Event()
-
-    def _begin(self) -> None:
-        """Be a sender: a new one, or one in a child that was forked."""
-        self._sender = f"{self.lists.prefix}nbcanvas:sent:{urandom(8).hex()}"
-        self._number = 0
+        self._senders: list[_Sender] = []
         self._pid = getpid()
-        self._lock = threading.Lock()
+        self._closed = threading.Event()
 
     def __repr__(self) -> str:
         return f"<RedisBroker {self.server.name}>"
@@ -209,52 +223,77 @@ class RedisBroker:
         ServerLost
             When the server is away for longer than ``task_publish_retry_policy`` is patient.
         """
-        write = self._post.write
-        for start in range(0, len(messages), _AT_ONCE):
-            letters = [write(message) for message in messages[start : start + _AT_ONCE]]
-            self._noticed.update({letter.queue for letter in letters})
-            self.post(letters)
+        self.post(map(self._post.write, messages))
 
     def notice(self, queues: Iterable[str]) -> None:
         """Hear of queues that `depth` and `waiting` are to tell of, too."""
         self._noticed.update(queues)
 
     def post(self, letters: Iterable[Letter]) -> None:
-        """Send letters, in order."""
+        """Send letters, in order; while the server takes some, the next ones are written."""
+        if self._pid != getpid():  # a child: the senders are the parent's
+            self._senders, self._pid = [], getpid()
+        sender = self._senders.pop() if self._senders else _Sender(self.lists.prefix)
+        finish: Callable[[], None] | None = None
+        for batch in self._batches(letters):
+            if finish is not None:
+                finish()
+            finish = self._push(sender, batch)
+        if finish is not None:
+            finish()
+        self._senders.append(sender)  # one that came to no end is used no more
+
+    def _batches(self, letters: Iterable[Letter]) -> Iterator[Mapping[str, Sequence[bytes]]]:
+        """Yield lists, and the envelopes to push to each of them, as many as are sent at once."""
         batch: dict[str, list[bytes]] = {}
         count = size = 0
-        for key, raw in self.lists.sealed(letters):
-            batch.setdefault(key, []).append(raw)
+        tags = _tags()
+        for letter in letters:
+            raw = seal(letter, next(tags))
+            for key in self.lists.of(letter):
+                batch.setdefault(key, []).append(raw)
             count += 1
             size += len(raw)
+            self._noticed.add(letter.queue)
             if count >= _AT_ONCE or size >= _BYTES:
-                self._push(batch)
+                yield batch
                 batch, count, size = {}, 0, 0
         if batch:
-            self._push(batch)
+            yield batch
 
-    def _push(self, batch: Mapping[str, Sequence[bytes]]) -> None:
-        if self._pid != getpid():
-            self._begin()
-        policy = self._retry
-        tries, pause = policy["max_retries"], policy["interval_start"]
-        with self._lock:
-            self._number += 1
-            args: list[Any] = [self._number]
-            for raws in batch.values():
-                args += (len(raws), *raws)
+    def _push(self, sender: _Sender, batch: Mapping[str, Sequence[bytes]]) -> Callable[[], None]:
+        """Begin to send a batch; returns what waits until it is sent, and sends it again when that fails."""
+        sender.number += 1
+        keys = (sender.key, *batch)
+        args: list[Any] = [sender.number]
+        for raws in batch.values():
+            args += (len(raws), *raws)
+        attempt = self._attempt(keys, args)
+
+        def finish() -> None:
+            trying = attempt
+            tries, pause = self._retry["max_retries"], self._retry["interval_start"]
             while True:
                 try:
-                    self.server.run(_PUSH, (self._sender, *batch), args)
+                    trying()
                 except ServerLost:
                     if tries is not None and tries <= 0:
                         raise
                     tries = None if tries is None else tries - 1
                 else:
                     return
-                if self._closed.wait(min(pause, policy["interval_max"])):
+                if self._closed.wait(min(pause, self._retry["interval_max"])):
                     raise ServerLost(f"{self.server.name} was lost, and then let go of")
-                pause += policy["interval_step"]
+                pause += self._retry["interval_step"]
+                trying = self._attempt(keys, args)
+
+        return finish
+
+    def _attempt(self, keys: Sequence[str], args: Sequence[Any]) -> Callable[[], Any]:
+        try:
+            return self.server.begin(_PUSH, keys, args)
+        except ServerLost as error:
+            return partial(_raise, error)
 
     def get(self, timeout: float | None = None) -> Message | None:
         """Do nothing but wait: messages on a server are taken by workers, through a ledger."""

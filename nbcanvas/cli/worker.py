@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from queue import Empty
 from typing import Any, Final
 
 import click
@@ -110,10 +111,6 @@ def _concurrency(_ctx: click.Context, _param: click.Parameter, value: str | None
 @click.option("-S", "--statedb", help="File that keeps what was revoked.")
 @click.option("--pidfile", help="File that keeps the process id.")
 @click.option("-D", "--detach", "detached", is_flag=True, help="Run in the background.")
-@click.option("--uid", hidden=True)
-@click.option("--gid", hidden=True)
-@click.option("--umask", hidden=True)
-@click.option("--executable", hidden=True)
 @click.option("--autoreload", is_flag=True, help="Start anew when a module changes (development).")
 @click.option("--allow-shipped", is_flag=True, help="Accept tasks whose code comes, signed, with their messages.")
 @click.option(
@@ -214,8 +211,6 @@ def _run(
     """Run a worker until it is to end; returns why."""
     queues = _queues(app, options)
     watched = UserModules() if options["autoreload"] else None
-    if options["purge"]:
-        click.echo(f"{app.broker.purge(queues)} messages were dropped")
     made = ClusterWorker(
         app,
         hostname=hostname,
@@ -225,6 +220,10 @@ def _run(
         autoscale=options["autoscale"],
         modules=modules,
     )
+    if not _connect(made, signals):
+        return _OVER
+    if options["purge"]:
+        click.echo(f"{app.broker.purge(queues)} messages were dropped")
     stops = _start_beside(app, made, options)
     made.start()
     if not quiet:
@@ -240,6 +239,37 @@ def _run(
     for stop in stops:
         stop()
     return asked
+
+
+def _connect(made: ClusterWorker, signals: Signals) -> bool:
+    """Wait for the server to be there, as long as the settings say; False when somebody asked to stop meanwhile.
+
+    Raises
+    ------
+    ServerLost
+        When it is not there in time.
+    """
+    conf = made.app.conf
+    on_startup = conf.broker_connection_retry_on_startup
+    patient = conf.broker_connection_retry if on_startup is None else on_startup
+    most = conf.broker_connection_max_retries or float("inf")
+    tries, pause = 0, 1.0
+    while True:
+        try:
+            made.ledger.beat()
+        except ServerLost as error:
+            tries += 1
+            if not patient or tries > most:
+                raise
+            click.echo(f"{error}; trying again in {pause:.0f} s", err=True)
+            try:
+                signals.asked.get(timeout=pause)
+            except Empty:
+                pause = min(pause * 2, 32.0)
+            else:
+                return False
+        else:
+            return True
 
 
 def _start_beside(app: App, made: ClusterWorker, options: Mapping[str, Any]) -> Sequence[Callable[[], None]]:

@@ -248,7 +248,8 @@ class Control:
         ids = task_id if isinstance(task_id, str) else [str(one) for one in task_id]
         arguments = {"task_id": ids, "terminate": terminate, "signal": signal}
         if self.app.remote and destination is None:
-            self.revokes.keep([ids] if isinstance(ids, str) else ids)
+            self.revokes.add(several := [ids] if isinstance(ids, str) else ids)
+            self.revokes.keep(several)
         return self.broadcast("revoke", arguments, destination, **kwargs)
 
     def terminate(
@@ -276,6 +277,7 @@ class Control:
         """
         stamps = {name: list(value) if isinstance(value, set | frozenset) else value for name, value in headers.items()}
         if self.app.remote and destination is None:
+            self.revokes.add_stamps(stamps)
             self.revokes.keep((), stamps)
         arguments = {"headers": stamps, "terminate": terminate, "signal": signal}
         return self.broadcast("revoke_by_stamped_headers", arguments, destination, **kwargs)

@@ -12,9 +12,12 @@ from nbcanvas.errors import ImproperlyConfigured, TaskRevokedError
 from nbcanvas.plan import Message, Revoked
 from nbcanvas.remote.revokes import Revokes
 
-__all__ = ["Here"]
+__all__ = ["BUILTIN", "Here", "describe"]
 
 Matches = Callable[[Message], bool]
+
+#: How the names of tasks begin that every worker has.
+BUILTIN: Final = ("celery.", "nbcanvas.")
 
 
 class Here:
@@ -122,7 +125,7 @@ class Here:
     def registered(self, taskinfoitems: Iterable[str] = ()) -> list[str]:
         """Return the names of tasks, with the attributes that are asked for."""
         tasks = self._app.tasks
-        return [describe(tasks[name], taskinfoitems) for name in sorted(tasks) if not name.startswith("celery.")]
+        return [describe(tasks[name], taskinfoitems) for name in sorted(tasks) if not name.startswith(BUILTIN)]
 
     def queues(self) -> list[dict[str, Any]]:
         """Return the queues: the embedded worker takes from every one."""

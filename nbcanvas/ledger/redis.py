@@ -34,8 +34,9 @@ from nbcanvas.backend.redis.news import headline
 from nbcanvas.backend.redis.steps import Written
 from nbcanvas.broker.envelope import open_
 from nbcanvas.broker.redis import Lists, Writes
-from nbcanvas.errors import ImproperlyConfigured, InvalidTaskError, ServerLost
+from nbcanvas.errors import CanvasError, ImproperlyConfigured, InvalidTaskError, ServerLost
 from nbcanvas.plan.engine import Arrival
+from nbcanvas.plan.times import moment
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.servers.queues import Queues, QueueSpec
 from nbcanvas.servers.redis import Link, RedisServer, load_script
@@ -165,7 +166,7 @@ class RedisLedger:
             name, key, lost, begun, raw = flat[at : at + 5]
             found.append(self._delivery(name.decode(), key.decode(), int(lost), begun == b"1", raw, queue_of))
         if begin and found:
-            self._tell_started(found[:begin])
+            self._tell_started(found[:begin], waits=True)
         return found
 
     def _delivery(
@@ -288,25 +289,25 @@ class RedisLedger:
         if begun:
             self._tell_started([held[0] for tag in tags if (held := self._held.get(tag)) is not None])
 
-    def _tell_started(self, deliveries: Iterable[Delivery]) -> None:
-        """Tell the clients whose tasks they are; what cannot be told is not needed."""
+    def _tell_started(self, deliveries: Iterable[Delivery], *, waits: bool = False) -> None:
+        """Tell the clients whose tasks they are; what cannot be told is not needed.
+
+        Parameters
+        ----------
+        deliveries
+            What begins.
+        waits
+            Whether those with an ETA wait for it yet.
+        """
         now = time()
         told: dict[str, list[str]] = {}
         for delivery in deliveries:
             letter = delivery.letter
-            if letter is None:
-                continue
-            client, headers = letter.properties.get("reply_to"), letter.headers
-            if not isinstance(client, str) or not client:
-                continue
-            task_id, root_id = headers.get("id"), headers.get("root_id")
-            if not isinstance(task_id, str):
-                continue
-            retries, nesting = headers.get("retries"), headers.get("replaced_task_nesting")
-            attempt = (retries if type(retries) is int else 0) + ((nesting if type(nesting) is int else 0) << 20)
-            root = root_id if isinstance(root_id, str) else task_id
-            line = headline("started", task_id, attempt, now, root, self._hostname)
-            told.setdefault(client, []).append(f"{line}\n")
+            client = letter.properties.get("reply_to") if letter is not None else None
+            if letter is not None and isinstance(client, str) and client:
+                line = _started(letter.headers, now, self._hostname, waits=waits)
+                if line is not None:
+                    told.setdefault(client, []).append(f"{line}\n")
         self._tell(told)
 
     def tell(self, client: str, root_id: str, events: Iterable[tuple[str, str, float, int, Any]]) -> None:
@@ -357,10 +358,7 @@ class RedisLedger:
         tag = "" if delivery is None else delivery.tag
         attempt = message.attempt if message is not None else 0 if record is None else max(record.settled, 0)
         left = self._left.get(tag, ())
-        sends = [self._post.write(one) for one in step.sends]
-        if client:  # what follows is news for the same client
-            for letter in sends:
-                letter.properties = {**letter.properties, "reply_to": client}
+        sends = [self._post.write(one, client or None) for one in step.sends]  # what follows is for the same client
         return Written(
             tag,
             step.task_id or "",
@@ -495,6 +493,24 @@ def _possible(spec: QueueSpec) -> QueueSpec:
         )
         raise ImproperlyConfigured(msg)
     return spec
+
+
+def _started(headers: Mapping[str, Any], now: float, worker: str, *, waits: bool) -> str | None:
+    """Return the news that a task begins; that it was received, when it waits for its ETA."""
+    task_id, root_id = headers.get("id"), headers.get("root_id")
+    if not isinstance(task_id, str):
+        return None
+    retries, nesting = headers.get("retries"), headers.get("replaced_task_nesting")
+    attempt = (retries if type(retries) is int else 0) + ((nesting if type(nesting) is int else 0) << 20)
+    root = root_id if isinstance(root_id, str) else task_id
+    if waits and isinstance(headers.get("eta"), str):
+        try:
+            due = moment("eta", headers["eta"])
+        except (CanvasError, ValueError, TypeError):
+            return None
+        if due is not None and due > now:
+            return headline("received", task_id, attempt, now, root, {"due": due})
+    return headline("started", task_id, attempt, now, root, worker)
 
 
 def _again(delivery: Delivery) -> bytes:

@@ -381,6 +381,7 @@ class SplitLedger:
         self, one: Arrived, key: Key, *, ended: Record | None = None, began: bool = False, times: int = 0
     ) -> Delivery:
         name = str(next(self._counter))
+        self._seen.pop(one.tag, None)
         # What the server counts (quorum queues) are messages given back as well; it has to do where nothing is marked.
         again = max(times, int(_came_before(one)), one.times if self._replies is not None else 0)
         delivery = Delivery(name, one.letter.queue, one.letter, one.letter.body, again, began=began)
@@ -538,8 +539,10 @@ class SplitLedger:
     def requeue(self, deliveries: Iterable[Delivery]) -> None:
         """Give messages back to the head of their queues."""
         marked: list[str] = []
+        # RabbitMQ knows where a message stood; anywhere else the last one given back is the first.
+        given = [*deliveries] if self._server.driver == "amqp" else [*deliveries][::-1]
         with self._lock:
-            for delivery in reversed([*deliveries]):
+            for delivery in given:
                 taken = self._taken.pop(delivery.tag, None)
                 if taken is None:
                     continue

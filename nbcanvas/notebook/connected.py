@@ -30,6 +30,7 @@ __all__ = [
     "disconnect_",
     "inspect_",
     "servers",
+    "shipped_",
 ]
 
 #: What workers can be asked.
@@ -298,3 +299,21 @@ def _arguments(command: str, words: list[str]) -> dict[str, Any]:
         except ValueError:
             raise CellError(f"%canvas control {command}: {name} is a number, and not {word!r}") from None
     return found
+
+
+def shipped_(session: Session, words: list[str]) -> pd.DataFrame:
+    """``shipped``: what goes along with each task that is sent by value, a row each."""
+    import pandas as pd
+
+    if words:
+        raise CellError(f"%canvas shipped takes nothing behind it, and there is {' '.join(words)!r}")
+    shipping = current_app().shipping
+    if shipping is None:
+        raise CellError("no task is sent by value; %canvas connect … --ship does that")
+    columns = ["task", "takes along", "type", "bytes", "note"]
+    rows = []
+    for cargo in shipping.cargo():
+        rows.append((cargo.task, "", "", cargo.size, f"version {cargo.version}"))
+        rows += [(cargo.task, one.name, one.kind, one.size, one.warning) for one in cargo.names]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({"bytes": "Int64"})

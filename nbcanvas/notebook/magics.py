@@ -72,6 +72,7 @@ class CanvasMagics(Magics):
             %canvas disconnect                 run in this process again
             %canvas cluster                    workers, queues and their tasks, live
             %canvas control pool_grow 2        tell workers; -d NAME,… names them
+            %canvas shipped                    what goes along with tasks that are sent by value (connect --ship)
 
         Defaults come from %config NBCanvas and from [tool.nbcanvas] in pyproject.toml.
         """

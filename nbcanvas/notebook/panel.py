@@ -12,7 +12,7 @@ from nbcanvas.app.connecting import hello
 from nbcanvas.picture.markup import duration, plural
 from nbcanvas.run import Run, attach
 
-from .connected import INSPECTIONS, cluster_, connect_, control_, disconnect_, inspect_, servers
+from .connected import INSPECTIONS, cluster_, connect_, control_, disconnect_, inspect_, servers, shipped_
 from .errors import CellError, UnknownOption
 from .names import run_named, variables
 from .options import key_value, stamps_of
@@ -264,6 +264,7 @@ COMMANDS: Final[dict[str, Callable[[Session, list[str]], Any]]] = {
     "disconnect": disconnect_,
     "cluster": cluster_,
     "control": control_,
+    "shipped": shipped_,
 }
 
 

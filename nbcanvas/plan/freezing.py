@@ -104,6 +104,8 @@ class Freezer:
         How often the task being replaced was replaced before, plus one; 0 for a canvas that replaces nothing.
     body_only
         Errbacks that go to no header in any case: those a chord is called with (the guide, "Chords", since 5.7).
+    unfold
+        Chunks become the group they mean; False leaves them one task, ``celery.chunks``, as Celery's messages mean it.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Freezer:
         header_errbacks: bool = False,
         nesting: int = 0,
         body_only: Sequence[Any] = (),
+        unfold: bool = True,
     ) -> None:
         self._new_id = new_id
         self._pack = pack
@@ -122,6 +125,7 @@ class Freezer:
         self._header_errbacks = header_errbacks
         self._nesting = nesting
         self._body_only = body_only
+        self._unfold = unfold
         self._pinned: set[str] = set()
         #: Whether composites hold no task, by identity (and the composite, so that its identity stays its own).
         self._void: dict[int, tuple[Signature, bool]] = {}
@@ -161,7 +165,7 @@ class Freezer:
             steps = yield self._chain(sig, around)
         elif isinstance(sig, chord):
             steps = yield self._chord(sig, around)
-        elif isinstance(sig, chunks):
+        elif isinstance(sig, chunks) and self._unfold:
             steps = yield self._group(_starmaps(sig), around)
         elif isinstance(sig, group):
             steps = yield self._group(sig, around)
@@ -326,7 +330,7 @@ class Freezer:
                 members.append(self._call(sig, around))
                 continue
             before, inside = len(members), around._replace(links=links)
-            whole = _starmaps(sig) if isinstance(sig, chunks) else sig
+            whole = _starmaps(sig) if isinstance(sig, chunks) and self._unfold else sig
             if isinstance(whole, group):
                 yield self._gather(_signatures(raw(whole, "kwargs")["tasks"]), _into(whole, inside), members)
             else:
@@ -446,6 +450,7 @@ def freeze(
     *,
     header_errbacks: bool = False,
     nesting: int = 0,
+    unfold: bool = True,
 ) -> Node:
     """Freeze a canvas that is called with `args`, `kwargs` and `options` (see `Freezer`).
 
@@ -453,7 +458,7 @@ def freeze(
     ----------
     sig
         Any signature; it is not changed.
-    new_id, pack, versions, header_errbacks, nesting
+    new_id, pack, versions, header_errbacks, nesting, unfold
         See `Freezer`.
     args, kwargs, options
         The partials of the call, in the sense of the guide's section "Partials".
@@ -475,6 +480,7 @@ def freeze(
         header_errbacks=header_errbacks,
         nesting=nesting,
         body_only=link_error if isinstance(sig, chord) else (),
+        unfold=unfold,
     ).freeze(sig, around)
 
 

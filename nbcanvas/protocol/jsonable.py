@@ -60,6 +60,11 @@ def plain(value: Any) -> Any:
 
 
 _ENCODER: Final = json.JSONEncoder(default=plain, separators=_SEPARATORS)
+#: The same made once, and not for each call; where there is one in C.
+_made: Final = getattr(json.encoder, "c_make_encoder", None)
+_encode: Final = _made and _made(
+    None, plain, json.encoder.encode_basestring_ascii, None, *reversed(_SEPARATORS), False, False, True
+)
 
 
 def dumps(value: Any) -> str:
@@ -70,6 +75,11 @@ def dumps(value: Any) -> str:
     NotSerializable
         Saying which type has no form in JSON.
     """
+    if _encode is not None:
+        try:
+            return "".join(_encode(value, 0))
+        except (TypeError, ValueError, RecursionError):
+            pass  # the other one finds better words for what is in the way
     try:
         return _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -122,9 +132,14 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
 
 def nested_deeper(text: str | bytes, limit: int) -> bool:
     """Say whether a JSON text nests more than `limit` lists and objects in each other; it is not parsed for that."""
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    if data.count(b"[") + data.count(b"{") <= limit:
+    if isinstance(text, str):
+        if text.count("[") + text.count("{") <= limit:
+            return False
+        data = text.encode("utf-8", "surrogatepass")
+    elif text.count(b"[") + text.count(b"{") <= limit:
         return False
+    else:
+        data = text
     depth = 0
     for found in _BRACKETS.finditer(data):
         if found.lastindex == 1:

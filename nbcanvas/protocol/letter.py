@@ -28,6 +28,8 @@ class Address(NamedTuple):
         Names of those to use; None for the usual ones.
     defaults
         Execution options of the task itself, under those of the call.
+    reply_to
+        The client that results are announced to; None for the sender.
     """
 
     queue: str
@@ -38,6 +40,7 @@ class Address(NamedTuple):
     serializer: str | None = None
     compression: str | None = None
     defaults: Mapping[str, Any] = _NOTHING
+    reply_to: str | None = None
 
 
 class Letter:

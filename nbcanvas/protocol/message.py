@@ -84,6 +84,8 @@ def decode(
 def _decoded(
     headers: Mapping[str, Any], body: Any, reader: Reader, now: float, properties: Mapping[str, Any]
 ) -> Message:
+    if "task" not in headers:
+        raise InvalidTaskError("a message without the header task; protocol 1 (Celery 3) is not understood here")
     task, task_id = headers["task"], headers["id"]
     args, kwargs, embed = body
     if not isinstance(task, str) or not isinstance(task_id, str):

@@ -8,6 +8,7 @@ needs not parse them; a chain ``["s", steps]``; a fan ``["f", id, members]``.  N
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final
 
 from nbcanvas.errors import InvalidTaskError, NotSerializable
@@ -29,7 +30,7 @@ def dump(root: Node) -> str:
     NotSerializable
         When an argument, an option or a stamp has no form in JSON.
     """
-    written: list[Any] = []
+    written: list[str] = []
     places: dict[int, int] = {}
     todo: list[tuple[Node, bool]] = [(root, False)]
     while todo:
@@ -41,7 +42,7 @@ def dump(root: Node) -> str:
             continue
         written.append(_written(node, places))
         places[id(node)] = len(written) - 1
-    return dumps({"version": VERSION, "nodes": written})
+    return f'{{"version":{VERSION},"nodes":[{",".join(written)}]}}'
 
 
 def load(text: str | bytes | Mapping[str, Any]) -> Node:
@@ -78,11 +79,24 @@ def _inside(node: Node) -> Sequence[Node]:
     return node.steps if isinstance(node, Chain) else node.members
 
 
-def _written(node: Node, places: Mapping[int, int]) -> list[Any]:
+def _written(node: Node, places: Mapping[int, int]) -> str:
     if isinstance(node, Chain):
-        return ["s", [places[id(step)] for step in node.steps]]
+        return dumps(["s", [places[id(step)] for step in node.steps]])
     if isinstance(node, Fan):
-        return ["f", node.id, [places[id(member)] for member in node.members]]
+        return dumps(["f", node.id, [places[id(member)] for member in node.members]])
+    try:
+        args, kwargs = _texts(node.payload)
+    except NotSerializable as error:
+        raise NotSerializable(f"{node.task}: {error}") from error.__cause__
+    more = _more(node, places)
+    return f'["c",{quoted(node.id)},{quoted(node.task)},{quoted(args)},{quoted(kwargs)}{more}]'
+
+
+def _more(node: Call, places: Mapping[int, int]) -> str:
+    """Return what most calls have not, with the comma before it."""
+    plain = not (node.options or node.links or node.errbacks or node.stamps or node.group_id or node.immutable)
+    if plain and node.index is None and not node.nesting:
+        return f',{{"version":{quoted(node.version)}}}' if node.version else ""
     more = {
         "immutable": node.immutable or None,
         "options": dict(node.options) or None,
@@ -94,17 +108,15 @@ def _written(node: Node, places: Mapping[int, int]) -> list[Any]:
         "version": node.version or None,
         "nesting": node.nesting or None,
     }
-    try:
-        args, kwargs = _texts(node.payload)
-    except NotSerializable as error:
-        raise NotSerializable(f"{node.task}: {error}") from error.__cause__
     said = {name: value for name, value in more.items() if value is not None}
-    return ["c", node.id, node.task, args, kwargs, *([said] if said else [])]
+    return f",{dumps(said)}" if said else ""
 
 
 def _texts(payload: Payload) -> tuple[str, str]:
     if type(payload) is TextArgs:
         return payload.args, payload.kwargs
+    if type(payload) is tuple:
+        return dumps(payload), "{}"
     args, kwargs = unpack_args(payload)
     return dumps(list(args)), dumps(dict(kwargs))
 

@@ -279,7 +279,7 @@ class Reader:
         if not isinstance(sig, dict) or not isinstance(sig.get("task"), str):
             msg = f"a signature is an object with a task, but here is {sig!r:.80}"
             raise CanvasError(msg)
-        return freeze(Signature.from_dict(sig), self._new_id, self.pack, versions=self.versions)
+        return freeze(Signature.from_dict(sig), self._new_id, self.pack, versions=self.versions, unfold=False)
 
     def nodes(self, sigs: Any) -> tuple[Node, ...]:
         """Return a list of signatures (or None) as frozen nodes."""
@@ -324,9 +324,13 @@ class Reader:
             sig = sig["kwargs"]["body"] if sig["subtask_type"] == "chord" else sig["kwargs"]["tasks"][-1]
             options = sig.get("options") or {}
         place = options.get("group_id"), options.get("group_index")
-        then = self.then(options.get("chain"), options.get("chord"), *place)
-        # A group's tasks count one by one, as Celery's clients write it.
-        return Spread(then.join) if sig.get("subtask_type") == "group" and isinstance(then, Slot) else then
+        if sig.get("subtask_type") != "group":
+            return self.then(options.get("chain"), options.get("chord"), *place)
+        # A group's tasks count one by one, as Celery's clients write it; for what, they say themselves: as a body the
+        # group has the id of its header.
+        counted = _counted(sig)
+        then = self.then(options.get("chain"), counted.get("chord") or options.get("chord"), counted.get("group_id"), 0)
+        return Spread(then.join) if isinstance(then, Slot) else then
 
     def _slot(self, body: Any, group_id: str | None, index: Any) -> Slot | None:
         if body is None or group_id is None:
@@ -361,6 +365,20 @@ class Reader:
         if position is None:
             return Slot(pointing.join(number), 0)
         return pointing.resolve(number, position)
+
+
+def _counted(sig: SignatureDict) -> Mapping[str, Any]:
+    """Return the options of the first task in a group that may count for what the group stands in."""
+    while sig.get("subtask_type"):
+        kwargs = sig["kwargs"]
+        if sig["subtask_type"] == "chord":
+            sig = kwargs["body"]
+        elif kwargs.get("tasks"):
+            sig = kwargs["tasks"][-1 if sig["subtask_type"] == "chain" else 0]
+        else:
+            break
+    found: Mapping[str, Any] = sig.get("options") or {}
+    return found
 
 
 def _hands_on(node: Node, group_id: str) -> bool:

@@ -88,6 +88,8 @@ def load_state(stored: StoredRun) -> Heard:
     CorruptResult
         When it cannot be understood.
     """
+    if not stored.state:  # it had just begun
+        return Heard([], {})
     try:
         text = zlib.decompressobj().decompress(stored.state, _LARGEST)
         return Heard(list(recorded.read(text).state.events()), {})

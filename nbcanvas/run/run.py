@@ -151,11 +151,12 @@ class Run(Views):
         self._restore()
 
     def _ended(self, task_id: str, record: Record) -> None:
-        if self.app.remote:
+        mender = self._mender
+        if mender is not None:  # workers are elsewhere
             self._results.append((task_id, record))
         self._done(task_id, record)
-        if self._mender is not None:
-            self._mender.hear(task_id, record)
+        if mender is not None:
+            mender.hear(task_id, record)
         if len(self._events) > _FOLD_AT and self._folding.acquire(blocking=False):
             # Folded while they are young, events never grow old enough to be the garbage collector's business.
             try:

@@ -14,7 +14,7 @@ import os
 import select
 import ssl as tls
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from time import monotonic
@@ -72,6 +72,10 @@ class Script:
     def __init__(self, text: str) -> None:
         self.text = text
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def call(self, keys: Sequence[str | bytes], args: Sequence[str | bytes | int | float]) -> Command:
+        """Return the command that calls it."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
 
 def load_script(package: str, *names: str) -> Script:
@@ -294,10 +298,31 @@ class RedisServer:
 
     def run(self, script: Script, keys: Sequence[str | bytes], args: Sequence[str | bytes | int | float] = ()) -> Any:
         """Return what a script returns; the server is given the script when it does not have it."""
-        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        reply = self.replies((command,))[0]
+        return self._ran(self.replies((script.call(keys, args),))[0], script, keys, args)
+
+    def begin(
+        self, script: Script, keys: Sequence[str | bytes], args: Sequence[str | bytes | int | float] = ()
+    ) -> Callable[[], Any]:
+        """Send the call of a script; returns what waits for its reply, and returns that."""
+        link = self._take()
+        try:
+            link.send(script.call(keys, args))
+        except BaseException:
+            link.close()
+            raise
+
+        def finish() -> Any:
+            try:
+                reply = link.read()
+            finally:
+                self._give(link)
+            return self._ran(reply, script, keys, args)
+
+        return finish
+
+    def _ran(self, reply: Any, script: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         if isinstance(reply, exceptions.NoScriptError):  # nothing was done
-            reply = self.replies((("EVAL", script.text, *command[2:]),))[0]
+            reply = self.replies((("EVAL", script.text, len(keys), *keys, *args),))[0]
         if isinstance(reply, Exception):
             raise self._refused(reply)
         return reply

@@ -74,6 +74,12 @@ def define(app):
         request = self.request
         return [request.hostname, request.delivery_info["routing_key"], request.delivery_info["redelivered"]]
 
+    @app.task(name="flaky", bind=True, max_retries=5)
+    def flaky(self, times):
+        if self.request.retries < times:
+            raise self.retry(countdown=0)
+        return [self.request.retries, self.request.delivery_info["routing_key"]]
+
     @app.task(name="forget", ignore_result=True)
     def forget(key):
         note(key)

@@ -96,7 +96,7 @@ class MemoryLedger:
 
     def requeue(self, deliveries):
         with self._changed:
-            for one in deliveries:
+            for one in reversed(list(deliveries)):
                 if self.unacked.pop(one.tag, None) is not None:
                     self.waiting.appendleft(one)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
+import uuid
 
 from nbcanvas.backend.port import Record
 from nbcanvas.backend.redis import RedisBackend
 from nbcanvas.broker.post import Post
 from nbcanvas.broker.redis import Lists, RedisBroker
 from nbcanvas.errors import InvalidTaskError, WorkerLostError
-from nbcanvas.ids import random_source
 from nbcanvas.ledger.port import Step
 from nbcanvas.ledger.redis import RedisLedger
 from nbcanvas.plan import Failed, Revoked, Value, advance, release, start
@@ -22,10 +21,13 @@ from nbcanvas.servers.redis import RedisServer
 
 __all__ = ["World", "new_id"]
 
-new_id = random_source()
-_numbers = itertools.count()
 
 STATES = {Value: "SUCCESS", Failed: "FAILURE", Revoked: "REVOKED"}
+
+
+def new_id():
+    """Return an id; from any thread."""
+    return str(uuid.uuid4())
 
 
 def total(value):

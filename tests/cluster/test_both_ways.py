@@ -23,7 +23,7 @@ pytest.importorskip("celery")
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
-COUNT = 300 if settings().max_examples >= 500 else 40
+COUNT = 200 if settings().max_examples >= 500 else 40
 DEEP = st.one_of(wired(2), wired(4), wired(5), wired(6))
 
 
@@ -49,7 +49,7 @@ def canvases():
 @pytest.fixture(scope="module")
 def odd_ones():
     """Canvases that Celery's client sends in ways of its own: chunks, and chains that end in groups, in headers."""
-    return batch(DEEP, COUNT // 3, "o", lambda canvas: not plain_enough(canvas))
+    return batch(DEEP, COUNT // 4, "o", lambda canvas: not plain_enough(canvas))
 
 
 def named(canvases, name, **how):

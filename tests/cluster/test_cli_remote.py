@@ -298,3 +298,34 @@ def test_dead_letters_are_listed_shown_sent_again_and_thrown_away(server, nbcanv
         assert nbcanvas("dead", "drop", "--all", url=url).out.strip() == "2 thrown away."
         assert client.llen("nbcanvas:dead") == 0
         assert "- empty -" in nbcanvas("dead", "list", url=url).out
+
+
+# -- on RabbitMQ ------------------------------------------------------------------------------------------------------
+
+
+def test_on_rabbitmq(rabbitmq_url, server, nbcanvas):
+    with Fleet(rabbitmq_url, server.url.replace("/0", "/5"), tasks=TASKS) as fleet:
+        fleet.ours("threads", 1, name=OURS)
+        words = ("--result-backend", fleet.backend)
+        assert "ours@here: OK" in nbcanvas(*words, "-C", "status", "-t", "5", "-d", OURS, url=rabbitmq_url).out
+        sent = nbcanvas(*words, "call", "add", "-a", "[1, 2]", url=rabbitmq_url).out.strip()
+        assert nbcanvas(*words, "result", sent, "--timeout", "20", url=rabbitmq_url).out.strip() == "3"
+        ended = nbcanvas(*words, "list", "bindings", url=rabbitmq_url)
+        assert ended.code == 2
+        assert "Your transport cannot list bindings" in ended.err
+
+        import kombu
+
+        with kombu.Connection(rabbitmq_url) as connection:
+            kombu.Producer(connection.default_channel).publish(
+                "garbage", routing_key="celery", content_type="text/plain", content_encoding="utf-8",
+                headers={"task": "add", "id": "mine"},
+            )  # fmt: skip
+        until(lambda: "mine" in nbcanvas(*words, "dead", "list", url=rabbitmq_url).out, 20)
+        [letter] = json.loads(nbcanvas(*words, "dead", "list", "-j", url=rabbitmq_url).out)
+        assert (letter["task_id"], letter["queue"], letter["worker"]) == ("mine", "celery", OURS)
+        assert json.loads(nbcanvas(*words, "dead", "show", "mine", url=rabbitmq_url).out) == letter
+        fleet.workers[0].stop()
+        assert nbcanvas(*words, "dead", "requeue", "mine", url=rabbitmq_url).out.strip() == "1 sent again."
+        assert "- empty -" in nbcanvas(*words, "dead", "list", url=rabbitmq_url).out
+        assert "Purged 1 message" in nbcanvas(*words, "purge", "-f", "-Q", "celery", url=rabbitmq_url).out

@@ -131,7 +131,7 @@ def test_what_is_kept_has_no_pickle_and_garbage_is_said(fleet, redis_url):
         with pytest.raises(Exception, match=r".*"):
             pickle.loads(data)
     reader = fleet.client()
-    for field, garbage in (("plan", b"{"), ("plan", pickle.dumps(1)), ("state", b"x"), ("state", b"")):
+    for field, garbage in (("plan", b"{"), ("plan", pickle.dumps(1)), ("state", b"x"), ("state", b"x\x9c")):
         before = app.redis.call("HGET", f"nbcanvas-run-{run.id}", field)
         app.redis.call("HSET", f"nbcanvas-run-{run.id}", field, garbage)
         with pytest.raises(CorruptResult, match=field):

@@ -22,7 +22,7 @@ from nbcanvas.backend.encoding import Encoding
 from nbcanvas.backend.port import Record, StoredRun
 from nbcanvas.backend.redis import RedisBackend
 from nbcanvas.backend.redis.steps import Expiry
-from nbcanvas.errors import ChordError, CorruptResult, InvalidTaskError, RemoteError, TaskRevokedError
+from nbcanvas.errors import ChordError, CorruptResult, InvalidTaskError, RemoteError, ServerLost, TaskRevokedError
 from nbcanvas.plan import Call, Chain, Fan
 from nbcanvas.protocol.payload import pack, pack_args, unpack, unpack_args
 from nbcanvas.servers.redis import RedisServer
@@ -217,7 +217,7 @@ def test_a_finished_task_takes_no_more_room_than_celerys(backend, theirs, server
         theirs.backend.store_result(str(uuid.UUID(int=name + 1000)), name, "SUCCESS")
     sizes = [server.call("MEMORY", "USAGE", f"celery-task-meta-{uuid.UUID(int=n)}") for n in (7, 1007)]
     assert sizes[0] <= sizes[1]
-    assert not [key for key in server.call("KEYS", "*") if b"nbcanvas" in key]
+    assert not [key for key in server.call("KEYS", "*") if b"nbcanvas" in key]  # nothing beside it
 
 
 # -- garbage ----------------------------------------------------------------------------------------------------------
@@ -331,6 +331,45 @@ def test_ends_that_nobody_told_are_found_while_workers_of_ours_live(redis_url, b
     ledger.close()
 
 
+def test_when_a_worker_of_ours_comes_its_channel_is_enough(redis_url, server):
+    world = World(redis_url)
+    heard = Heard()
+    world.backend.watch(["t"], heard)
+    until(lambda: b"celery-task-meta-t" in server.call("PUBSUB", "CHANNELS"), 10)
+    ledger = world.ledger()
+    ledger.beat()
+    time.sleep(1.1)
+    one = Call(new_id(), "add", (1,))
+    world.backend.watch([one.id], heard)
+    world.send(one)
+    world.work(ledger)
+    until(lambda: one.id in heard, 10)
+    assert server.call("PUBSUB", "CHANNELS") == [b"nbcanvas:news:client"]
+    ledger.close()
+    world.close()
+
+
+def test_news_that_make_no_sense_hide_no_others(backend, server):
+    told = []
+    backend.on_news = told.append
+    stop = backend.watch(["t"], lambda *_: None)
+    good = '["started","t",0,1.5,"root","w@here"]\n'
+    for garbage in (
+        b"\xff\x00",
+        b"[",
+        b"[1]\n",
+        b"7\n\n8\n",
+        b'["a","b","c","d","e","f"]\n',
+        b"1,2\n",
+        b'["succeeded",3,0,1,"r",0]\n{}',
+    ):
+        server.call("PUBLISH", "nbcanvas:news:me", garbage + b"\n" + good.encode())
+    server.call("PUBLISH", "nbcanvas:news:me", '["started","last",0,1.5,"root","w@here"]\n')
+    until(lambda: told and told[-1].id == "last", 10)
+    assert [news.data for news in told if news.id == "t"].count("w@here") >= 4
+    stop()
+
+
 def test_a_hundred_thousand_tasks_are_watched_over_one_channel(redis_url, server):
     world = World(redis_url)
     ledger = world.ledger()
@@ -413,6 +452,37 @@ def test_the_thread_that_listens_ends_with_the_backend(redis_url):
     assert [thread for thread in threading.enumerate() if thread.name == "nbcanvas-listener"]
     backend.close()
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == "nbcanvas-listener"], 10)
+
+
+def test_tasks_are_lost_loudly_with_the_data_of_the_server(backend, server):
+    heard, later = Heard(), Heard()
+    backend.settle("ended", done(value=1))
+    backend.watch(["lost"], heard)
+    time.sleep(0.3)
+    server.call("FLUSHALL")
+    until(lambda: "lost" in heard, 20)
+    assert type(heard["lost"].exc) is ServerLost
+    assert "flushed" in str(heard["lost"].exc)
+    backend.watch(["later"], later)
+    time.sleep(0.3)
+    server.call("FLUSHALL")
+    backend.watch(["more"], later)  # after it: this one is not lost
+    backend.settle("more", done(value=2))
+    until(lambda: len(later) == 2, 20)
+    assert [later["later"].state, later["more"].state] == ["FAILURE", "SUCCESS"]
+
+
+def test_the_listener_ends_when_nothing_is_watched_and_begins_again(redis_url, monkeypatch):
+    monkeypatch.setattr("nbcanvas.backend.redis.listener._IDLE", 0.05)
+    backend = RedisBackend(RedisServer(redis_url), client_id="me")
+    for round_ in range(3):
+        heard = Heard()
+        backend.watch([f"t{round_}"], heard)
+        backend.settle(f"t{round_}", done(value=1))
+        until(lambda heard=heard: heard, 10)
+        until(lambda: backend._listener._thread is None, 10)
+        until(lambda: not [thread for thread in threading.enumerate() if thread.name == "nbcanvas-listener"], 10)
+    backend.close()
 
 
 # -- chords shared with Celery's workers ------------------------------------------------------------------------------

@@ -220,6 +220,21 @@ def test_what_ignores_its_result_is_told_and_not_stored(world, ledger):
     stop()
 
 
+def test_what_waits_for_its_eta_has_not_started(world, ledger):
+    told = []
+    world.backend.on_news = told.append
+    later = call("add", 1, countdown=60)
+    stop = world.backend.watch([later.id], lambda *_: None)
+    world.send(later)
+    (delivery,) = ledger.take(1, 1, 0)
+    ledger.started([delivery.tag], begun=False)
+    assert world.server.call("SCARD", f"nbcanvas:begun:{ledger.worker}") == 0
+    ledger.started([delivery.tag])
+    until(lambda: [news.kind for news in told] == ["received", "started"], 10)
+    assert 50 < told[0].data["due"] - time.time() <= 60
+    stop()
+
+
 def test_ends_of_skipped_tasks_are_stored_and_told(world, ledger):
     heard = {}
     first, second, third = call("fail"), call("add", 1), call("add", 2)

@@ -207,7 +207,12 @@ def test_tasks_that_run_and_wait_are_told(request, fleet, ours, worker, asks):
     running = ours.send_task("wait", (60,), queue=queue)
     waiting = ours.send_task("add", (1, 2), queue=queue, countdown=300)
     inspect = client.control.inspect([worker], timeout=5)
-    until(lambda: {running.id, waiting.id} <= set(inspect.query_task(running.id, waiting.id)[worker]))
+
+    def states():
+        found = inspect.query_task(running.id, waiting.id)[worker]
+        return {task_id: state for task_id, (state, _) in found.items()}
+
+    until(lambda: states().get(running.id) == "active" and waiting.id in states())
     # A worker of Celery's goes on to tell of what it has been told to drop, until its time comes.
     [active] = [one for one in inspect.active()[worker] if one["id"] == running.id]
     [scheduled] = [one for one in inspect.scheduled()[worker] if one["request"]["id"] == waiting.id]
@@ -273,8 +278,11 @@ def test_a_file_keeps_revokes(fleet, ours, tmp_path):
     statedb = tmp_path / "revokes"
     once = fleet.ours("threads", 1, name="file@here", arguments=["--statedb", str(statedb), "--without-mingle"])
     ours.control.revoke("written-down", destination=["file@here"], reply=True, timeout=5)
-    once.stop()
     assert "written-down" in statedb.read_text()
+    once.stop()
+    again = fleet.ours("threads", 1, name="file@here", arguments=["--statedb", str(statedb), "--without-mingle"])
+    assert "written-down" in asked(ours, "revoked", destination=["file@here"], timeout=5)["file@here"]
+    again.stop()
 
 
 # -- asking -----------------------------------------------------------------------------------------------------------
@@ -478,3 +486,27 @@ def test_on_rabbitmq(rabbitmq_url, redis_of_this_module):
         inspect = ours.control.inspect([OURS, "nobody@here"], timeout=1)
         assert set(inspect.ping()) == {OURS}
         assert inspect.missing == ("nobody@here",)
+
+
+# -- the broker goes away ---------------------------------------------------------------------------------------------
+
+
+def test_workers_listen_again_when_the_broker_is_back(tmp_path):
+    server = Redis(tmp_path, persistent=True)
+    try:
+        with Fleet(server.url, tasks=TASKS) as fleet:
+            fleet.ours("threads", 1, name=OURS)
+            app = fleet.client()
+            assert asked(app, "ping") == {OURS: {"ok": "pong"}}
+            app.control.enable_events()
+            server.stop()
+            with pytest.raises(ServerLost):
+                app.control.ping()
+            with pytest.raises(ServerLost):
+                app.control.enable_events()
+            server.start()
+            until(lambda: asked(app, "ping", timeout=2) == {OURS: {"ok": "pong"}}, 60)
+            app.control.rate_limit("add", "7/s", reply=True, timeout=10)
+            assert asked(app, "registered", "rate_limit")[OURS][0] == "add [rate_limit=7/s]"
+    finally:
+        server.stop()

@@ -174,6 +174,26 @@ def test_events_of_tasks_are_off_until_somebody_asks(redis_of_this_module):
         assert {event.get("result") for event in heard} <= {None, "7"}
 
 
+# -- clients ----------------------------------------------------------------------------------------------------------
+
+
+def test_our_client_tells_what_it_sends_as_celerys_does(redis_of_this_module):
+    with Fleet(redis_of_this_module.url.replace("/0", "/6"), tasks=TASKS, task_send_sent_event=True) as fleet:
+        ours, celerys = fleet.client(), fleet.celery_client()
+        with celerys_receiver(celerys) as heard:
+            ours.send_task("add", (1,), {"y": 2}, task_id="ours", queue="q", countdown=60, expires=120)
+            celerys.send_task("add", (1,), {"y": 2}, task_id="theirs", queue="q", countdown=60, expires=120)
+            until(lambda: len(heard) == 2)
+        [mine] = [event for event in heard if event["uuid"] == "ours"]
+        [theirs] = [event for event in heard if event["uuid"] == "theirs"]
+        assert set(mine) == set(theirs)
+        for key in ("type", "name", "args", "kwargs", "queue", "exchange", "routing_key", "retries", "parent_id"):
+            assert mine[key] == theirs[key], key
+        for key in ("eta", "expires"):
+            assert mine[key][:16] == theirs[key][:16]
+        assert mine["hostname"].startswith("gen")
+
+
 # -- a run of ours hears Celery's workers -----------------------------------------------------------------------------
 
 

@@ -3,14 +3,14 @@
 Celery's client writes to a real Redis; canvases come from the same JSON, with pinned task ids, stamped before. Names of
 groups are told apart by where they appear.
 
-Left out of the comparison, because it means nothing to whoever reads: an id or a ``chain`` that is null or empty, ids of
-links and errbacks (Celery gives them when they are sent), ``add_to_parent``, the group of what counts for nobody.
+Left out of the comparison, because it means nothing to whoever reads: an id or a ``chain`` that is null or empty, ids
+of links and errbacks (Celery gives them when they are sent), ``add_to_parent``, the group of what counts for nobody.
 
 Where we write something else on purpose:
 
 * ``root_id`` of a group's members, where nobody sent them, is the group's: all that a run sends has one root.
-* A chord's body that is a chain is its first step with the others in ``options.chain``, always: Celery writes it so in a
-  chain, and in full in a chord alone. A chain of one is its step.
+* A chord's body that is a chain is its first step with the others in ``options.chain``, always: Celery writes it so in
+  a chain, and in full in a chord alone. A chain of one is its step.
 * A chord that waits counts for what is around it in its body only; Celery says so in the chord's options once more.
 * A group at the end of a header's member counts as one list, handed on by ``celery.accumulate``; Celery's members count
   one by one, and when the step before fails the chord waits for ever. (Canvases here have none; it is read as Celery
@@ -27,6 +27,7 @@ import re
 import time
 from types import SimpleNamespace
 
+import kombu.pools
 import pytest
 
 celery = pytest.importorskip("celery")
@@ -39,6 +40,7 @@ from nbcanvas.broker.post import Post  # noqa: E402
 from nbcanvas.canvas import Signature  # noqa: E402
 from nbcanvas.ids import random_source  # noqa: E402
 from nbcanvas.plan import freeze, start  # noqa: E402
+from nbcanvas.protocol.letter import Letter  # noqa: E402
 from nbcanvas.protocol.payload import WIRE  # noqa: E402
 from tests.cluster.drawn import batch, plain_enough, wired  # noqa: E402
 from tests.cluster.worlds import define  # noqa: E402
@@ -55,6 +57,7 @@ def loose(*args, **kwargs):
 @pytest.fixture
 def wire(redis_url):
     """Both clients: what they publish for a canvas, or a call."""
+    kombu.pools.reset()  # they are everybody's, and remember what was declared before this server was emptied
     before = celery.current_app._get_current_object()
     theirs = celery.Celery("wire", broker=redis_url, backend=redis_url)
     define(theirs)
@@ -78,22 +81,35 @@ class Wire:
         """Return the messages that Celery's client sends, by queue."""
         self.store.flushall()
         send()
-        lists = [key for key in self.store.keys() if self.store.type(key) == b"list"]
+        lists = [key for key in self.store.scan_iter() if self.store.type(key) == b"list"]
         found = [json.loads(raw) for key in lists for raw in self.store.lrange(key, 0, -1)]
         return [opened(one) for one in found]
 
     def written(self, canvas, options=None, **conf):
         self.ours.conf.update(conf)
         post = Post(
-            origin="gen", route=Router(self.ours.conf, self.ours.tasks).of, reply_to=self.theirs.thread_oid,
-            compression=self.ours.conf.task_compression, serializer=self.ours.conf.task_serializer,
-        )  # fmt: skip
+            origin="gen",
+            route=Router(self.ours.conf, self.ours.tasks).of,
+            reply_to=self.theirs.thread_oid,
+            compression=self.ours.conf.task_compression,
+            serializer=self.ours.conf.task_serializer,
+        )
         node = freeze(canvas, random_source(), WIRE.pack_args, options=options or {})
         first = node
         while hasattr(first, "steps"):
             first = first.steps[0]
         messages = start(node, (), None, first.id, None, time.time()).send
         return [opened(json.loads(seal(letter, "tag"))) for letter in post.write_all(messages)]
+
+    def read_and_written(self, message):
+        """Return what we send on of a message that we got, in the words of the arguments that it came with."""
+        headers = message["headers"]
+        client = message["properties"]["reply_to"]
+        post = Post(origin="gen", route=Router(self.ours.conf, self.ours.tasks).of, reply_to=client)
+        came = Letter("celery", headers, json.dumps(message["body"]).encode(), message["properties"])
+        sent = opened(json.loads(seal(post.write(post.read(came)), "tag")))
+        sent["headers"] |= {name: headers[name] for name in ("argsrepr", "kwargsrepr", "ignore_result")}
+        return sent
 
 
 def opened(envelope):
@@ -158,7 +174,7 @@ def tidy(value, *, hanging=False):
         body = first["kwargs"]["body"]
         while body["subtask_type"] == "chord":
             body = body["kwargs"]["body"]
-        body["options"]["chain"] = rest[::-1]
+        body["options"]["chain"] = rest[::-1] + body["options"].get("chain", [])
         return first
     return found
 
@@ -174,7 +190,7 @@ def split(body):
 
 
 def simple(canvas):
-    """Say whether both clients give a canvas the same shape: no group in a group, nor one of one, nor of chains of one."""
+    """Say whether both clients give a canvas the same shape: no group in a group, no chain in a chain, none of one."""
     if isinstance(canvas, list):
         return all(map(simple, canvas))
     if not isinstance(canvas, dict):
@@ -206,6 +222,8 @@ def test_random_canvases_are_published_as_celery_does(wire):
         theirs = wire.published(celery.Signature.from_dict(copy.deepcopy(canvas), app=wire.theirs).apply_async)
         ours = wire.written(Signature.from_dict(canvas))
         assert comparable(ours, client) == comparable(theirs, client), f"{one.recipe!r} is told otherwise"
+        again = [wire.read_and_written(message) for message in theirs]
+        assert comparable(again, client) == comparable(theirs, client), f"{one.recipe!r} is read otherwise"
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
@@ -254,6 +272,8 @@ def test_options_are_written_as_celery_does(wire, name, what):
         one["headers"]["origin"] = one["properties"]["delivery_tag"] = ""
         if isinstance(one["body"], bytes):
             one["body"] = decoded(one)
+        for twice in ("argsrepr", "kwargsrepr"):  # Celery's are among the properties, too
+            one["properties"].pop(twice, None)
         if "expiration" in one["properties"]:  # counted from another moment
             one["properties"]["expiration"] = len(one["properties"]["expiration"])
     assert ours == theirs
@@ -267,3 +287,71 @@ def decoded(envelope):
     body = kombu.compression.decompress(body, compression) if compression else body
     value = kombu.serialization.loads(body, envelope["content-type"], envelope["content-encoding"], force=True)
     return json.loads(json.dumps(value))
+
+
+# -- routes ------------------------------------------------------------------------------------------------------------
+
+
+def by_function(name, args, kwargs, options, task=None, **more):
+    return {"queue": f"for-{args[0]}"} if args else None
+
+
+def topics():
+    feeds = kombu.Exchange("feeds", "topic")
+    return [
+        kombu.Queue("celery", kombu.Exchange("celery"), "celery"),
+        kombu.Queue("feeds", feeds, "feed.#"),
+        kombu.Queue("direct", kombu.Exchange("other", "direct"), "its.key"),
+    ]
+
+
+ROUTES = {
+    "none": ({}, {}),
+    "default queue": ({"task_default_queue": "mine"}, {}),
+    "default exchange": ({"task_default_exchange": "x", "task_default_routing_key": "k"}, {}),
+    "name": ({"task_routes": {"loose": "named"}}, {}),
+    "glob": ({"task_routes": {"lo*": {"queue": "globbed", "priority": 3}}}, {}),
+    "pattern": ({"task_routes": {re.compile("l..se"): {"queue": "matched"}}}, {}),
+    "function": ({"task_routes": [by_function]}, {}),
+    "the first answer": ({"task_routes": [{"other": "a"}, by_function, {"loose": "b"}]}, {}),
+    "said": ({"task_routes": {"loose": "named"}}, {"queue": "said"}),
+    "half said": ({"task_routes": {"loose": {"queue": "named", "priority": 5}}}, {"priority": 1}),
+    "routing key alone": ({}, {"routing_key": "k"}),
+    "routed by key": ({"task_routes": {"loose": {"routing_key": "k"}}}, {}),
+    "exchange and key": ({}, {"exchange": "celery", "routing_key": "celery"}),
+    "topic": ({"task_queues": topics}, {"queue": "feeds"}),
+    "topic and key": ({"task_queues": topics}, {"queue": "feeds", "routing_key": "feed.news"}),
+    "routed to a topic": (
+        {"task_queues": topics, "task_routes": {"loose": {"queue": "feeds", "routing_key": "feed.x"}}},
+        {},
+    ),
+    "direct exchange": ({"task_queues": topics}, {"queue": "direct"}),
+    "declared queues alone": ({"task_queues": topics}, {}),
+    "default priority": ({"task_default_priority": 4}, {}),
+    "settings": ({"task_default_delivery_mode": 1, "task_compression": "bzip2"}, {}),
+}
+
+
+@pytest.mark.parametrize(("conf", "options"), ROUTES.values(), ids=ROUTES)
+def test_messages_go_where_celery_sends_them(wire, conf, options):
+    conf = {name: value() if value is topics else value for name, value in conf.items()}
+    wire.theirs.conf.update(conf)
+    (theirs,) = wire.published(lambda: wire.theirs.signature("loose", (7,)).apply_async(task_id="one", **options))
+    (ours,) = wire.written(Signature("loose", (7,), {}, {"task_id": "one", **options}), **conf)
+    for one in (ours, theirs):
+        one["headers"]["origin"] = one["properties"]["delivery_tag"] = ""
+        one["body"] = decoded(one) if isinstance(one["body"], bytes) else one["body"]
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("attributes", [{"queue": "own"}, {"priority": 2, "time_limit": 9}, {"ignore_result": True}])
+@pytest.mark.parametrize("options", [{}, {"queue": "said", "ignore_result": False, "priority": 8, "time_limit": 5}])
+def test_a_tasks_own_options_stand_between(wire, attributes, options):
+    for app, own in ((wire.theirs, {"shared": False}), (wire.ours, {})):
+        app.conf.task_routes = {"special": "routed"}
+        app.task(name="special", **attributes, **own)(loose)
+    (theirs,) = wire.published(lambda: wire.theirs.signature("special").apply_async(task_id="one", **options))
+    (ours,) = wire.written(Signature("special", (), {}, {"task_id": "one", **options}))
+    for one in (ours, theirs):
+        one["headers"]["origin"] = one["properties"]["delivery_tag"] = ""
+    assert ours == theirs

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -73,7 +74,7 @@ def test_a_cold_stop_does_not_wait(fleet, app, store, pool):
         early.get(timeout=5)
     assert store.llen("celery") == 1
     assert late.state in {"PENDING", "STARTED"}
-    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), what="its children are gone")
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), what="its children are gone")
 
 
 @pytest.mark.parametrize("pool", ["threads", "processes"])
@@ -106,13 +107,14 @@ def test_a_chord_survives_its_worker(fleet, app, store):
 def test_a_task_that_kills_every_worker_ends_loudly(fleet, app, store):
     result = send(app, "kill_worker", "poison")
     for number in range(6):
-        worker = fleet.ours("threads", 1, name=f"victim{number}@here")
+        worker = fleet.ours("threads", 1, name=f"victim{number}@here", wait=False)
         until(lambda number=number: runs(store, "poison") > number, 20, "it kills")
         worker.process.wait(10)
     fleet.ours("threads", 1, name="last@here")
     with pytest.raises(WorkerLostError, match="6 workers"):
         result.get(timeout=20)
     assert runs(store, "poison") == 6
+    until(lambda: store.llen("nbcanvas:dead"), what="it is kept")
     assert "did not finish" in json.loads(store.lindex("nbcanvas:dead", 0))["reason"]
 
 
@@ -130,7 +132,7 @@ def test_children_do_not_outlive_a_worker_that_is_killed(fleet, app):
     child = send(app, "pid").get(timeout=20)
     os.kill(worker.pid, signal.SIGKILL)
     worker.process.wait(10)
-    until(lambda: not os.path.exists(f"/proc/{child}"), 10, "the child is gone")
+    until(lambda: not Path(f"/proc/{child}").exists(), 10, "the child is gone")
 
 
 def test_redis_restarts_and_everything_goes_on(tmp_path):

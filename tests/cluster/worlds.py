@@ -63,3 +63,15 @@ def define(app: Any) -> None:
     @task(name="tsum")
     def tsum(numbers: Any) -> Any:
         return sum(numbers)
+
+    @task(name="hold")
+    def hold(value: Any, run: str) -> Any:
+        """Return when the test has put something into the list ``gate:<run>``; after half a minute by itself."""
+        for _ in range(30):
+            if store.blpop([f"gate:{run}"], 1):
+                break
+        return value
+
+    @task(name="boom")
+    def boom(*_: Any) -> None:
+        raise Boom("boom")

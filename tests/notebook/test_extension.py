@@ -287,7 +287,7 @@ def test_cancel_by_name(shell):
         ("inspect", "takes one of"),
         ("worker begin", "usage: %canvas worker"),
         ("worker start --pool forks", "threads, processes, solo"),
-        ("connect nowhere", "no profile"),
+        ("connect a b", "unrecognized"),
         ("cancel nobody", "%canvas runs lists them"),
         ("revoke", "takes task ids"),
         ("revoke nobody", "no known task has the id nobody"),

@@ -6,7 +6,6 @@ import json
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from nbcanvas.broker.envelope import open_, seal
 from nbcanvas.canvas import Signature, chain, group
@@ -104,10 +103,19 @@ def test_a_plan_comes_back_from_its_text(recipe):
 
 def test_all_that_a_call_says_comes_back():
     call = Call(
-        "an id", "add", Held(((1, {"a": (2, 3)}), {"more": [None]})), True,
-        {"queue": "q", "countdown": 3, "headers": {"x": "y"}}, (Call("a link", "add", ()),), (Call("an errback", "e", (1,)),),
-        {"lab": ["a"]}, "a group", 3, "a version", 2,
-    )  # fmt: skip
+        "an id",
+        "add",
+        Held(((1, {"a": (2, 3)}), {"more": [None]})),
+        True,
+        {"queue": "q", "countdown": 3, "headers": {"x": "y"}},
+        (Call("a link", "add", ()),),
+        (Call("an errback", "e", (1,)),),
+        {"lab": ["a"]},
+        "a group",
+        3,
+        "a version",
+        2,
+    )
     assert described(load(dump(call))) == described(call)
 
 
@@ -125,22 +133,38 @@ def test_plans_may_be_long_and_deep():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "null", '{"version":1,"nodes":[]}', '{"version":2,"nodes":[["f","a",[]]]}', '{"version":1,"nodes":7}']
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"version":1,"nodes":[]}',
+        '{"version":2,"nodes":[["f","a",[]]]}',
+        '{"version":1,"nodes":7}',
+    ]
     + [
         json.dumps({"version": 1, "nodes": nodes})
         for nodes in (
-            [7], [["x"]], [["c", "a"]], [["c", "a", "t", [], {}]], [["s", [0]]], [["f", 3, []]], [["s", ["a"]]],
-            [["s", []], ["s", [0]]], [["f", "a", []], ["f", "b", [0]]], [["c", "a", "t", "[]", "{}", 7]],
+            [7],
+            [["x"]],
+            [["c", "a"]],
+            [["c", "a", "t", [], {}]],
+            [["s", [0]]],
+            [["f", 3, []]],
+            [["s", ["a"]]],
+            [["s", []], ["s", [0]]],
+            [["f", "a", []], ["f", "b", [0]]],
+            [["c", "a", "t", "[]", "{}", 7]],
         )
     ],
-)  # fmt: skip
+)
 def test_a_text_that_is_no_plan_is_one_clear_error(text):
     with pytest.raises(InvalidTaskError, match="a plan"):
         load(text)
 
 
 def test_a_plan_that_cannot_travel_says_which_task():
-    with pytest.raises(NotSerializable, match="odd: .*set has no form"):
+    with pytest.raises(NotSerializable, match=r"odd: .*set has no form"):
         dump(Chain([Call("a", "fine", ()), Call("b", "odd", Held((({1},), {})))]))
 
 

@@ -21,6 +21,8 @@ class Keys:
         The highest attempt of a task that was settled, where the task's document does not tell.
     news
         The channel on which our workers tell a client what became of its messages.
+    epoch
+        A token that is as old as the data of the server.
     plan, run, runs
         Frozen plans that messages refer to; runs, and the list of them.
     """
@@ -35,4 +37,5 @@ class Keys:
         self.news = f"{prefix}nbcanvas:news:"
         self.plan = f"{prefix}nbcanvas-plan-"
         self.run = f"{prefix}nbcanvas-run-"
+        self.epoch = f"{prefix}nbcanvas:epoch"
         self.runs = f"{prefix}nbcanvas:runs"

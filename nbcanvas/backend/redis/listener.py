@@ -35,10 +35,15 @@ _SINGLE: Final = 1000
 _FIRST: Final = 0.02
 _SECOND: Final = 0.25
 _AT_MOST: Final = 5.0
-#: When everything is subscribed to.
+#: Seconds between two checks whether the server still has its data.
+_CHECK: Final = 1.0
+#: At most, when everything is subscribed to.
 _RARE: Final = 30.0
 #: So many times as long as a look took is rested after it.
 _SHARE: Final = 20.0
+#: Seconds between two questions whether workers of ours live, and how long a proof of others counts.
+_ASK: Final = 1.0
+_PROVEN: Final = 60.0
 #: Seconds between two tries to connect.
 _AGAIN: Final = 0.2
 #: Seconds with nothing to watch, after which the thread ends.
@@ -62,8 +67,12 @@ class Listener:
         Says whether workers of ours are there.
     watched
         Returns the ids that somebody watches.
+    epoch
+        Returns what tells the data of the server from those it had before it lost them.
+    lost
+        Takes ids of tasks that are lost with the data.
     look
-        Takes ids, reads the documents there are, tells those who watch, and returns how many of them have ended.
+        Takes ids, reads the documents there are, tells those who watch, and returns how many of them ended a while ago.
     on_news
         Takes a message of the client's channel.
     on_document
@@ -77,6 +86,8 @@ class Listener:
         prefix: str,
         *,
         ours: Callable[[], bool],
+        epoch: Callable[[], bytes | None],
+        lost: Callable[[Sequence[str]], None],
         watched: Callable[[], Collection[str]],
         look: Callable[[Sequence[str]], int],
         on_news: Callable[[bytes], None],
@@ -86,6 +97,9 @@ class Listener:
         self._news = news.encode()
         self._prefix = prefix.encode()
         self._ours = ours
+        self._epoch = epoch
+        self._lost = lost
+        self.epoch: bytes | None = None
         self._watched = watched
         self._look = look
         self._on_news = on_news
@@ -138,7 +152,8 @@ class Listener:
             warned = False
             while not self._over(idle=False):
                 try:
-                    _Session(self, bell).run()
+                    if _Session(self, bell).run():
+                        return
                 except (ServerLost, Refused) as error:
                     if not warned:
                         log.warning("results are not heard of, and are listened to again: %s", error)
@@ -179,25 +194,31 @@ class _Session:
         self.link: Link = owner._server.connect(patient=True)  # noqa: SLF001 - of this module
         self.singles: set[str] = set()
         self.pattern = False
+        #: Whether there are other workers than ours, so far as is known; until when that is proven; when it was asked.
         self.foreign = False
+        self.proven = 0.0
+        self.asked = monotonic()
         self.pause = _SECOND
-        self.sweep = monotonic()
+        self.sweep = self.check = monotonic()
         self.first: float | None = None
         self.fresh: list[str] = []
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Listen; returns True when nobody needs to any more."""
         owner = self.owner
         try:
             self.link.send((b"SUBSCRIBE", owner._news))  # noqa: SLF001
             self.link.read()
             owner._ready.set()  # noqa: SLF001
             self.foreign = not owner._ours()  # noqa: SLF001
+            self._check_epoch()
             # Whatever was said before this connection was there is looked for.
             self.fresh = list(owner._watched())  # noqa: SLF001
             self.sweep = monotonic() + _FIRST
             if self.foreign:
                 self._subscribe(self.fresh)
             self._loop()
+            return True
         finally:
             self.link.close()
 
@@ -205,19 +226,15 @@ class _Session:
         owner = self.owner
         quiet = monotonic()
         while True:
-            now = monotonic()
-            self._take_fresh(now)
-            if self.first is not None and now >= self.first:
-                self._look_first()
-            elif now >= self.sweep:
-                self._look_again()
+            self._take_fresh(monotonic())
+            self._do_what_is_due(monotonic())
             if owner._watched():  # noqa: SLF001
                 quiet = monotonic()
             elif owner._over(idle=monotonic() - quiet > _IDLE):  # noqa: SLF001
                 return
             elif self.singles or self.pattern:
                 self._unsubscribe()
-            until = min(self.sweep, self.first or self.sweep, quiet + _IDLE + 1)
+            until = min(self.sweep, self.check, self.first or self.sweep, quiet + _IDLE + 1)
             ends = (self.link.fileno(), self.bell)
             found = select.select(ends, [], [], max(until - monotonic(), 0.0))[0]
             if self.bell in found:
@@ -227,8 +244,21 @@ class _Session:
             if ends[0] in found:
                 self._hear()
 
+    def _do_what_is_due(self, now: float) -> None:
+        if self.first is not None and now >= self.first:
+            self._look_first()
+        elif now >= self.sweep:
+            self._look_again()
+        elif now >= self.check:
+            self._check_epoch()
+
     def _take_fresh(self, now: float) -> None:
         waiting = self.owner._fresh  # noqa: SLF001
+        if waiting and self.foreign and now > self.proven and now - self.asked > _ASK:
+            self.asked = now
+            if self.owner._ours():  # noqa: SLF001 - they live since
+                self.foreign = False
+                self._unsubscribe()
         while waiting:
             ids = waiting.popleft()
             self.fresh += ids
@@ -286,6 +316,7 @@ class _Session:
 
     def _look_first(self) -> None:
         """Look at what is watched since a moment: it may have ended long ago."""
+        self._check_epoch()
         fresh, self.fresh, self.first = self.fresh, [], None
         watched = self.owner._watched()  # noqa: SLF001
         left = [one for one in fresh if one in watched]
@@ -294,16 +325,28 @@ class _Session:
             self.sweep = min(self.sweep, monotonic() + self.pause)
 
     def _look_again(self) -> None:
+        self._check_epoch()
         watched = list(self.owner._watched())  # noqa: SLF001
         begun = monotonic()
         found = self._look(watched) if watched else 0
-        if found and not self.foreign and self.pause != _SECOND:
-            # Somebody ended tasks and did not tell: one of Celery's workers, or ours, for another client.
-            self.foreign = True
-            self._subscribe(self.owner._watched())  # noqa: SLF001
-        self.pause = _SECOND if found else min(self.pause * 1.5, _AT_MOST)
-        rest = _RARE if self.foreign else self.pause
-        self.sweep = monotonic() + max(rest, (monotonic() - begun) * _SHARE)
+        if found:  # somebody ended tasks and did not tell: one of Celery's workers, or ours, for another client
+            self.proven = begun + _PROVEN
+            if not self.foreign:
+                self.foreign = True
+                self._subscribe(self.owner._watched())  # noqa: SLF001
+        self.pause = _SECOND if found else min(self.pause * 1.5, _RARE if self.foreign else _AT_MOST)
+        self.sweep = monotonic() + max(self.pause, (monotonic() - begun) * _SHARE)
+
+    def _check_epoch(self) -> None:
+        """End what is watched, and was sent to a server that has lost its data since."""
+        owner = self.owner
+        self.check = monotonic() + _CHECK
+        known, owner.epoch = owner.epoch, owner._epoch() or owner.epoch  # noqa: SLF001
+        if known is not None and owner.epoch != known:
+            fresh = set(self.fresh)
+            before = [one for one in list(owner._watched()) if one not in fresh]  # noqa: SLF001
+            self._look(before)
+            owner._lost([one for one in before if one in owner._watched()])  # noqa: SLF001
 
     def _look(self, ids: Collection[str]) -> int:
         ids = list(ids)

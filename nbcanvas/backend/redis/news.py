@@ -75,13 +75,27 @@ def _plain(data: Any) -> str:
 
 def read_news(message: bytes, documents: Documents) -> Iterator[News]:
     """Yield what a message says; what cannot be understood is left out."""
-    lines = message.split(b"\n")
-    for head, document in zip(lines[::2], lines[1::2], strict=False):
+    lines = message.decode("utf-8", "replace").split("\n")
+    heads = lines[::2]
+    try:
+        told = loads(f"[{','.join(heads)}]")
+    except ValueError:
+        told = ()
+    if len(told) != len(heads):  # one of them is no news: one by one
+        told = [_head(head) for head in heads]
+    for head, document in zip(told, lines[1::2], strict=False):
         try:
-            kind, task_id, attempt, time, root_id, data = loads(head)
+            kind, task_id, attempt, time, root_id, data = head
+            record = documents.read(task_id, document) if document else None
+            if record is not None:
+                record.settled, record.retries = attempt, attempt & 0xFFFFF
         except (ValueError, TypeError):
             continue
-        record = documents.read(task_id, document) if document else None
-        if record is not None:
-            record.settled, record.retries = attempt, attempt & 0xFFFFF
         yield News(kind, task_id, attempt, time, root_id, data, record)
+
+
+def _head(line: str) -> Any:
+    try:
+        return loads(line)
+    except ValueError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from nbcanvas.backend.documents import Documents
 from nbcanvas.backend.encoding import Encoding
 from nbcanvas.backend.local import OnEnd
 from nbcanvas.backend.port import Record, Tree
+from nbcanvas.errors import ServerLost
 from nbcanvas.plan.engine import Arrival
 from nbcanvas.plan.model import Call, Exit, Join, Message, Node
 from nbcanvas.servers.redis import RedisServer, Refused, load_script
@@ -36,6 +38,8 @@ _CHUNK: Final = 1000
 _KEPT: Final = 200_000
 #: Barriers that `joins` tells of.
 _JOINS: Final = 1000
+#: Seconds after which somebody would have told of an end.
+_TOLD: Final = 1.0
 #: Seconds without a beat after which a worker is none.
 _SILENT: Final = 10
 
@@ -105,6 +109,8 @@ class RedisBackend:
             keys.news + client_id,
             keys.task,
             ours=self._ours,
+            epoch=self._epoch,
+            lost=self._lost,
             watched=self._watched,
             look=self._look,
             on_news=self._hear,
@@ -228,12 +234,30 @@ class RedisBackend:
         except Refused:
             return False
 
+    def _epoch(self) -> bytes | None:
+        """Return what was put beside the data when they began, and goes with them; None when it cannot be put there."""
+        found: bytes | None = self.server.call("GET", self.keys.epoch)
+        if found is None:
+            try:
+                self.server.call("SET", self.keys.epoch, os.urandom(8).hex(), "NX")
+            except ServerLost:  # out of memory
+                return None
+            found = self.server.call("GET", self.keys.epoch)
+        return found
+
+    def _lost(self, task_ids: Sequence[str]) -> None:
+        msg = (
+            f"{self.server.name} has lost its data: it was flushed, or restarted without keeping them; so is this task"
+        )
+        for task_id in task_ids:
+            self._ended(task_id, Record(states.FAILURE, exc=ServerLost(msg), done=time()))
+
     def _look(self, task_ids: Sequence[str]) -> int:
         count = 0
         for task_id, record in self._read(task_ids).items():
             if record.state in states.READY_STATES:
                 self._ended(task_id, record)
-                count += 1
+                count += record.done is None or time() - record.done > _TOLD
         return count
 
     def _hear(self, message: bytes) -> None:

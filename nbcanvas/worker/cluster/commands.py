@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from nbcanvas import states
 from nbcanvas.backend.port import Record
-from nbcanvas.control.here import describe
+from nbcanvas.control.here import BUILTIN, describe
 from nbcanvas.errors import NBCanvasError, ServerLost, TaskRevokedError
 from nbcanvas.plan import Message
 from nbcanvas.remote.mailbox import Mailbox
@@ -173,8 +173,15 @@ class Desk:
         """Listen no more; write down what is revoked."""
         if self._node is not None:
             self._node.stop()
+        self.save()
+
+    def save(self) -> None:
+        """Write down what is revoked."""
         if self._statedb:
-            self.worker.revokes.save(self._statedb)
+            try:
+                self.worker.revokes.save(self._statedb)
+            except OSError as error:
+                log.warning("what is revoked could not be written to %s: %s", self._statedb, error)
 
     def _say_hello(self) -> None:
         worker = self.worker
@@ -222,6 +229,7 @@ def _keep(desk: Desk, ids: Iterable[str] = (), headers: Mapping[str, Any] | None
         desk.worker.revokes.keep(ids, headers)
     except NBCanvasError as error:
         log.warning("what is revoked is known to workers that run now only: %s", error)
+    desk.save()
 
 
 def _revoke(desk: Desk, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any) -> Any:
@@ -340,7 +348,7 @@ def _time_limit(desk: Desk, task_name: Any = None, hard: Any = None, soft: Any =
 def _registered(desk: Desk, taskinfoitems: Any = None, builtins: bool = False, **_: Any) -> list[str]:
     tasks = desk.worker.app.tasks
     items = taskinfoitems or _ITEMS
-    return [describe(tasks[name], items) for name in sorted(tasks) if builtins or not name.startswith("celery.")]
+    return [describe(tasks[name], items) for name in sorted(tasks) if builtins or not name.startswith(BUILTIN)]
 
 
 def _active(desk: Desk, safe: Any = None, **_: Any) -> Any:

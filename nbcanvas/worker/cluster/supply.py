@@ -169,7 +169,7 @@ class Supply:
         if postponed:
             self._unbegin(postponed)
         if early:
-            self._held(early)
+            self._tell(early)
         if not jobs:
             return None
         first = jobs[0]
@@ -177,11 +177,17 @@ class Supply:
             self._ready.extend(jobs[1:])
         return first
 
+    def _tell(self, early: Sequence[Job]) -> None:
+        try:
+            self._held(early)
+        except Exception:  # whoever listens must not cost the messages that came with it
+            log.exception("nobody was told that %s tasks wait here for their time", len(early))
+
     def _unbegin(self, tags: Sequence[str]) -> None:
         """What waits for its time has not begun: another worker may run it when this one dies."""
         try:
             self._ledger.started(tags, begun=False)
-        except ServerLost as error:
+        except Exception as error:  # noqa: BLE001 - it must not cost the messages that came with them
             log.warning("%s; if this worker dies now, %s waiting tasks count as begun", error, len(tags))
 
     # -- for everybody ----------------------------------------------------------------------------------------------

@@ -75,10 +75,12 @@ _MOST = 500
 _OVERHEAD = 6e-5
 #: How fast the estimate of a task's duration follows.
 _FOLLOW = 0.1
-#: After how many seconds steps are written down although there is more to do.
-_AGE = 0.005
+#: After how many seconds steps are written down although there is more to do: by the slot itself between two tasks,
+#: and by the keeper when its task takes longer.
+_AGE = 0.01
+_AGE_MOST = 0.025
 #: After how many seconds of standstill what was taken in excess goes back to its queue.
-_STALL = 0.1
+_STALL = 0.25
 #: A message that so many workers had and did not finish is not run again.
 _LIVES = 5
 _AGAIN, _AGAIN_MAX = 0.05, 2.0
@@ -158,7 +160,6 @@ class ClusterWorker:
         self.ledger: Ledger = ledger if ledger is not None else app.ledger(self.hostname, queues)
         self.committer = Committer(self.ledger, self._released, self._unwritable)
         self.supply = Supply(self.ledger, self._read, self._portion, self.committer.flush, self._tell_held)
-        app.hub.elsewhere = Telephone(self.ledger).feed
         size = autoscale[1] if autoscale else pool_size(self.kind, concurrency, app.conf)
         self.pool = Pool(app, self.kind, max(size, 1), self.hostname, self._serve, modules)
         self.heart = Heart(self.ledger, self._each_beat)
@@ -175,6 +176,7 @@ class ClusterWorker:
         ServerLost
             When the server cannot be reached.
         """
+        self.app.hub.elsewhere = Telephone(self.ledger).feed
         self.heart.start()
         self.keeper.start()
         self.pool.open()
@@ -185,18 +187,26 @@ class ClusterWorker:
         with self._stopping:
             if self._stopped:
                 return
-            self.supply.stop()
-            if not self.pool.close(timeout, self.supply.wake, lambda: self._cold):
-                self.pool.end_children()
-                self.pool.close(_LAST_WORDS if self.kind == "processes" else 0.0, self.supply.wake, lambda: False)
-                self._end_running()
-            self._give_back([*self.supply.withdraw(lambda _: True)])
-            self.keeper.stop()
-            self._flush()
-            self.heart.stop()
-            self.ledger.close()
-            self._stopped = True
-        self.over.set()
+            try:
+                self._stop(timeout)
+            except ServerLost as error:
+                log.error("%s: other workers will find what this one had", error)  # noqa: TRY400 - one line
+            finally:
+                self._stopped = True
+                self.over.set()
+
+    def _stop(self, timeout: float | None) -> None:
+        self.supply.stop()
+        if not self.pool.close(timeout, self.supply.wake, lambda: self._cold):
+            self.pool.end_children()
+            self.pool.close(_LAST_WORDS if self.kind == "processes" else 0.0, self.supply.wake, lambda: False)
+            self._end_running()
+        self._give_back(self.supply.withdraw(lambda _: True))
+        self.keeper.stop()
+        self._flush()
+        self.heart.stop()
+        self.app.hub.elsewhere = None
+        self.ledger.close()
 
     def stop_now(self) -> None:
         """Stop, cold: do not wait for what runs, nor for a server that is away."""
@@ -272,7 +282,7 @@ class ClusterWorker:
 
     def _keep(self) -> bool:
         committer = self.committer
-        if committer.is_due(_AGE):
+        if committer.is_due(_AGE_MOST):
             committer.flush()
         surplus = self._surplus()
         if surplus:
@@ -343,7 +353,10 @@ class ClusterWorker:
         self.received[name] = self.received.get(name, 0) + 1
         log_received(message)
         if self.listener is not None:
-            self.listener.received(message)
+            try:
+                self.listener.received(message)
+            except Exception:  # whoever listens must not cost a message
+                log.exception("nobody was told that %s has come", message)
         return job
 
     def _admit(self, letter: Letter) -> None:

@@ -64,51 +64,68 @@ local function tell(channel, head, document)
   lines[#lines + 1] = document
 end
 
--- Slots of barriers, counted as Celery's workers count them.
+-- Slots of barriers, counted as Celery's workers count them.  What is known of a barrier is kept for the rest of the
+-- batch: nobody else can change it meanwhile.
 local touched = {}
+local seen = {}
+local function barrier(group)
+  local known = seen[group]
+  if not known then
+    local p = groups .. group
+    known = {
+      claim = redis.pcall('GET', p .. '.c'),
+      size = redis.pcall('GET', p .. '.s'),
+      more = redis.pcall('GET', p .. '.t'),
+      count = redis.pcall(ordered and 'ZCARD' or 'LLEN', p .. '.j'),
+    }
+    seen[group] = known
+  end
+  return known
+end
+
 -- A claim of ours is taken over by the same slot of the same task, which another worker has got meanwhile; and by
 -- whoever finds out that the barrier inside this one was dispatched (no token).
 local function look(group, hint, token)
-  local p = groups .. group
-  local claim = redis.pcall('GET', p .. '.c')
+  local known = barrier(group)
+  local claim = known.claim
   if claim == 'done' then return 'done' end
-  local size = redis.pcall('GET', p .. '.s')
-  if size == false and hint > 0 then
-    size = tostring(hint)
-    redis.call('SET', p .. '.s', size)
+  local p = groups .. group
+  if known.size == false and hint > 0 then
+    known.size = tostring(hint)
+    redis.call('SET', p .. '.s', known.size)
     touched[group] = true
   end
-  if size == false then return 'open' end
-  local count = redis.pcall(ordered and 'ZCARD' or 'LLEN', p .. '.j')
-  local more = redis.pcall('GET', p .. '.t')
-  local total = type(size) == 'string' and tonumber(size) or nil
-  local extra = more == false and 0 or (type(more) == 'string' and tonumber(more) or nil)
-  local trouble = nil
-  if not total then
+  if known.size == false then return 'open' end
+  local size = type(known.size) == 'string' and tonumber(known.size)
+  local more = known.more == false and 0 or (type(known.more) == 'string' and tonumber(known.more))
+  local trouble = ''
+  if not size then
     trouble = p .. '.s holds no number'
-  elseif not extra then
+  elseif not more then
     trouble = p .. '.t holds no number'
-  elseif type(count) ~= 'number' then
+  elseif type(known.count) ~= 'number' then
     trouble = p .. '.j holds no parts'
-  elseif count < total + extra then
+  elseif known.count < size + more then
     return 'open'
   end
   if type(claim) == 'string' and claim ~= token then
     if token or string.sub(claim, 1, #OURS) ~= OURS then return 'claimed' end
   end
-  redis.call('SET', p .. '.c', token or OURS, 'EX', claim_for)
-  return 'full', trouble or ''
+  known.claim = token or OURS
+  redis.call('SET', p .. '.c', known.claim, 'EX', claim_for)
+  return 'full', trouble
 end
 
 local function arrive(group, task, index, value, hint)
+  local known = barrier(group)
+  if known.claim == 'done' then return 'done' end
   local p = groups .. group
-  if redis.pcall('GET', p .. '.c') == 'done' then return 'done' end
-  local added = redis.pcall('SADD', p .. '.d', task .. ':' .. index)
-  if added ~= 0 then
+  if redis.pcall('SADD', p .. '.d', task .. ':' .. index) ~= 0 then
     if ordered then
-      redis.pcall('ZADD', p .. '.j', index, value)
+      local added = redis.pcall('ZADD', p .. '.j', index, value)
+      if type(known.count) == 'number' and type(added) == 'number' then known.count = known.count + added end
     else
-      redis.pcall('RPUSH', p .. '.j', value)
+      known.count = redis.pcall('RPUSH', p .. '.j', value)
     end
     touched[group] = true
   end
@@ -137,7 +154,7 @@ local function cleared(group)
   local p = groups .. group
   redis.call('DEL', p .. '.j', p .. '.t', p .. '.s', p .. '.d')
   redis.call('SET', p .. '.c', 'done', 'EX', done_for)
-  touched[group] = nil
+  touched[group], seen[group] = nil, nil
 end
 
 local acked = {}
@@ -203,7 +220,7 @@ local function step()
     if performed then
       redis.call('DEL', groups .. group .. '.c')
       redis.call('SET', groups .. group .. '.s', size)
-      touched[group] = true
+      touched[group], seen[group] = true, nil
     end
   end
 

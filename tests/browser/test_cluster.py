@@ -1,0 +1,214 @@
+"""The Cluster view in JupyterLab, on a mixed fleet: what it shows and does, what stays of it, for everybody."""
+
+import nbformat
+import pytest
+
+from nbcanvas.notebook.cluster import PACE
+from tests.browser.conftest import opening
+from tests.browser.tools import LIVE, axe, contrast, wait_until
+from tests.cluster.fleet import Fleet
+
+pytestmark = pytest.mark.browser
+
+SETUP = """%load_ext nbcanvas
+import nbcanvas
+from nbcanvas import group, signature
+%canvas connect {url}"""
+WORK = """later = nbcanvas.submit(signature("slow", (1,)), options={"countdown": 600})
+total = nbcanvas.submit(group(signature("long", (n,)) for n in range(60)))"""
+FREE = "total.cancel(); later.cancel(); nbcanvas.current_app().control.purge()\nNone"
+VIEW = ".nbc-cluster"
+
+
+@pytest.fixture(scope="module")
+def fleet(redis_server):
+    with Fleet(f"{redis_server.url[:-1]}7", tasks="tests.cluster.attached") as fleet:
+        fleet.celery(pool="prefork", concurrency=2, name="theirs@gpu", queues="celery,gpu")
+        fleet.ours(pool="threads", concurrency=2, name="ours@cpu")
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def shown(fleet, lab, lab_folder, chrome):
+    """A notebook that shows the view of a fleet."""
+    with opening(lab, lab_folder, chrome, "cluster") as opens:
+        cells = [SETUP.format(url=fleet.url), WORK, "%canvas cluster", "'below'", "%canvas cluster stop"]
+        notebook = opens(*cells, width=1250, height=1100)
+        notebook.command("application:toggle-left-area")
+        notebook.run_and_wait(0)
+        notebook.run_and_wait(2)
+        view = notebook.page.locator(VIEW)
+        view.wait_for(state="visible")
+        yield notebook, view
+
+
+@pytest.fixture
+def opened(shown):
+    """The same, with something to do."""
+    notebook, view = shown
+    notebook.run_and_wait(1)
+    wait_until(notebook.page, lambda: "4 of 4 slots busy" in view.inner_text(), says=view.inner_text)
+    yield notebook, view
+    notebook.write(3, FREE)
+    notebook.run_and_wait(3)
+
+
+def row(view, name):
+    return view.locator("tbody tr", has=view.page.locator(f"th:has-text('{name}')")).first
+
+
+def said(view):
+    return view.locator("[role=status]").inner_text()
+
+
+def test_it_shows_both_kinds_of_workers_and_moves(opened, picture):
+    notebook, view = opened
+    theirs, ours = row(view, "theirs@gpu"), row(view, "ours@cpu")
+    assert "Celery · prefork" in theirs.inner_text()
+    assert "nbcanvas" in ours.inner_text()
+    wait_until(notebook.page, lambda: "2 of 2" in theirs.inner_text() and "2 of 2" in ours.inner_text())
+    assert theirs.locator("[role=meter]").get_attribute("aria-valuenow") == "2"
+    assert "gpu" in theirs.inner_text()
+    wait_until(notebook.page, lambda: "Active 4" in view.inner_text())
+    assert "long(" in view.locator("[role=tabpanel]:visible").inner_text()
+    picture(notebook.page, "cluster-light")
+    taken = theirs.inner_text()
+    wait_until(notebook.page, lambda: theirs.inner_text() != taken)
+    notebook.theme("JupyterLab Dark")
+    picture(notebook.page, "cluster-dark")
+    view.get_by_role("tab").nth(2).click()
+    assert "slow(1)" in view.locator("[role=tabpanel]:visible").inner_text()
+    view.get_by_role("tab").nth(1).click()
+    picture(notebook.page, "cluster-reserved")
+    notebook.theme("JupyterLab Light")
+
+
+def test_pools_queues_and_limits(opened):
+    notebook, view = opened
+    for name in ("theirs@gpu", "ours@cpu"):
+        worker = row(view, name)
+        worker.get_by_role("button", name=f"Add a slot to the pool of {name}").click()
+        wait_until(notebook.page, lambda: "pool will grow" in said(view), says=lambda: said(view))
+        wait_until(notebook.page, lambda worker=worker: "of 3" in worker.inner_text(), says=worker.inner_text)
+        worker.get_by_role("button", name=f"Take a slot from the pool of {name}").click()
+        wait_until(notebook.page, lambda worker=worker: "of 2" in worker.inner_text(), says=worker.inner_text)
+        worker.get_by_label(f"A queue that {name} is to take from too").fill("extra")
+        notebook.page.keyboard.press("Enter")
+        chip = worker.locator(".nbc-chip", has_text="extra")
+        chip.wait_for(state="visible")
+        assert "extra" in view.get_by_label("Queues", exact=True).inner_text()
+        end = chip.get_by_role("button")
+        end.click()
+        assert end.inner_text() == "Sure?"
+        end.click()
+        chip.wait_for(state="detached")
+    view.get_by_label("Task whose rate is limited").fill("seldom")
+    view.get_by_label("Rate limit, such as 10/m; 0 takes it away").fill("7/m")
+    view.get_by_role("button", name="Set the rate limit of this task on all workers").click()
+    wait_until(notebook.page, lambda: said(view).count("new rate limit set successfully") == 2, says=lambda: said(view))
+    wait_until(notebook.page, lambda: "seldom 7/m" in view.locator(".nbc-there").inner_text())
+    view.get_by_label("Task whose rate is limited").fill("nobody.knows")
+    view.get_by_role("button", name="Set the rate limit of this task on all workers").click()
+    wait_until(notebook.page, lambda: said(view).startswith("✗"), says=lambda: said(view))
+
+
+def test_tasks_are_revoked_and_terminated(opened):
+    notebook, view = opened
+    view.get_by_role("tab").nth(2).click()
+    view.get_by_role("button", name="Revoke slow").click()
+    wait_until(notebook.page, lambda: "is revoked" in said(view), says=lambda: said(view))
+    notebook.write(3, "later.wait(20).state")
+    notebook.run_and_wait(3)
+    assert "REVOKED" in notebook.text(3)
+    view.get_by_role("tab").nth(0).click()
+    button = view.get_by_role("button", name="Terminate long").first
+    button.click()
+    button.click()
+    wait_until(notebook.page, lambda: "is terminated" in said(view), says=lambda: said(view))
+    notebook.write(3, "import time\nwhile not total.counts.get('REVOKED'): time.sleep(0.05)\n'one was revoked'")
+    notebook.run_and_wait(3)
+    assert "one was revoked" in notebook.text(3)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"])
+def test_axe_finds_nothing(opened, theme):
+    notebook, _ = opened
+    notebook.theme(theme)
+    assert axe_of(notebook.page) == []
+    ink, paper = notebook.page.evaluate(f"""() => [
+        getComputedStyle(document.querySelector('{VIEW}')).color,
+        getComputedStyle(document.body).getPropertyValue('--jp-layout-color0').trim()]""")
+    assert contrast(notebook.page, ink, paper) >= 4.5
+    notebook.theme("JupyterLab Light")
+
+
+def axe_of(page):
+    """Ids stand in two places while axe looks at its copy: that is no fault of the view."""
+    return [line for line in axe(page, VIEW) if not line.startswith("duplicate-id")]
+
+
+def test_the_keyboard_does_everything_and_keeps_its_place(opened):
+    notebook, view = opened
+    cells = notebook.page.locator(".jp-Notebook .jp-Cell").count()
+    view.get_by_role("tab").nth(0).focus()
+    notebook.page.keyboard.press("ArrowRight")
+    assert view.get_by_role("tab").nth(1).get_attribute("aria-selected") == "true"
+    notebook.page.keyboard.press("ArrowLeft")
+    button = row(view, "theirs@gpu").get_by_role("button").last
+    button.focus()
+    for key in ("x", "d", "d", "b", "a"):
+        notebook.page.keyboard.press(key)
+    assert notebook.page.locator(".jp-Notebook .jp-Cell").count() == cells
+    name = notebook.page.evaluate("() => document.activeElement.getAttribute('aria-label')")
+    notebook.page.wait_for_timeout(2500)  # at least two snapshots later
+    assert notebook.page.evaluate("() => document.activeElement.getAttribute('aria-label')") == name
+
+
+@pytest.mark.parametrize("width", [560, 900, 1900])
+def test_the_page_does_not_scroll_sideways(opened, picture, width):
+    notebook, view = opened
+    notebook.page.set_viewport_size({"width": width, "height": 1000})
+    notebook.page.wait_for_timeout(400)
+    picture(notebook.page, f"cluster-{width}")
+    inside = view.evaluate("""(view) => {
+        const box = view.getBoundingClientRect();
+        return [...view.children].every((part) => part.getBoundingClientRect().right <= box.right + 1);
+    }""")
+    assert inside
+
+
+def test_it_asks_nobody_when_nobody_looks_and_at_most_once_a_second(shown):
+    notebook, _ = shown
+    probe = """import time
+from nbcanvas.notebook.extension import session_of
+view = session_of().cluster
+seen = []
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    seen.append(view._seq)
+    time.sleep(0.05)
+print(seen[-1] - seen[0])"""
+    notebook.write(3, probe)
+    notebook.run_and_wait(3)
+    assert 2 <= int(notebook.text(3)) <= 4 / PACE + 1
+    notebook.write(3, "import nbcanvas.notebook.cluster as c\nc.ALONE = 0.0\ntime.sleep(2)\nview._thread")
+    notebook.run_and_wait(3)
+    assert notebook.text(3).strip() in {"", "None"}
+
+
+def test_what_stays_is_a_still(shown):
+    notebook, view = shown
+    meanwhile = notebook.save()
+    [output] = meanwhile.cells[2].outputs
+    assert set(output["data"]) == {"text/plain", "text/html", LIVE}
+    assert "theirs@gpu" in output["data"]["text/html"]
+    notebook.run_and_wait(4)
+    view.wait_for(state="detached")
+    notebook.save()
+    saved = nbformat.read(notebook.path, as_version=4)
+    [output] = saved.cells[2].outputs
+    assert set(output["data"]) == {"text/plain", "text/html"}
+    assert "ours@cpu" in output["data"]["text/plain"]
+    assert "widgets" not in saved.metadata
+    still = notebook.cell(2).locator("table").first
+    assert still.locator("tr").count() == 3
