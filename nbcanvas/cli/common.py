@@ -14,7 +14,7 @@ import click
 from nbcanvas.app import App
 from nbcanvas.errors import NBCanvasError
 
-from .finding import AppNotFound, find_app
+from .finding import AppNotFound, Celerys, find_app
 
 __all__ = ["Given", "app_of", "common_options", "global_options"]
 
@@ -113,7 +113,7 @@ def app_of(given: Given, *, needed: bool = False) -> App:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        app = find_app(given.app) if given.app else _app_without_name(needed=needed)
+        app = _found(given.app, needed=needed) if given.app else _app_without_name(needed=needed)
         if given.config:
             app.config_from_object(given.config)
         urls = {"broker_url": given.broker, "result_backend": given.result_backend}
@@ -121,6 +121,15 @@ def app_of(given: Given, *, needed: bool = False) -> App:
     except (AppNotFound, NBCanvasError) as error:
         raise click.UsageError(str(error)) from error
     return app
+
+
+def _found(name: str, *, needed: bool) -> App:
+    try:
+        return find_app(name)
+    except Celerys as found:
+        if needed:
+            raise
+        return App("default", **found.settings)  # to ask its workers, its settings are enough
 
 
 def _app_without_name(*, needed: bool) -> App:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from nbcanvas.app import App
 
@@ -100,6 +100,31 @@ def _in_module(name: str) -> App:
     raise AppNotFound(msg)
 
 
+#: What of a Celery app's settings says where its servers are, and how to speak with its workers.
+_TAKEN: Final = (
+    "accept_content",
+    *("broker_read_url", "broker_transport_options", "broker_url", "broker_use_ssl", "broker_write_url"),
+    *("control_exchange", "event_exchange", "event_queue_prefix", "event_serializer"),
+    *("redis_backend_use_ssl", "result_backend", "result_backend_transport_options"),
+    *("result_accept_content", "result_serializer", "task_default_queue", "task_serializer"),
+)
+
+
+class Celerys(AppNotFound):
+    """An app of Celery's own was found.
+
+    Attributes
+    ----------
+    settings
+        Those that are needed to ask its workers.
+    """
+
+    def __init__(self, message: str, found: Any) -> None:
+        super().__init__(message)
+        values = {name: getattr(found.conf, name, None) for name in _TAKEN}
+        self.settings = {name: value for name, value in values.items() if value is not None}
+
+
 def _checked(found: Any, name: str) -> App:
     if isinstance(found, App):
         return found
@@ -108,7 +133,7 @@ def _checked(found: Any, name: str) -> App:
             f"-A {name} is an app of Celery's own. Run it with `celery -A {name} worker`; or, for a worker of ours, "
             f"make the app with `from nbcanvas import App` in the place of `from celery import Celery`"
         )
-        raise AppNotFound(msg)
+        raise Celerys(msg, found)
     msg = f"-A {name} is no app, but of type {type(found).__qualname__}"
     raise AppNotFound(msg)
 

@@ -31,7 +31,14 @@ def fleet(request, redis_server):
         fleet.app = fleet.client()
         fleet.store = redis.Redis.from_url(url)
         fleet.tells = request.param != "celery"
+        if fleet.tells:  # who listens from now on may miss the events of this moment
+            until(lambda: told(submit(fleet.app.tasks["add"].s(1, 1), app=fleet.app)), 20, "its events are heard")
         yield fleet
+
+
+def told(run):
+    run.wait(timeout=20)
+    return all(run.frame()["worker"].notna())
 
 
 def canvas(app, run):

@@ -97,6 +97,18 @@ def test_both_command_lines_say_the_same(fleet, words):
         assert set(ours) == {THEIRS, OURS}
 
 
+def test_an_app_of_celerys_own_is_enough_to_ask_its_workers(fleet):
+    command = [str(Path(sys.executable).parent / "nbcanvas"), "-A", "tests.cluster.celery_app", "-C"]
+    for words in (["status"], ["call", "add", "-a", "[1, 2]"], ["worker"]):
+        done = subprocess.run([*command, *words], cwd=ROOT, env=fleet.environment(), capture_output=True, text=True,
+                              timeout=60, check=False)  # fmt: skip
+        if words == ["worker"]:
+            assert done.returncode == 2
+            assert "is an app of Celery's own" in done.stderr
+        else:
+            assert done.returncode == 0, done.stderr
+
+
 def test_celerys_command_line_reads_our_answers(fleet):
     for words in (("status",), ("inspect", "stats"), ("inspect", "active"), ("control", "enable_events")):
         ended = process(fleet, "celery", "-C", *words, "-d", OURS, "-t", "5")

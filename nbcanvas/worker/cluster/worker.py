@@ -59,6 +59,7 @@ from .committer import Committer, Entry
 from .context import DeliveredContext
 from .heart import Heart, Keeper
 from .job import Job
+from .pace import Pace
 from .pool import Pool, WorkingSlot
 from .supply import Portion, Supply
 from .telling import Listener, Telephone, log_ended, log_received
@@ -68,19 +69,10 @@ __all__ = ["ClusterWorker"]
 
 log = logging.getLogger("nbcanvas.worker")
 
-#: How much work is taken at a time, in seconds, when tasks are short; and how many of them at most.
-_SPAN = 0.05
-_MOST = 500
-#: What taking, decoding and writing down one task takes, about.
-_OVERHEAD = 6e-5
-#: How fast the estimate of a task's duration follows.
-_FOLLOW = 0.1
 #: After how many seconds steps are written down although there is more to do: by the slot itself between two tasks,
 #: and by the keeper when its task takes longer.
 _AGE = 0.01
 _AGE_MOST = 0.025
-#: After how many seconds of standstill what was taken in excess goes back to its queue.
-_STALL = 0.25
 #: A message that so many workers had and did not finish is not run again.
 _LIVES = 5
 _AGAIN, _AGAIN_MAX = 0.05, 2.0
@@ -147,9 +139,7 @@ class ClusterWorker:
         self.rates = RateLimits()
         self.jobs: dict[str, Job] = {}
         self.over = threading.Event()
-        self._fair = fair
-        self._pace = 1.0
-        self._ran = time()
+        self._pace = Pace(app, fair=fair)
         self._tell = ErrbackTeller(app).call
         self._post = app.post
         self._inherits = bool(app.conf.task_inherit_parent_priority)
@@ -284,17 +274,10 @@ class ClusterWorker:
         committer = self.committer
         if committer.is_due(_AGE_MOST):
             committer.flush()
-        surplus = self._surplus()
-        if surplus:
-            self._give_back(surplus)
-        return bool(len(committer)) or len(self.supply) > self._floor()
-
-    def _surplus(self) -> Sequence[Job]:
-        """Return what was taken because tasks were short, when one of them is not: others may have a free slot."""
-        if len(self.supply) <= self._floor() or time() - self._ran < _STALL:
-            return ()
-        self._pace = max(self._pace, _STALL)
-        return self.supply.surplus(self._floor())
+        floor = self._pace.floor(self.pool.size)
+        if len(self.supply) > floor and self._pace.stalls():  # others may have a free slot
+            self._give_back(self.supply.surplus(floor))
+        return bool(len(committer)) or len(self.supply) > floor
 
     def _each_beat(self) -> None:
         if self.revokes is not None and self.revokes.refresh():
@@ -308,29 +291,9 @@ class ClusterWorker:
 
     # -- taking -----------------------------------------------------------------------------------------------------
 
-    def _floor(self) -> int:
-        """Return how much is held however long tasks take (Celery's prefetch count)."""
-        conf = self.app.conf
-        multiplier = int(conf.worker_prefetch_multiplier)
-        return _MOST if multiplier <= 0 else multiplier * max(self.pool.size, 1)
-
     def _portion(self) -> Portion:
-        idle = self.supply.idle + 1
-        if self._fair or self.app.conf.worker_disable_prefetch:
-            return Portion(idle, self._begin(idle))
-        many = min(int(_SPAN / self._pace), _MOST)
-        floor = self._floor()
-        if many > floor:
-            return Portion(many, self._begin(many))
-        late = sum(job.late for _, job in self.pool.running()) if floor > idle else 0
-        limit = max(floor - late, idle)
-        return Portion(limit, self._begin(min(idle, limit)))
-
-    def _begin(self, many: int) -> int:
-        """Return how many of the messages that are taken begin at once: where rates are limited, nobody knows."""
-        if self.app.defaults.rate_limit is not None or any(one.rate_limit for one in self.app.tasks.values()):
-            return 0
-        return many
+        late = sum(job.late for _, job in self.pool.running())
+        return self._pace.portion(self.pool.size, self.supply.idle + 1, late)
 
     def _read(self, delivery: Delivery) -> Job | None:
         letter = delivery.letter
@@ -405,7 +368,7 @@ class ClusterWorker:
         message, delivery = job.message, job.delivery
         call = message.call
         now = time()
-        self._ran = now
+        self._pace.began(now)
         task = self.app.tasks.find(call.task, call.version)
         if (delivery.redelivered or delivery.ended is not None) and self._is_over(job, task):
             return
@@ -480,7 +443,7 @@ class ClusterWorker:
         runtime = perf_counter() - begun
         if slot.abandoned:
             return
-        self._pace += (runtime + _OVERHEAD - self._pace) * _FOLLOW
+        self._pace.ended(runtime)
         self._end(job, outcome, context, task, runtime)
 
     def _track(self, message: Message) -> None:

@@ -1,0 +1,118 @@
+"""What Celery's workers leave PENDING for ever ends for a Run of ours all the same: it knows the plan."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbcanvas import chain, chord, group
+from nbcanvas.errors import ChordError, TaskRevokedError
+from nbcanvas.plan import places
+from nbcanvas.run import submit
+from tests.cluster.fleet import Fleet
+from tests.servers import until
+
+redis = pytest.importorskip("redis")
+pytest.importorskip("celery")
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module", params=["celery", "ours", "mixed"])
+def fleet(request, redis_server):
+    url = f"{redis_server.url.removesuffix('/0')}/7"
+    redis.Redis.from_url(url).flushdb()
+    with Fleet(url) as fleet:
+        if request.param != "ours":
+            fleet.celery("prefork", 2)
+        if request.param != "celery":
+            fleet.ours("threads", 2)
+        fleet.app = fleet.client()
+        fleet.store = redis.Redis.from_url(url)
+        yield fleet
+
+
+@pytest.fixture
+def tasks(fleet):
+    return fleet.app.tasks
+
+
+def states(run):
+    """Return the states of a run's calls as the State has them, after checking that they are stored."""
+    run.wait(timeout=30)
+    state = run.snapshot()
+    told = [state.state(state.index_of(place.call.id)) for place in places(run.root) if not place.role]
+    stored = [run.app.AsyncResult(place.call.id).state for place in places(run.root) if not place.role]
+    assert told == stored
+    return told
+
+
+def test_the_rest_of_a_revoked_chain(fleet, tasks):
+    late = tasks["add"].s(1, 1).set(countdown=30)
+    run = submit(
+        late | tasks["add"].s(1) | group(tasks["add"].s(2), tasks["add"].s(3)) | tasks["tsum"].s(), app=fleet.app
+    )
+    first = next(places(run.root)).call.id
+    run.app.control.revoke(first)
+    assert states(run) == ["REVOKED"] * 5
+    with pytest.raises(TaskRevokedError):
+        run.get(timeout=5)
+
+
+def test_a_revoked_member_of_a_chord(fleet, tasks):
+    inner = chord([tasks["add"].s(1, 1), tasks["add"].s(2, 2).set(countdown=30)], tasks["tsum"].s())
+    run = submit(chord([inner, tasks["add"].s(3, 3)], tasks["tsum"].s()) | tasks["add"].s(1), app=fleet.app)
+    member = [place.call.id for place in places(run.root)][1]
+    until(lambda: run.counts.get("SUCCESS", 0) == 2, 20, "the others have run")
+    run.app.control.revoke(member)
+    run.wait(timeout=30)
+    found = states(run)
+    assert found[:2] == ["SUCCESS", "REVOKED"]
+    assert found[3] == "SUCCESS"
+    # What waits for it ends: with us as revoked; where Celery's worker ends a chord, it says that it failed.
+    assert set(found[2:3] + found[4:]) <= {"REVOKED", "FAILURE"}
+
+
+def test_an_expired_step(fleet, tasks):
+    run = submit(chain(tasks["add"].s(1, 1), tasks["add"].s(1).set(expires=-1), tasks["add"].s(1)), app=fleet.app)
+    assert states(run) == ["SUCCESS", "REVOKED", "REVOKED"]
+
+
+def test_everything_behind_a_failed_chord(fleet, tasks):
+    failing = chord([tasks["boom"].s(), tasks["add"].s(1, 1)], tasks["tsum"].s())
+    run = submit(failing | tasks["add"].s(1) | group(tasks["add"].s(1), tasks["add"].s(2)), app=fleet.app)
+    assert states(run) == ["FAILURE", "SUCCESS", *["FAILURE"] * 4]
+    with pytest.raises(Exception, match="boom"):
+        run.get(timeout=5)
+
+
+def test_chords_in_a_failed_chords_body(fleet, tasks):
+    body = chord(
+        [tasks["add"].s(1), tasks["add"].s(2)], chord([tasks["add"].s(1), tasks["add"].s(2)], tasks["tsum"].s())
+    )
+    run = submit(chord([tasks["boom"].s(), tasks["add"].s(1, 1)], body), app=fleet.app)
+    assert states(run) == ["FAILURE", "SUCCESS", *["FAILURE"] * 5]
+    with pytest.raises(ChordError):
+        run.get(timeout=5)
+
+
+def test_who_waits_for_one_of_its_tasks_is_told(fleet, tasks):
+    """Celery's clients, too: what a Run ends is stored, and published, as a worker's result is."""
+    run = submit(chain(tasks["add"].s(1, 1), tasks["add"].s(1).set(expires=-1), tasks["add"].s(1)), app=fleet.app)
+    last = [place.call.id for place in places(run.root)][-1]
+    theirs = fleet.celery_client().AsyncResult(last)
+    with pytest.raises(Exception, match="revoked|expired") as caught:
+        theirs.get(timeout=30, propagate=True)
+    assert type(caught.value).__name__ == "TaskRevokedError"
+
+
+def test_errbacks_that_take_an_id_are_told_once(fleet, tasks):
+    """The body of a chord around a failed one hears: by whoever ends it."""
+    errback = tasks["work"].s(tag="told", do=["ok"], run="told")
+    inner = chord([tasks["boom"].s(), tasks["add"].s(1, 1)], tasks["tsum"].s())
+    outer = chord([inner, tasks["add"].s(3, 3)], tasks["tsum"].s().on_error(errback))
+    fleet.store.delete("notes:told")
+    run = submit(outer, app=fleet.app)
+    run.wait(timeout=30)
+    until(lambda: fleet.store.llen("notes:told"), 10, "the errback has run")
+    until(lambda: not fleet.store.llen("celery"), 10, "nothing waits")
+    assert fleet.store.llen("notes:told") == 1
