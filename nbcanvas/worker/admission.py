@@ -7,11 +7,29 @@ from typing import Any
 
 from nbcanvas.app import App
 from nbcanvas.app.settings import TaskDefaults
-from nbcanvas.errors import TaskRevokedError
+from nbcanvas.errors import TaskRevokedError, UntrustedTask
 from nbcanvas.plan import Failed, Message, Revoked
+from nbcanvas.protocol.letter import Letter
 from nbcanvas.task import Task
 
-__all__ = ["acks_late", "ignores_result", "limits_of", "refusal", "tracks_start"]
+__all__ = ["acks_late", "admit", "ignores_result", "limits_of", "refusal", "tracks_start"]
+
+
+def admit(app: App, letter: Letter) -> None:
+    """Take in the task whose code came with a message.
+
+    Raises
+    ------
+    UntrustedTask
+        When this worker accepts none, or not that one; nothing was unpacked.
+    """
+    if app.shipping is None:
+        msg = (
+            f"task {letter.headers.get('task')!r} was shipped with its message, and this worker does not accept shipped "
+            f"tasks: start it with --allow-shipped"
+        )
+        raise UntrustedTask(msg)
+    app.shipping.admit(letter)
 
 
 def refusal(app: App, task: Task | None, message: Message, now: float) -> Failed | Revoked | None:

@@ -123,10 +123,15 @@ def comparable(canvas: Any, *, replaces: bool = True) -> bool:
     told = [errback for task in _all_tasks(steps) for errback in task.errbacks]
     return (
         all(len(errback) == 1 and getattr(errback[0], "task", "") == "heard" for errback in told)
-        and bool(steps)
-        and not (isinstance(steps[-1], Group) and not steps[-1].members)
+        and _says_how_it_ended(steps)
         and (replaces or '"replace"' not in text)
     )
+
+
+def _says_how_it_ended(steps: Any) -> bool:
+    if not steps or not isinstance(steps[-1], Group):
+        return bool(steps)
+    return bool(steps[-1].members) and all(map(_says_how_it_ended, steps[-1].members))
 
 
 def _all_tasks(steps: Any) -> Iterator[Any]:

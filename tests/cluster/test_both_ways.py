@@ -141,3 +141,23 @@ def test_our_client_on_our_worker(fleet_of, pool):
     with fleet:
         fleet.ours(pool)
         assert_means(drawn, *seen.ours(fleet.client(), store, drawn), celerys=False)
+
+
+@pytest.mark.parametrize("direction", ["our client on Celery's worker", "Celery's client on our worker"])
+def test_rabbitmq_with_results_in_redis(fleet_of, rabbitmq_url, redis_server, direction):
+    ours = direction.startswith("our")
+    backend = f"{redis_server.url.removesuffix('/0')}/8"
+    store = redis.Redis.from_url(backend)
+    store.flushdb()
+    drawn = batch(DEEP, max(COUNT // 8, 8), "rabbit-ours" if ours else "rabbit-theirs", plain_enough)
+    with Fleet(rabbitmq_url, backend, task_default_queue="ways-ours" if ours else "ways-theirs") as fleet:
+        if ours:
+            fleet.celery("prefork")
+            assert_means(drawn, *seen.ours(fleet.client(), store, drawn), celerys=True)
+        else:
+            fleet.ours("threads")
+            found, _ = seen.theirs(fleet.celery_client(), store, drawn)
+            assert_none(
+                (one, differences_to_meaning(one, got, celerys=False, client=False))
+                for one, got in zip(drawn, found, strict=True)
+            )

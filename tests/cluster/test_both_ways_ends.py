@@ -100,7 +100,7 @@ def test_who_waits_for_one_of_its_tasks_is_told(fleet, tasks):
     run = submit(chain(tasks["add"].s(1, 1), tasks["add"].s(1).set(expires=-1), tasks["add"].s(1)), app=fleet.app)
     last = [place.call.id for place in places(run.root)][-1]
     theirs = fleet.celery_client().AsyncResult(last)
-    with pytest.raises(Exception, match="revoked|expired") as caught:
+    with pytest.raises(Exception, match=r"revoked|expired") as caught:
         theirs.get(timeout=30, propagate=True)
     assert type(caught.value).__name__ == "TaskRevokedError"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from nbcanvas import chord
@@ -71,7 +73,7 @@ def test_states_on_the_way_and_at_the_end(fleet):
     run.wait(timeout=20)
     assert run.state == "SUCCESS"
     assert {state: count for state, count in run.counts.items() if count} == {"SUCCESS": HELD + 2}
-    for before, after in zip(seen, seen[1:], strict=False):  # what has ended stays as it is
+    for before, after in pairwise(seen):  # what has ended stays as it is
         for row in range(HELD + 2):
             assert before.state(row) not in ENDED or before.state(row) == after.state(row)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from time import time
 from typing import Any, Protocol
 
-from nbcanvas.events.event import GRAFTED
+from nbcanvas.events.event import GRAFTED, RECEIVED
 from nbcanvas.events.hub import Feed, Heard
 from nbcanvas.ledger.port import Ledger
 from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Retried, Revoked, Value
 from nbcanvas.protocol.payload import shown, unpack
 from nbcanvas.protocol.plans import dump
 from nbcanvas.request import current
+
+from .job import Job
 
 __all__ = ["Listener", "Telephone", "log_ended", "log_received"]
 
@@ -61,6 +65,19 @@ class Telephone:
                 self._ledger.tell(client, root_id, [(kind, task_id, at, attempt, {"plan": dump(node), "role": role})])
 
         return tell
+
+    def held(self, jobs: Sequence[Job]) -> None:
+        """Tell the clients whose messages wait here for their time."""
+        told: dict[tuple[str, str], list[Heard]] = {}
+        now = time()
+        for job in jobs:
+            letter, message = job.delivery.letter, job.message
+            client = letter.properties.get("reply_to") if letter is not None else None
+            if isinstance(client, str) and client:
+                event = (RECEIVED, message.call.id, now, message.attempt, {"due": job.due})
+                told.setdefault((client, message.root_id), []).append(event)
+        for (client, root_id), events in told.items():
+            self._ledger.tell(client, root_id, events)
 
 
 def log_received(message: Message) -> None:

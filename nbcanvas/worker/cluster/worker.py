@@ -39,15 +39,13 @@ from nbcanvas.errors import (
     UntrustedTask,
     WorkerLostError,
 )
-from nbcanvas.events.event import RECEIVED
-from nbcanvas.events.hub import Heard
 from nbcanvas.ledger.port import Delivery, Filled, Ledger, Step
 from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Retried, Revoked, Value
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.protocol.payload import Packed
 from nbcanvas.request import Context
 from nbcanvas.task import Task
-from nbcanvas.worker.admission import acks_late, ignores_result, limits_of, refusal, tracks_start
+from nbcanvas.worker.admission import acks_late, admit, ignores_result, limits_of, refusal, tracks_start
 from nbcanvas.worker.errbacks import ErrbackTeller
 from nbcanvas.worker.execute import TerminateTask, failure
 from nbcanvas.worker.rates import RateLimits
@@ -149,7 +147,8 @@ class ClusterWorker:
         self._stopped = False
         self.ledger: Ledger = ledger if ledger is not None else app.ledger(self.hostname, queues)
         self.committer = Committer(self.ledger, self._released, self._unwritable)
-        self.supply = Supply(self.ledger, self._read, self._portion, self.committer.flush, self._tell_held)
+        self._telephone = Telephone(self.ledger)
+        self.supply = Supply(self.ledger, self._read, self._portion, self.committer.flush, self._telephone.held)
         size = autoscale[1] if autoscale else pool_size(self.kind, concurrency, app.conf)
         self.pool = Pool(app, self.kind, max(size, 1), self.hostname, self._serve, modules)
         self.heart = Heart(self.ledger, self._each_beat)
@@ -166,7 +165,7 @@ class ClusterWorker:
         ServerLost
             When the server cannot be reached.
         """
-        self.app.hub.elsewhere = Telephone(self.ledger).feed
+        self.app.hub.elsewhere = self._telephone.feed
         self.heart.start()
         self.keeper.start()
         self.pool.open()
@@ -302,7 +301,7 @@ class ClusterWorker:
             return None
         try:
             if "shipped" in letter.headers:
-                self._admit(letter)
+                admit(self.app, letter)
             message = self._post.read(letter)
         except UntrustedTask as error:
             self._untrusted(delivery, letter, error)
@@ -322,16 +321,6 @@ class ClusterWorker:
                 log.exception("nobody was told that %s has come", message)
         return job
 
-    def _admit(self, letter: Letter) -> None:
-        shipping = self.app.shipping
-        if shipping is None:
-            msg = (
-                f"task {letter.headers.get('task')!r} was shipped with its message, and this worker does not accept "
-                f"shipped tasks: start it with --allow-shipped"
-            )
-            raise UntrustedTask(msg)
-        shipping.admit(letter)
-
     def _untrusted(self, delivery: Delivery, letter: Letter, error: UntrustedTask) -> None:
         """End a task whose code must not be run; its arguments need not be understood for that."""
         try:
@@ -348,19 +337,6 @@ class ClusterWorker:
         self.unreadable += 1
         log.error("a message from queue %r goes to the dead letters: %s", delivery.queue, reason)
         self._insist(partial(self.ledger.reject, delivery, reason))
-
-    def _tell_held(self, jobs: Sequence[Job]) -> None:
-        """Tell the clients whose messages wait here for their time."""
-        told: dict[tuple[str, str], list[Heard]] = {}
-        now = time()
-        for job in jobs:
-            letter, message = job.delivery.letter, job.message
-            client = letter.properties.get("reply_to") if letter is not None else None
-            if isinstance(client, str) and client:
-                event = (RECEIVED, message.call.id, now, message.attempt, {"due": job.due})
-                told.setdefault((client, message.root_id), []).append(event)
-        for (client, root_id), events in told.items():
-            self.ledger.tell(client, root_id, events)
 
     # -- working ----------------------------------------------------------------------------------------------------
 
@@ -385,7 +361,7 @@ class ClusterWorker:
                 job.began = False
                 self._insist(partial(self.ledger.started, (delivery.tag,), begun=False))
             self.supply.hold(job, now + wait)
-            self._tell_held((job,))
+            self._telephone.held((job,))
             return
         self._execute(slot, job, task, now)
 

@@ -21,7 +21,6 @@ export class Button {
     this.element.type = "button";
     this.rest();
     this.element.addEventListener("click", () => void this.press());
-    this.element.addEventListener("blur", () => this.rest());
   }
 
   /** What it is called now. */
