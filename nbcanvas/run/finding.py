@@ -90,6 +90,8 @@ class _Kept:
         self.run = run
         self.store = store
         self.version = -1
+        #: The plan as it was written in haste, until it is written small.
+        self._wide = b""
         self.next = monotonic() + _FIRST + len(run) * _FOR_EACH
         # What workers elsewhere go on with, whoever dies here, is kept before they hear of it.
         store.put(run.id, self._all, at_once=run.app.remote)
@@ -98,7 +100,9 @@ class _Kept:
         run = self.run
         kernel = Kernel.here(elsewhere=run.app.remote)
         plan, said = self._plan(), b""  # of a run that begins nothing has been heard yet
-        if self.store.trusted:
+        if not self.store.trusted:
+            self._wide = plan
+        else:
             state = run.snapshot()
             self.version, said = state.version, self._state(state)
         return StoredRun(run.id, run.name, run.started, run.finished, time(), str(kernel), VERSION, plan, said)
@@ -127,6 +131,8 @@ class _Kept:
         run, begun = self.run, monotonic()
         state = run.snapshot()
         news: dict[str, float | bytes | None] = {"seen": time(), "finished": run.finished}
+        if self._wide:
+            news["plan"], self._wide = plainly.small(self._wide), b""
         if state.version != self.version:
             news["state"] = self._state(state)
             self.version = state.version

@@ -21,7 +21,7 @@ from . import recorded
 from .stored import Heard, Planned
 from .views import Description, Views
 
-__all__ = ["dump_plan", "dump_state", "load_plan", "load_state"]
+__all__ = ["dump_plan", "dump_state", "load_plan", "load_state", "small"]
 
 #: Bytes of a run that are read, once decompressed.
 _LARGEST: Final = 1024 * 1024 * 1024
@@ -40,6 +40,11 @@ def dump_plan(planned: Planned) -> bytes:
     return json.dumps(whole).encode()
 
 
+def small(plan: bytes) -> bytes:
+    """Return what `dump_plan` gave as fewer bytes, of which `load_plan` makes the same."""
+    return zlib.compress(plan, 1)
+
+
 def load_plan(stored: StoredRun) -> Planned:
     """Return the frozen canvas of a stored run.
 
@@ -49,11 +54,15 @@ def load_plan(stored: StoredRun) -> Planned:
         When it cannot be understood.
     """
     try:
-        whole = json.loads(stored.plan)
+        whole = json.loads(_wide(stored.plan))
         parent = whole["parent"]
         return Planned(plans.load(whole["plan"]), None if parent is None else str(parent), str(whole["canvas"]))
-    except (InvalidTaskError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (InvalidTaskError, KeyError, TypeError, ValueError, RecursionError, zlib.error) as error:
         raise _corrupt(stored, "plan", error) from error
+
+
+def _wide(data: bytes) -> bytes:
+    return data if data.startswith(b"{") else zlib.decompressobj().decompress(data, _LARGEST)
 
 
 class _Told:

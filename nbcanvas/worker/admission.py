@@ -25,8 +25,8 @@ def admit(app: App, letter: Letter) -> None:
     """
     if app.shipping is None:
         msg = (
-            f"task {letter.headers.get('task')!r} was shipped with its message, and this worker does not accept shipped "
-            f"tasks: start it with --allow-shipped"
+            f"task {letter.headers.get('task')!r} was shipped with its message, and this worker does not accept "
+            f"shipped tasks: start it with --allow-shipped"
         )
         raise UntrustedTask(msg)
     app.shipping.admit(letter)

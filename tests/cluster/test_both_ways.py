@@ -80,7 +80,7 @@ def yardstick(fleet_of, canvases, name):
     fleet, store = fleet_of(1)
     with fleet:
         fleet.celery("prefork")
-        return seen.theirs(fleet.celery_client(), store, named(canvases, name))[0]
+        return seen.theirs(fleet.celery_client(), store, named(canvases, name))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_celerys_client_on_our_worker(fleet_of, canvases, celerys, pool):
     with fleet:
         fleet.ours(pool)
         drawn = named(canvases, f"ours-{pool}")
-        found, _ = seen.theirs(fleet.celery_client(), store, drawn)
+        found = seen.theirs(fleet.celery_client(), store, drawn)
         assert_none(
             (one, differences_to_meaning(one, got, celerys=False, client=False) + differences_to_celery(one, got, its))
             for one, got, its in zip(drawn, found, celerys, strict=True)
@@ -116,7 +116,7 @@ def test_celerys_own_forms_on_our_worker(fleet_of, odd_ones):
     with fleet:
         fleet.ours("threads")
         drawn = named(odd_ones, "ours-odd")
-        found, _ = seen.theirs(fleet.celery_client(), store, drawn)
+        found = seen.theirs(fleet.celery_client(), store, drawn)
         assert_none(
             (one, differences_to_celery(one, got, its)) for one, got, its in zip(drawn, found, celerys, strict=True)
         )
@@ -156,7 +156,7 @@ def test_rabbitmq_with_results_in_redis(fleet_of, rabbitmq_url, redis_server, di
             assert_means(drawn, *seen.ours(fleet.client(), store, drawn), celerys=True)
         else:
             fleet.ours("threads")
-            found, _ = seen.theirs(fleet.celery_client(), store, drawn)
+            found = seen.theirs(fleet.celery_client(), store, drawn)
             assert_none(
                 (one, differences_to_meaning(one, got, celerys=False, client=False))
                 for one, got in zip(drawn, found, strict=True)

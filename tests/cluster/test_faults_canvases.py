@@ -169,7 +169,7 @@ def test_what_is_behind_a_revoked_task_ends_revoked(scene, how):
             count = len(runs) + 1
             until(lambda count=count: with_own.exists() and with_own.read_text().count("slow") >= count)
         victim_id = _id_of(run, "hold")
-        scene.app.control.revoke(victim_id, terminate=tag == "running")
+        assert scene.app.control.revoke(victim_id, terminate=tag == "running", reply=True, timeout=SOON)
         runs.append((name, run, victim_id))
     if tag == "waiting":
         (scene.folder / "ran.block.go").touch()

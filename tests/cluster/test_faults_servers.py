@@ -189,9 +189,10 @@ def test_clocks_are_apart(redis_url, scene_on, hours):
     environment = scene.fleet.environment()
     environment["PYTHONPATH"] = f"{scene.folder}:{environment['PYTHONPATH']}"
     scene.fleet.environment = lambda: environment
-    shifted = scene.fleet.ours("threads")
+    alone = ("--disable-prefetch",)
+    shifted = scene.fleet.ours("threads", arguments=alone)
     del scene.fleet.environment
-    right = scene.fleet.ours("threads")
+    right = scene.fleet.ours("threads", arguments=alone)
     header = [scene.sig("hold", n, scene.path) for n in range(4)]
     run = scene.submit(chain(chord(header, scene.body()), scene.sig("after", "end", scene.path)))
     scene.wait_ran(4)  # both have two

@@ -89,7 +89,7 @@ def test_a_whole_worker_is_killed_and_late_acknowledgement_loses_nothing(scene_o
     found = scene.ran()
     assert found["body"] == (kind == "chord")
     assert set(found) - {"body"} == {str(number) for number in range(60)}  # none is lost ...
-    assert sum(found.values()) - found["body"] <= 60 + 2  # ... and only what ran just then ran again
+    assert sum(found.values()) - found["body"] <= 60 + 8  # ... and only what ran, or had just run, ran again
 
 
 @pytest.mark.parametrize("kind", ["group", "chord"])
@@ -167,7 +167,7 @@ def test_the_client_is_gone_and_another_one_attaches(scene_of):
     assert len(run) == 4
     scene.go()
     assert run.get(timeout=SOON) == "two"
-    until(lambda: run.counts["SUCCESS"] == 4, 5, "the State of the attached run says all of it")
+    until(lambda: run.counts.get("SUCCESS") == 4, 5, "the State of the attached run says all of it")
     assert attach("left behind", app=scene.app) is run
 
 

@@ -52,8 +52,6 @@ class Supply:
         Says how much to take.
     before
         Called by a slot that finds nothing, before it fetches or sleeps.
-    held
-        Called with jobs that have come and wait for their time.
     """
 
     def __init__(
@@ -62,13 +60,11 @@ class Supply:
         read: Callable[[Delivery], Job | None],
         portion: Callable[[], Portion],
         before: Callable[[], None],
-        held: Callable[[Sequence[Job]], None],
     ) -> None:
         self._ledger = ledger
         self._read = read
         self._portion = portion
         self._before = before
-        self._held = held
         self._ready: deque[Job] = deque()
         self._later: list[tuple[float, int, Job]] = []
         self._tie = itertools.count()
@@ -151,14 +147,12 @@ class Supply:
         """Keep what was taken; return the first that can run."""
         now = time()
         jobs: list[Job] = []
-        early: list[Job] = []
         postponed: list[str] = []
         for number, delivery in enumerate(deliveries):
             job = self._read(delivery)
             if job is None:
                 continue
             if job.due is not None and job.due > now:
-                early.append(job)
                 if number < begin:
                     postponed.append(delivery.tag)
                 with self._changed:
@@ -168,20 +162,12 @@ class Supply:
             jobs.append(job)
         if postponed:
             self._unbegin(postponed)
-        if early:
-            self._tell(early)
         if not jobs:
             return None
         first = jobs[0]
         if len(jobs) > 1:
             self._ready.extend(jobs[1:])
         return first
-
-    def _tell(self, early: Sequence[Job]) -> None:
-        try:
-            self._held(early)
-        except Exception:  # whoever listens must not cost the messages that came with it
-            log.exception("nobody was told that %s tasks wait here for their time", len(early))
 
     def _unbegin(self, tags: Sequence[str]) -> None:
         """What waits for its time has not begun: another worker may run it when this one dies."""

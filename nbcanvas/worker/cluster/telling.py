@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from time import time
 from typing import Any, Protocol
 
@@ -66,18 +65,13 @@ class Telephone:
 
         return tell
 
-    def held(self, jobs: Sequence[Job]) -> None:
-        """Tell the clients whose messages wait here for their time."""
-        told: dict[tuple[str, str], list[Heard]] = {}
-        now = time()
-        for job in jobs:
-            letter, message = job.delivery.letter, job.message
-            client = letter.properties.get("reply_to") if letter is not None else None
-            if isinstance(client, str) and client:
-                event = (RECEIVED, message.call.id, now, message.attempt, {"due": job.due})
-                told.setdefault((client, message.root_id), []).append(event)
-        for (client, root_id), events in told.items():
-            self._ledger.tell(client, root_id, events)
+    def held(self, job: Job) -> None:
+        """Tell the client whose message waits here because of a rate limit; of an ETA the ledger tells."""
+        letter, message = job.delivery.letter, job.message
+        client = letter.properties.get("reply_to") if letter is not None else None
+        if isinstance(client, str) and client:
+            event = (RECEIVED, message.call.id, time(), message.attempt, {"due": job.due})
+            self._ledger.tell(client, message.root_id, [event])
 
 
 def log_received(message: Message) -> None:

@@ -148,7 +148,7 @@ class ClusterWorker:
         self.ledger: Ledger = ledger if ledger is not None else app.ledger(self.hostname, queues)
         self.committer = Committer(self.ledger, self._released, self._unwritable)
         self._telephone = Telephone(self.ledger)
-        self.supply = Supply(self.ledger, self._read, self._portion, self.committer.flush, self._telephone.held)
+        self.supply = Supply(self.ledger, self._read, self._portion, self.committer.flush)
         size = autoscale[1] if autoscale else pool_size(self.kind, concurrency, app.conf)
         self.pool = Pool(app, self.kind, max(size, 1), self.hostname, self._serve, modules)
         self.heart = Heart(self.ledger, self._each_beat)
@@ -361,7 +361,7 @@ class ClusterWorker:
                 job.began = False
                 self._insist(partial(self.ledger.started, (delivery.tag,), begun=False))
             self.supply.hold(job, now + wait)
-            self._telephone.held((job,))
+            self._telephone.held(job)
             return
         self._execute(slot, job, task, now)
 
