@@ -185,7 +185,7 @@ class Terminated(TaskError):
 
 
 class UntrustedTask(TaskError):
-    """A task whose code came with its message, unsigned or to a worker that accepts none; nothing of it was unpacked."""
+    """A task whose code came with its message, and that a worker refuses; nothing of it was unpacked."""
 
 
 class RemoteError(TaskError):

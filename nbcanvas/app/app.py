@@ -711,6 +711,14 @@ class App:
         """Return the task in some bytes; they are unpickled, and have to be trusted."""
         return _engine().unpack(data)
 
+    def ignores_result(self, call: Call) -> bool:
+        """Say whether the value of a call is not kept: its options, then its task, then the settings decide."""
+        said = call.options.get("ignore_result")
+        if said is None:
+            task = self.tasks.find(call.task, call.version)
+            said = task.ignore_result if task is not None else None
+        return bool(self.conf.task_ignore_result if said is None else said)
+
     # -- the embedded worker ----------------------------------------------------------------------------------------
 
     def ensure_worker(self) -> Any:

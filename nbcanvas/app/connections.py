@@ -17,7 +17,7 @@ from nbcanvas.backend.port import Backend
 from nbcanvas.backend.urls import is_database, needs_cluster
 from nbcanvas.broker.local import LocalBroker
 from nbcanvas.broker.port import Broker
-from nbcanvas.errors import ImproperlyConfigured, ServerLost
+from nbcanvas.errors import ImproperlyConfigured
 from nbcanvas.ids import new_id
 from nbcanvas.protocol.payload import EMBEDDED, WIRE, Packing
 from nbcanvas.request import current
@@ -274,13 +274,8 @@ class Connections:
             return self.backend.plans if isinstance(self.backend, RedisBackend) else None
 
         def understood() -> bool:
-            if current() is not None:  # a task that sends does not stop to ask around
-                return False
-            try:
-                workers = self._app.fleet.workers().values()
-            except ServerLost:
-                return False
-            return bool(workers) and all(worker.kind == "nbcanvas" for worker in workers)
+            # A task that sends does not stop to ask around.
+            return current() is None and self._app.fleet.all_ours()
 
         return References(plans, understood)
 

@@ -184,6 +184,14 @@ class Fleet:
             known = self._workers = monotonic(), {one.name: one for one in found.workers if not one.silent}
         return known[1]
 
+    def all_ours(self) -> bool:
+        """Say whether there are workers, and every one is nbcanvas's own; a server that does not answer is a no."""
+        try:
+            workers = self.workers().values()
+        except ServerLost:
+            return False
+        return bool(workers) and all(worker.kind == "nbcanvas" for worker in workers)
+
     # -- comparing --------------------------------------------------------------------------------------------------
 
     def check(self, calls: Iterable[Call], *, again: bool = False) -> list[str]:

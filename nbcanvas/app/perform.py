@@ -124,7 +124,7 @@ class Performer:
         while todo:
             step = todo.pop()
             for skip in step.skips:
-                self._skip(skip, root_id, now)
+                self.skip(skip, root_id, now)
             todo += [
                 start(errback.node, (errback.call.id,), None, root_id, errback.call.id, now)
                 for errback in step.errbacks
@@ -164,16 +164,19 @@ class Performer:
         if self.sent is not None:
             self.sent(messages)
 
-    def _skip(self, skip: Skip, root_id: str, now: float) -> None:
+    def skip(self, skip: Skip, root_id: str, now: float) -> bool:
+        """Record that a call ends without running; False when it has ended already."""
         call, exit_ = skip
         record = skipped(skip, now)
-        if self.backend.settle(call.id, record):
-            feed = self.hub.feed(root_id)
-            if feed is not None:
-                failed = isinstance(exit_, Failed)
-                data = (exit_.exc, exit_.traceback) if failed else str(exit_.exc)
-                feed((kinds.FAILED if failed else kinds.REVOKED, call.id, now, record.settled, data))
-            self.backend.announce(call.id, record)
+        if not self.backend.settle(call.id, record):
+            return False
+        feed = self.hub.feed(root_id)
+        if feed is not None:
+            failed = isinstance(exit_, Failed)
+            data = (exit_.exc, exit_.traceback) if failed else str(exit_.exc)
+            feed((kinds.FAILED if failed else kinds.REVOKED, call.id, now, record.settled, data))
+        self.backend.announce(call.id, record)
+        return True
 
 
 def _event(message: Message, outcome: Outcome, now: float) -> Heard:

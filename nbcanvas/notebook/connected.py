@@ -44,8 +44,6 @@ INSPECTIONS: Final = (
     "active_queues",
     "conf",
     "ping",
-    "report",
-    "clock",
 )
 #: An answer is shown before all have come when the others take so long.
 _SOON: Final = 0.3
@@ -271,13 +269,13 @@ def control_(session: Session, words: list[str]) -> pd.DataFrame:
     names = [name for name in (given.destination or "").split(",") if name] or None
     tell = getattr(current_app().control, given.command)
     told = tell(**arguments, destination=names, reply=True, timeout=given.timeout) or []
+    answers = {worker: said for reply in told for worker, said in reply.items()}
+    clocks = tells_clocks(session.settings, session.shell)
     rows = [
-        {"worker": worker, "ok": isinstance(said, Mapping) and "error" not in said, "answer": _text(said)}
-        for reply in told
-        for worker, said in reply.items()
+        (worker if clocks else worker.partition("@")[0], isinstance(said, Mapping) and "error" not in said, _text(said))
+        for worker, said in answers.items()
     ]
-    missing = [name for name in names or () if name not in {row["worker"] for row in rows}]
-    rows += [{"worker": name, "ok": False, "answer": "no answer"} for name in missing]
+    rows += [(name, False, "no answer") for name in names or () if name not in answers]
     return pd.DataFrame(rows, columns=["worker", "ok", "answer"])
 
 

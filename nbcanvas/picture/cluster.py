@@ -227,14 +227,32 @@ def cluster_picture(sight: Sight, *, clocks: bool = True, rows: int = _STILL_ROW
     sight
         The cluster.
     clocks
-        Whether to say when, and how long something takes.
+        Whether to say when, how long something takes, and on which host.
     rows
         As many rows of each kind at most.
     """
-    model = cluster_model(sight, rows)
+    model = cluster_model(sight if clocks else _without_hosts(sight), rows)
     tables = list(_tables(model, clocks=clocks))
     title = summary(model, clocks=clocks)
     return Picture(_text(title, tables), _html(title, model, tables), _svg(title, tables), title, "Cluster")
+
+
+def _without_hosts(sight: Sight) -> Sight:
+    """Return a cluster whose workers are called the same on every machine."""
+
+    def bare(name: str) -> str:
+        return name.partition("@")[0]
+
+    def jobs(found: Sequence[Job]) -> list[Job]:
+        return [one._replace(worker=bare(one.worker)) for one in found]
+
+    return sight._replace(
+        workers=[one._replace(name=bare(one.name)) for one in sight.workers],
+        queues=[one._replace(workers=tuple(map(bare, one.workers))) for one in sight.queues],
+        active=jobs(sight.active),
+        reserved=jobs(sight.reserved),
+        scheduled=jobs(sight.scheduled),
+    )
 
 
 def summary(model: ClusterModel, *, clocks: bool = True) -> str:

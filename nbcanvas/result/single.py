@@ -44,7 +44,7 @@ class AsyncResult(Lineage):
         The result of what came before it in a chain or a chord.
     """
 
-    __slots__ = ("__weakref__", "_app", "_backend", "_value", "id", "parent")
+    __slots__ = ("__weakref__", "_app", "_backend", "_value", "id", "parent", "sent_to_be_ignored")
 
     TimeoutError = TimeoutError
     #: The app of handles that are made without one; see `bound_to`.
@@ -66,6 +66,8 @@ class AsyncResult(Lineage):
         self._backend = backend
         self.parent = parent
         self._value: tuple[Any] | None = None
+        #: Whether it was sent with ``ignore_result``: workers elsewhere may never tell how it ended.
+        self.sent_to_be_ignored = False
 
     # -- what it is -------------------------------------------------------------------------------------------
 
@@ -217,7 +219,9 @@ class AsyncResult(Lineage):
     @property
     def ignored(self) -> bool:
         """Whether it was sent with ``ignore_result``, so that its value is not kept."""
-        return bool(self._of_call(lambda r: r.call.options.get("ignore_result") if r.call else None))
+        return self.sent_to_be_ignored or bool(
+            self._of_call(lambda r: r.call.options.get("ignore_result") if r.call else None)
+        )
 
     @property
     def supports_native_join(self) -> bool:
@@ -295,6 +299,8 @@ class AsyncResult(Lineage):
         if disable_sync_subtasks:
             refuse_to_block()
         record = self._record()
+        if record is None and self.sent_to_be_ignored and self.app.remote:
+            return None  # as in Celery: nothing is kept to wait for
         if record is None or record.state not in states.READY_STATES:
             latch = Latch(1)
             stop = self.backend.watch((self.id,), latch)

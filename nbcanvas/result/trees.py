@@ -33,7 +33,9 @@ def result_of(node: Node, app: Any, parent: Any = None) -> AsyncResult | GroupRe
     """Return the handle of a frozen canvas: of its last step, with ``parent`` leading back through the others."""
     found: AsyncResult | GroupResult
     if isinstance(node, Call):
-        found = Kinds.single(node.id, None, None, app, parent)
+        single = Kinds.single(node.id, None, None, app, parent)
+        single.sent_to_be_ignored = bool(node.options and node.options.get("ignore_result"))
+        found = single
     elif isinstance(node, Fan):
         found = Kinds.group.of(node, app, parent)
     else:

@@ -117,17 +117,9 @@ def _looking(app: App, state: State, *, lost: bool) -> Callable[[Call], Have]:
         record = backend.get(call.id)
         if record is None or record.state != states.SUCCESS:
             return Have.DONE
-        return Have.RECORDED if record.payload is None and _ignores_result(app, call) else Have.VALUE
+        return Have.RECORDED if record.payload is None and app.ignores_result(call) else Have.VALUE
 
     return have
-
-
-def _ignores_result(app: App, call: Call) -> bool:
-    ignores = call.options.get("ignore_result")
-    if ignores is None:
-        task = app.tasks.find(call.task, call.version)
-        ignores = task.ignore_result if task is not None else None
-    return bool(app.conf.task_ignore_result if ignores is None else ignores)
 
 
 def _kept(state: State, renewal: Renewal) -> Iterator[Event]:

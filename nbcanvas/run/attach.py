@@ -207,6 +207,9 @@ class AttachedRun(Run):
         self._stop: Callable[[], None] | None = None
         if self.done and self.finished is None:
             self.finished = max((record.done or 0.0 for record in records.values()), default=self.started)
+        if self._mender is not None:
+            for one, record in records.items():
+                self._mender.hear(one, record)
         self._listen()
         app.follow()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from time import time
+from collections.abc import Iterable
+from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from nbcanvas import states
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import ServerLost
-from nbcanvas.plan import Call, Exit, Failed, Revoked, Transition, Value, start
+from nbcanvas.plan import Call, Errback, Exit, Failed, Revoked, Skip, Value, start
 from nbcanvas.plan.mending import mend
 
 if TYPE_CHECKING:
@@ -21,8 +22,11 @@ __all__ = ["Mender"]
 
 log = logging.getLogger("nbcanvas.run")
 
-#: Seconds that workers have to end something by themselves.
+#: Seconds that workers have to end something by themselves; and until a server that is away is tried again, at most.
 _GRACE: Final = 1.5
+_LONGEST: Final = 30.0
+#: Looking takes no more than this part of a thread's time.
+_SHARE: Final = 0.05
 _VALUE: Final = Value(None)
 
 
@@ -45,6 +49,7 @@ class Mender:
         self._suspects: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
+        self._pause = _GRACE
 
     def hear(self, task_id: str, record: Record) -> None:
         """Hear that a call ended."""
@@ -57,7 +62,7 @@ class Mender:
     def _look_soon(self) -> None:
         with self._lock:
             if self._timer is None:
-                self._timer = threading.Timer(_GRACE, self._look)
+                self._timer = threading.Timer(self._pause, self._look)
                 self._timer.daemon = True
                 self._timer.start()
 
@@ -67,11 +72,19 @@ class Mender:
         run = self._run()
         if run is None or run.done:
             return
+        begun = monotonic()
         try:
             self._mend(run)
         except ServerLost as error:
             log.warning("%r cannot end what its workers left: %s", run, error)
+            self._pause = min(self._pause * 2, _LONGEST)
             self._look_soon()
+        except Exception:
+            log.exception("%r cannot end what its workers left", run)
+        else:
+            self._pause = max(_GRACE, (monotonic() - begun) / _SHARE)
+            if self._suspects and not run.done:
+                self._look_soon()
 
     def _mend(self, run: Run) -> None:
         found = mend(run.root, dict(self._ends))
@@ -86,17 +99,16 @@ class Mender:
         lost = suspects & self._suspects
         self._suspects = suspects
         if lost:
-            now = time()
-            sends = [
-                message
-                for errback in found.errbacks
-                if errback.call.id in lost and not _wants_the_error(run, errback.node)
-                for message in start(errback.node, (errback.call.id,), None, run.id, errback.call.id, now).send
-            ]
-            skips = [skip for skip in open_ if skip.call.id in lost]
-            run.app.performer.perform(Transition(skips=skips, send=sends), run.id, None, now)
-        if suspects and not run.done:
-            self._look_soon()
+            self._end(run, [skip for skip in open_ if skip.call.id in lost], found.errbacks)
+
+    def _end(self, run: Run, skips: Iterable[Skip], errbacks: Iterable[Errback]) -> None:
+        now, performer = time(), run.app.performer
+        # Of several clients that know the plan, the one that ends a call tells its errbacks.
+        ended = {skip.call.id for skip in skips if performer.skip(skip, run.id, now)}
+        for errback in errbacks:
+            call = errback.call
+            if call.id in ended and not _wants_the_error(run, errback.node):
+                performer.perform(start(errback.node, (call.id,), None, run.id, call.id, now), run.id, call.id, now)
 
 
 def _exit_of(record: Record) -> Exit:

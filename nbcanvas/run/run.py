@@ -116,6 +116,8 @@ class Run(Views):
         if self.app.remote:
             for told in self.app.fleet.check(calls_of(self.root)):
                 log.warning("%s", told)
+            if not self.app.fleet.all_ours():
+                self._wait_for_results_only()
         if len(self._open) >= _MANY:
             self._restore = collect_less()
         self.app.follow()
@@ -134,6 +136,13 @@ class Run(Views):
         if not self.app.remote:
             remember(self)
         return self
+
+    def _wait_for_results_only(self) -> None:
+        """Do not wait for calls whose result is ignored: Celery's workers never tell how those ended."""
+        ignored = {call.id for call in calls_of(self.root) if self.app.ignores_result(call)}
+        if ignored:
+            self._open = [call_id for call_id in self._open if call_id not in ignored]
+            self._done = Latch(len(self._open), before=self._over)
 
     def run_here(self) -> Run:
         """Run it in the calling thread, once; the first exception of a task is raised here, as it is.

@@ -156,13 +156,20 @@ def _tree(found: Any) -> Any:
     return [[first[0]] if members is None else [first[0], _tree(members)] for first, members in found]
 
 
-def ours(app: Any, store: Any, canvases: Sequence[Drawn], seconds: float = 90.0) -> tuple[list[Seen], list[Any]]:
-    """Send canvases by our client, all at once; returns what became of each, and the Runs."""
+def ours(
+    app: Any, store: Any, canvases: Sequence[Drawn], seconds: float = 90.0, *, links: bool = True
+) -> tuple[list[Seen], list[Any]]:
+    """Send canvases by our client, all at once; returns what became of each, and the Runs.
+
+    Without `links` nothing is said of what hangs on tasks: a Run does not wait for it.
+    """
     from nbcanvas.plan import places
     from nbcanvas.run import submit
 
     runs = [submit(app.signature(drawn.canvas), app=app, stamps=drawn.stamps) for drawn in canvases]
-    names = [{place.call.id: name_of(place.call) for place in places(run.root)} for run in runs]
+    names = [
+        {place.call.id: name_of(place.call) for place in places(run.root) if links or not place.role} for run in runs
+    ]
     end = time.monotonic() + seconds
     ends = []
     for run in runs:

@@ -7,6 +7,8 @@ ours, and our client on both kinds at once, where they share the headers of chor
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -132,6 +134,16 @@ def test_our_client_on_a_mixed_fleet(fleet_of, canvases, odd_ones):
         assert_means(drawn, found, runs, celerys=True)
         shared = [got for got in found if got.workers == {"celery", "ours"}]
         assert len(shared) > COUNT // 10
+
+
+def test_everything_the_language_has_on_celerys_workers(fleet_of):
+    """Links, errbacks and options of composites, empty groups: what Celery's own client refuses, or takes otherwise."""
+    fits = functools.partial(comparable, replaces=False)
+    drawn = named(batch(anything, COUNT // 2, "all", fits), "all", pin=False)
+    fleet, store = fleet_of(5)
+    with fleet:
+        fleet.celery("prefork")
+        assert_means(drawn, *seen.ours(fleet.client(), store, drawn, links=False), celerys=True)
 
 
 @pytest.mark.parametrize("pool", ["threads", "processes"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from nbcanvas import chain, chord, group
 from nbcanvas.errors import ChordError, TaskRevokedError
 from nbcanvas.plan import places
-from nbcanvas.run import submit
+from nbcanvas.run import attach, submit
 from tests.cluster.fleet import Fleet
 from tests.servers import until
 
@@ -103,6 +105,17 @@ def test_who_waits_for_one_of_its_tasks_is_told(fleet, tasks):
     with pytest.raises(Exception, match=r"revoked|expired") as caught:
         theirs.get(timeout=30, propagate=True)
     assert type(caught.value).__name__ == "TaskRevokedError"
+
+
+def test_who_attaches_ends_it_when_its_client_is_gone(fleet):
+    client = fleet.client()
+    add = client.tasks["add"]
+    run = submit(chain(add.s(1, 1), add.s(1).set(expires=-1), add.s(1)), app=client)
+    run_id = run.id
+    client.close()
+    del run
+    gc.collect()
+    assert states(attach(run_id, app=fleet.app)) == ["SUCCESS", "REVOKED", "REVOKED"]
 
 
 def test_errbacks_that_take_an_id_are_told_once(fleet, tasks):

@@ -39,7 +39,7 @@ def define(app: Any) -> None:
         if what == "retry":
             again, what = details
             if self.request.retries < again:
-                raise self.retry(countdown=0.05)
+                raise self.retry(countdown=0.1)
         if what == "fail":
             raise Boom(tag)
         if what == "replace":

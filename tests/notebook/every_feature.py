@@ -178,6 +178,11 @@ def fail(x):
     "%canvas inspect reserved",
     "%canvas inspect revoked",
     "%canvas inspect stats",
+    "%canvas inspect active_queues",
+    "%canvas inspect conf",
+    "%canvas inspect ping",
+    "%canvas control rate_limit add 100/s",
+    "%canvas cluster",
     "%canvas worker start -c 2 --pool processes",
     "%%canvas -w\ngroup(add.s(i, i) for i in range(10)) | tsum.s()",
     "%%canvas -w\nfail.s(9)",
@@ -185,6 +190,8 @@ def fail(x):
     "%canvas worker stop",
     "%canvas runs",
     "%canvas connect redis://localhost:1/0",
+    "%canvas disconnect",
+    "%canvas shipped",
     "%canvas attach nobody-knows-this-id",
     "%canvas wroker",
 ]
@@ -205,6 +212,7 @@ FAILING = (
     "%%canvas -o later",
     "%%canvas -o stopped",
     "%canvas connect",
+    "%canvas shipped",
     "%canvas attach nobody",
     "%canvas wroker",
 )

@@ -32,6 +32,7 @@ from nbcanvas import states
 from nbcanvas.app import App
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import (
+    InvalidTaskError,
     NotSerializable,
     ServerLost,
     TaskRevokedError,
@@ -40,7 +41,7 @@ from nbcanvas.errors import (
     WorkerLostError,
 )
 from nbcanvas.ledger.port import Delivery, Filled, Ledger, Step
-from nbcanvas.plan import Failed, Ignored, Message, Outcome, Rejected, Retried, Revoked, Value
+from nbcanvas.plan import Call, Failed, Ignored, Message, Outcome, Rejected, Retried, Revoked, Value
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.protocol.payload import Packed
 from nbcanvas.request import Context
@@ -307,7 +308,7 @@ class ClusterWorker:
             self._untrusted(delivery, letter, error)
             return None
         except Exception as error:  # noqa: BLE001 - anything may stand in a message
-            self._bury(delivery, f"{type(error).__name__}: {error}")
+            self._unreadable(delivery, letter, error)
             return None
         job = Job(delivery, message)
         self.jobs[delivery.tag] = job
@@ -320,6 +321,20 @@ class ClusterWorker:
             except Exception:  # whoever listens must not cost a message
                 log.exception("nobody was told that %s has come", message)
         return job
+
+    def _unreadable(self, delivery: Delivery, letter: Letter, error: Exception) -> None:
+        """Bury a message; the task it names ends as failed, so that nobody waits for it."""
+        reason = f"{type(error).__name__}: {error}"
+        task_id, task = letter.headers.get("id"), letter.headers.get("task")
+        if not isinstance(task_id, str) or not isinstance(task, str):
+            self._bury(delivery, reason)
+            return
+        self.unreadable += 1
+        root_id = str(letter.headers.get("root_id") or task_id)
+        message = Message(Call(task_id, task, ()), (), None, root_id, None, time())
+        job = Job(delivery, message)
+        self.jobs[delivery.tag] = job
+        self._end(job, Failed(error if isinstance(error, InvalidTaskError) else InvalidTaskError(reason)), dead=reason)
 
     def _untrusted(self, delivery: Delivery, letter: Letter, error: UntrustedTask) -> None:
         """End a task whose code must not be run; its arguments need not be understood for that."""

@@ -1,0 +1,63 @@
+"""The tasks of the canvas guide's examples, for an app of either library."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+__all__ = ["define"]
+
+
+def define(app: Any) -> None:
+    """Make the tasks on an app of Celery's or of ours."""
+    celerys = type(app).__module__.startswith("celery.")
+    task = functools.partial(app.task, shared=False) if celerys else app.task
+
+    @task(name="add")
+    def add(x: Any, y: Any, debug: bool = False) -> Any:
+        return x + y
+
+    @task(name="mul")
+    def mul(x: Any, y: Any) -> Any:
+        return x * y
+
+    @task(name="tsum")
+    def tsum(numbers: Any) -> Any:
+        return sum(numbers)
+
+    @task(name="xsum")
+    def xsum(numbers: Any) -> Any:
+        return sum(xsum.run(n) if isinstance(n, list) else n for n in numbers)
+
+    @task(name="fail")
+    def fail(*_: Any) -> None:
+        raise ValueError("something something")
+
+    @task(name="kept")
+    def kept(value: Any) -> Any:
+        return value
+
+    @task(name="stamps", bind=True)
+    def stamps(self: Any, *_: Any) -> Any:
+        return dict(self.request.stamps)
+
+    @task(name="whoami", bind=True)
+    def whoami(self: Any, *_: Any) -> str:
+        return str(self.request.id)
+
+    @task(name="refold", bind=True)
+    def refold(self: Any, x: int) -> Any:
+        raise self.replace(app.signature("add", (x, x)) | app.signature("mul", (10,)))
+
+    @task(name="refan", bind=True)
+    def refan(self: Any, x: int) -> Any:
+        group = type(app.signature("add")).from_dict  # a group of either library, out of plain data
+        members = [dict(app.signature("add", (x, n))) for n in range(3)]
+        plain = {"task": "celery.group", "args": [], "kwargs": {"tasks": members}, "options": {}}
+        raise self.replace(group({**plain, "subtask_type": "group", "immutable": False}, app=app))
+
+    @task(name="tries", bind=True, max_retries=3)
+    def tries(self: Any, x: Any) -> Any:
+        if self.request.retries < 2:
+            raise self.retry(countdown=0.02)
+        return x

@@ -1,0 +1,170 @@
+"""The examples of Celery's canvas guide, in either library's words, on the other library's worker."""
+
+from __future__ import annotations
+
+import celery
+import pytest
+
+import nbcanvas
+from tests.cluster.fleet import Fleet
+from tests.servers import until
+
+redis = pytest.importorskip("redis")
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module", params=["our client, Celery's worker", "Celery's client, our worker", "both ours"])
+def world(request, redis_server):
+    """The functions of a library, an app of it, and its tasks, by name."""
+    url = f"{redis_server.url.removesuffix('/0')}/9"
+    redis.Redis.from_url(url).flushdb()
+    with Fleet(url, tasks="tests.cluster.guide_tasks") as fleet:
+        if "Celery's worker" in request.param:
+            fleet.celery("threads", 2)
+        else:
+            fleet.ours("threads", 2)
+        ours = not request.param.startswith("Celery")
+        app = fleet.client() if ours else fleet.celery_client()
+        if ours:
+            before = nbcanvas.current_app()
+            app.set_current()
+        yield (nbcanvas if ours else celery), app, app.tasks
+        if ours:
+            before.set_current()
+
+
+def doubled(t, count=10):
+    return [t["add"].s(i, i) for i in range(count)]
+
+
+#: What the guide shows -> how it is made, and its value.
+EXAMPLES = {
+    "a signature": (lambda c, t: t["add"].signature((2, 2), countdown=0.05), 4),
+    "a signature by name": (lambda c, t: c.signature("add", args=(2, 2), countdown=0.05), 4),
+    "star arguments": (lambda c, t: t["add"].s(2, 2, debug=True), 4),
+    "a partial": (lambda c, t: t["add"].s(2).clone((4,)), 6),
+    "merged keywords": (lambda c, t: t["add"].s(2, 2).clone(kwargs={"debug": True}), 4),
+    "immutable": (lambda c, t: t["add"].si(2, 2) | t["add"].si(4, 4), 8),
+    "options": (lambda c, t: t["add"].s(2, 2).set(priority=3, expires=60), 4),
+    "a chain": (lambda c, t: c.chain(t["add"].s(4, 4), t["mul"].s(8), t["mul"].s(10)), 640),
+    "pipes": (lambda c, t: t["add"].s(2, 2) | t["mul"].s(8) | t["mul"].s(10), 320),
+    "a group": (lambda c, t: c.group(doubled(t)), [2 * i for i in range(10)]),
+    "a group of partials": (lambda c, t: t["add"].s(1, 1) | c.group(t["add"].s(i) for i in range(3)), [2, 3, 4]),
+    "a chord": (lambda c, t: c.chord(doubled(t), t["tsum"].s()), 90),
+    "a group upgraded": (lambda c, t: c.group(doubled(t)) | t["tsum"].s(), 90),
+    "a chord in a chain": (
+        lambda c, t: t["add"].s(4, 16) | c.group(t["mul"].s(i) for i in range(4)) | t["xsum"].s() | t["add"].s(1),
+        121,
+    ),
+    "groups behind groups": (
+        lambda c, t: c.group(doubled(t, 3)) | t["tsum"].s() | c.group(t["add"].s(1), t["mul"].s(2)) | t["xsum"].s(),
+        19,
+    ),
+    "chords in a chord": (
+        lambda c, t: c.chord(
+            [c.chord(doubled(t, 3), t["tsum"].s()), c.chain(t["add"].s(1, 1), t["mul"].s(3))], t["xsum"].s()
+        ),
+        12,
+    ),
+    "map": (lambda c, t: t["tsum"].map([list(range(10)), list(range(100))]), [45, 4950]),
+    "starmap": (lambda c, t: t["add"].starmap([(i, i) for i in range(5)]), [0, 2, 4, 6, 8]),
+    "chunks as a group": (
+        lambda c, t: t["add"].chunks([(i, i) for i in range(10)], 5).group(),
+        [[0, 2, 4, 6, 8], [10, 12, 14, 16, 18]],
+    ),
+    "replace by a chain": (lambda c, t: t["refold"].s(2) | t["add"].s(1), 41),
+    "replace by a group": (lambda c, t: t["refan"].s(2) | t["tsum"].s(), 9),
+    "retries in a chain": (lambda c, t: t["add"].s(1, 1) | t["tries"].s() | t["add"].s(1), 3),
+    "retries in a chord": (lambda c, t: c.chord([t["tries"].s(i) for i in range(4)], t["tsum"].s()), 6),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_has_its_value(world, name):
+    library, _, tasks = world
+    make, value = EXAMPLES[name]
+    assert make(library, tasks).apply_async().get(timeout=20) == value
+
+
+def test_a_partial_chain(world):
+    _, _, t = world
+    assert (t["add"].s(4) | t["mul"].s(8)).apply_async((16,)).get(timeout=20) == 160
+    assert (t["add"].s(4) | t["mul"].s(8))(16).get(timeout=20) == 160
+
+
+def test_a_chain_knows_its_parents(world):
+    _, _, t = world
+    result = (t["add"].s(2, 2) | t["add"].s(4) | t["add"].s(8)).apply_async()
+    assert result.get(timeout=20) == 16
+    assert (result.parent.get(timeout=5), result.parent.parent.get(timeout=5)) == (8, 4)
+    assert result.parent.parent.parent is None
+
+
+def test_a_group_counts(world):
+    library, _, t = world
+    result = library.group(doubled(t)).apply_async()
+    assert result.join(timeout=20) == [2 * i for i in range(10)]
+    assert (result.ready(), result.successful(), result.failed(), result.completed_count()) == (True, True, False, 10)
+    result.save()
+    again = type(result).restore(result.id, app=world[1])
+    assert again.get(timeout=5) == [2 * i for i in range(10)]
+
+
+def test_a_chords_id_is_its_bodys(world):
+    library, _, t = world
+    result = library.chord(doubled(t, 2), t["whoami"].s()).apply_async()
+    assert result.get(timeout=20) == result.id
+    assert result.parent.get(timeout=5) == [0, 2]
+
+
+def test_a_callback_is_a_child(world):
+    _, _, t = world
+    result = t["add"].apply_async((2, 2), link=t["add"].s(8))
+    assert result.get(timeout=20) == 4
+    (child,) = result.children
+    assert child.get(timeout=20) == 12
+
+
+def test_a_failing_member_fails_the_chord(world):
+    library, _, t = world
+    result = library.chord([t["add"].s(4, 4), t["fail"].s(), t["add"].s(8, 8)], t["xsum"].s()).apply_async()
+    with pytest.raises(Exception, match="something something"):
+        result.get(timeout=20)
+    until(result.ready, 20, "the body has ended")  # Celery's client raises what a parent raised
+    failed = result.parent[1]
+    assert failed.state == result.state == "FAILURE"
+    assert str(result.result) == f"Dependency {failed.id} raised ValueError('something something')"
+    assert "ValueError: something something" in failed.traceback
+    assert result.parent[2].get(timeout=20) == 16
+
+
+def test_an_errback_hears_of_the_failed_task(world):
+    _, _, t = world
+    told = t["kept"].s().set(task_id=f"told-{id(world)}")
+    result = (t["fail"].s().on_error(told) | t["add"].s(1)).apply_async()
+    with pytest.raises(ValueError, match="something something"):
+        result.get(timeout=20)
+    assert world[1].AsyncResult(f"told-{id(world)}").get(timeout=20) == result.parent.id
+
+
+def test_stamps_reach_every_task(world):
+    library, _, t = world
+    canvas = library.chord([t["stamps"].s(), t["stamps"].s()], t["kept"].s())
+    canvas.stamp(lab="x")
+    found = canvas.apply_async().get(timeout=20)
+    assert [one["lab"] for one in found] in (["x", "x"], [["x"], ["x"]])
+
+
+def test_chunks_by_themselves(world):
+    _, _, t = world
+    result = t["add"].chunks([(i, i) for i in range(10)], 5).apply_async()
+    assert result.get(timeout=20) == [[0, 2, 4, 6, 8], [10, 12, 14, 16, 18]]
+
+
+def test_the_graph_of_a_chain(world):
+    _, _, t = world
+    result = (t["add"].s(1, 1) | t["add"].s(2) | t["add"].s(3)).apply_async()
+    assert result.get(timeout=20) == 7
+    first = result.parent.parent
+    assert [one[1] for one in first.collect(timeout=20)] == [2, 4, 7]
