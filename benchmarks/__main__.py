@@ -33,7 +33,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peer", action="append", metavar="NAME", help="ours and this peer (may be repeated)")
     parser.add_argument("--size", type=int, action="append", help="only cases of this size (may be repeated)")
     parser.add_argument("--repeat", type=int, metavar="N", help=f"processes a contender ({_REPEATS})")
-    parser.add_argument("--limit", type=float, metavar="SECONDS", help=f"time limit of one process ({LIMIT:.0f}, or what the case says)")
+    parser.add_argument(
+        "--limit", type=float, metavar="SECONDS", help=f"time limit of one process ({LIMIT:.0f}, or what the case says)"
+    )
     parser.add_argument(
         "--markdown",
         type=Path,

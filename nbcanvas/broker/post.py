@@ -111,6 +111,8 @@ class Post:
         self._behind: tuple[Join | None, str | None, str] = (None, None, "")
         #: What headers say of a task's own options: those that were written last, and their text.
         self._usual: tuple[Mapping[str, Any], _Said] = (_NONE, _said(_NONE))
+        #: What the headers written last have in common with those of its siblings.
+        self._frame: _Frame = (None, "", "", "", "")
         self.seal: Callable[[Letter], None] | None = None
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -252,6 +254,12 @@ class Post:
             if defaults is not address.defaults:
                 said = _said(address.defaults)
                 self._usual = address.defaults, said
+            if message.due is None and message.expires is None and not call.stamps and "expires" not in defaults:
+                about = (call.task, said, group, message.retries, message.root_id, message.parent_id, call.nesting)
+                frame = self._frame if self._frame[0] == about else self._framed(about)
+                _, head, middle, rest, end = frame
+                place = "null" if index is None else index
+                return f'{head}{quoted(call.id)}{middle}{place}{rest}{quoted(args)},"kwargsrepr":{quoted(kwargs)}{end}'
         return (
             f'{{"lang":"py","task":{quoted(call.task)},"id":{quoted(call.id)},"shadow":{said.shadow},'
             f'"eta":{_iso(message.due)},"expires":{_iso(_expires(message, address))},"group":{_word(group)},'
@@ -260,6 +268,20 @@ class Post:
             f'"argsrepr":{quoted(args)},"kwargsrepr":{quoted(kwargs)},{self._tail}{said.ignored},'
             f'"replaced_task_nesting":{call.nesting},{_stamps(call)}{said.more}}}'
         )
+
+    def _framed(self, about: _About) -> _Frame:
+        """Return, and keep, what the headers of a group's members have in common."""
+        task, said, group, retries, root_id, parent_id, nesting = about
+        self._frame = frame = (
+            about,
+            f'{{"lang":"py","task":{quoted(task)},"id":',
+            f',"shadow":{said.shadow},"eta":null,"expires":null,"group":{_word(group)},"group_index":',
+            f',"retries":{retries},"timelimit":{said.limits},"root_id":{quoted(root_id)},'
+            f'"parent_id":{_word(parent_id)},"argsrepr":',
+            f",{self._tail}{said.ignored},"
+            f'"replaced_task_nesting":{nesting},"stamped_headers":null,"stamps":{{}}{said.more}}}',
+        )
+        return frame
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -389,6 +411,11 @@ class _Said(NamedTuple):
     shadow: str
     ignored: str
     more: str
+
+
+#: Task, options, group, retries, root, parent and nesting of a message; and what its headers are made of.
+_About = tuple[str, _Said, str | None, int, str, str | None, int]
+_Frame = tuple[_About | None, str, str, str, str]
 
 
 def _said(options: Mapping[str, Any]) -> _Said:

@@ -107,7 +107,7 @@ class TellerOfClusters(Teller):
         if retry:
             return Because("retry", f"it waits for its {retry}", until=until, tail=f" at {self._name(name)}")
         limit = self.hosts[name].limits.get(call.task)
-        if limit is not None and due is None:
+        if limit is not None and not {"countdown", "eta"} & call.options.keys():
             return Because("rate limit", self._limited(limit, name), until=until)
         return Because("eta", f"it waits for its time at {self._name(name)}", until=until)
 

@@ -78,3 +78,35 @@ def _ends(pid):
             return True
         time.sleep(0.01)
     return False
+
+
+@pytest.mark.servers
+def test_a_quick_group_on_a_cluster_prints_a_row_of_ours_and_of_a_peer(tmp_path):
+    done = bench("--quick", "cluster-small", "--peer", "huey", "--markdown", str(tmp_path / "bench.md"))
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| group of 100")]
+    assert [[cell.strip() for cell in row.split("|")[2:7:4]] for row in rows] == [["nbcanvas", "ms"], ["huey", "ms"]]
+    assert "- Redis " in done.stdout
+
+
+@pytest.mark.servers
+def test_messages_of_a_cluster_are_counted_as_they_pass(redis_url, monkeypatch):
+    import redis
+
+    from benchmarks.cluster import server
+
+    monkeypatch.setattr(server, "URL", redis_url)
+    with redis.Redis.from_url(redis_url) as client, server.messages() as heard:
+        client.lpush("celery", b'{"a": "\\"\x00"}', b"1234")
+        client.eval("redis.call('RPUSH', 'other', 'in a script')", 0)
+        client.set("celery-task-meta-1", "a result")
+        client.set("nbcanvas-plan-1", "12345")
+    assert heard.count == 2
+    assert heard.bytes >= len(b'{"a": "\\"\x00"}') + 4 + len("in a script") + 5
+    assert heard.bytes <= len(b'{"a": "\\"\x00"}') + 4 + len("in a script") + 5 + 3
+
+
+def test_an_unknown_peer_is_refused_with_the_peers_there_are():
+    done = bench("cluster-group", "--peer", "nobody")
+    assert done.returncode == 2
+    assert "there is no peer nobody; choose from arq, celery" in done.stderr

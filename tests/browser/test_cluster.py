@@ -16,9 +16,10 @@ SETUP = """%load_ext nbcanvas
 import nbcanvas
 from nbcanvas import group, signature
 %canvas connect {url}"""
-WORK = """later = nbcanvas.submit(signature("slow", (1,)), options={"countdown": 600})
+WORK = """hours = nbcanvas.submit(signature("hours"))
+later = nbcanvas.submit(signature("slow", (1,)), options={"countdown": 600})
 total = nbcanvas.submit(group(signature("long", (n,)) for n in range(60)))"""
-FREE = "total.cancel(); later.cancel(); nbcanvas.current_app().control.purge()\nNone"
+FREE = "hours.cancel(terminate=True); total.cancel(); later.cancel(); nbcanvas.current_app().control.purge()\nNone"
 VIEW = ".nbc-cluster"
 
 
@@ -126,13 +127,14 @@ def test_tasks_are_revoked_and_terminated(opened):
     notebook.run_and_wait(3)
     assert "REVOKED" in notebook.text(3)
     view.get_by_role("tab").nth(0).click()
-    button = view.get_by_role("button", name="Terminate long").first
+    button = view.get_by_role("button", name="Terminate hours")
     button.click()
+    assert button.inner_text() == "Sure?"
     button.click()
     wait_until(notebook.page, lambda: "is terminated" in said(view), says=lambda: said(view))
-    notebook.write(3, "import time\nwhile not total.counts.get('REVOKED'): time.sleep(0.05)\n'one was revoked'")
+    notebook.write(3, "hours.wait(20).state")
     notebook.run_and_wait(3)
-    assert "one was revoked" in notebook.text(3)
+    assert "REVOKED" in notebook.text(3)
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"])

@@ -25,3 +25,8 @@ def define(app):
     @app.task(name="seldom", rate_limit="1/h")
     def seldom():
         return 1
+
+    @app.task(name="hours")
+    def hours():
+        for _ in range(600):
+            time.sleep(0.1)

@@ -129,3 +129,30 @@ def test_errbacks_that_take_an_id_are_told_once(fleet, tasks):
     until(lambda: fleet.store.llen("notes:told"), 10, "the errback has run")
     until(lambda: not fleet.store.llen("celery"), 10, "nothing waits")
     assert fleet.store.llen("notes:told") == 1
+
+
+def test_a_worker_of_celerys_that_came_later_hands_on_references(redis_server):
+    """Where all workers are ours, what follows travels as a reference; a worker that does not know any sends it on."""
+    url = f"{redis_server.url.removesuffix('/0')}/10"
+    store = redis.Redis.from_url(url)
+    store.flushdb()
+    with Fleet(url) as fleet:
+        fleet.ours("threads", queues="celery")
+        app = fleet.client()
+        add, tsum, boom = (app.tasks[name] for name in ("add", "tsum", "boom"))
+
+        def theirs(*args):
+            return add.s(*args).set(queue="theirs")
+
+        canvases = [
+            (theirs(1, 1) | add.s(1) | theirs(1) | add.s(1) | theirs(1) | add.s(1) | add.s(1), 8),
+            (chord([theirs(i, i) for i in range(3)], tsum.s()) | add.s(1) | theirs(1) | add.s(1) | add.s(1), 10),
+            (theirs(1, 1) | group(theirs(1), add.s(2)) | tsum.s() | group(add.s(1), theirs(2)) | tsum.s(), 17),
+            (chord([theirs(1, 1) | add.s(1) | theirs(1) | add.s(1) | add.s(1), theirs(1, 1)], tsum.s()), 8),
+        ]
+        runs = [submit(canvas, app=app) for canvas, _ in canvases]
+        failing = submit(theirs(1, 1) | boom.s() | add.s(1) | theirs(1) | add.s(1) | add.s(1), app=app)
+        assert len(store.keys("nbcanvas-plan-*")) == 5
+        fleet.celery("solo", queues="theirs")
+        assert [run.get(timeout=30) for run in runs] == [value for _, value in canvases]
+        assert states(failing) == ["SUCCESS", *["FAILURE"] * 5]

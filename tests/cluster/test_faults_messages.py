@@ -10,13 +10,13 @@ import json
 import time
 import uuid
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from nbcanvas import chain, chord, group
-from nbcanvas.errors import NBCanvasError, TimeoutError as Late
-from tests.cluster.garbage import documents, envelopes
+from nbcanvas.errors import NBCanvasError
+from nbcanvas.errors import TimeoutError as Late
+from tests.cluster.garbage import CANARY, documents, envelopes
 from tests.cluster.scene import EARLY, LATE, Scene, ends
 from tests.servers import until
 
@@ -102,9 +102,8 @@ def test_a_chains_first_step_comes_twice(scene_of, store):
 def test_garbage_in_the_queue(scene_of, store):
     """Celery, 91 malformed messages: 32 kill the worker, 16 its successor too, 3 stay unacknowledged, 1 wedges."""
     scene = scene_of()
-    canary = Path("/tmp/nbcanvas-was-here")  # noqa: S108
-    canary.unlink(missing_ok=True)
-    thrown = {name: raw for name, raw in envelopes()}
+    CANARY.unlink(missing_ok=True)
+    thrown = dict(envelopes())
     assert len(thrown) >= 150
     ids = {}
     for name, raw in thrown.items():
@@ -115,7 +114,7 @@ def test_garbage_in_the_queue(scene_of, store):
     assert run.get(timeout=SOON) == [0, 1, 2]
     until(lambda: not store.llen("celery") and not _held(store), SOON, "nothing is left over")
     assert worker.alive
-    assert not canary.exists()
+    assert not CANARY.exists()
     letters = [json.loads(raw) for raw in store.lrange("nbcanvas:dead", 0, -1)]
     assert all(letter["reason"] for letter in letters)
     dead = Counter(letter.get("raw") or letter.get("raw_base64") for letter in letters)
@@ -146,8 +145,7 @@ def _means(kept, raw):
 def test_garbage_in_the_results(scene_of, store):
     """Celery, 47 corrupted results: 3 raise SystemExit / KeyboardInterrupt / GeneratorExit, 4 wait for ever."""
     scene = scene_of()
-    canary = Path("/tmp/nbcanvas-was-here")  # noqa: S108
-    canary.unlink(missing_ok=True)
+    CANARY.unlink(missing_ok=True)
     broken = dict(documents())
     assert len(broken) >= 80
     wrong = {}
@@ -159,10 +157,10 @@ def test_garbage_in_the_results(scene_of, store):
             value = result.get(timeout=2)
         except Late:
             wrong[name] = "waits for ever"
-        except Exception as error:  # noqa: BLE001 - which is what is asked
+        except Exception as error:
             if not str(error) and type(error).__module__ != "builtins":
                 wrong[name] = f"says nothing: {error!r}"
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             wrong[name] = f"raises {error!r}"
         else:
             wrong[name] = f"is taken for the value {value!r}"
@@ -177,10 +175,10 @@ def test_garbage_in_the_results(scene_of, store):
                 ask(result)
             except NBCanvasError:
                 pass
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 wrong[name] = f"raises {error!r} when looked at"
     assert not wrong, json.dumps(wrong, indent=1)
-    assert not canary.exists()
+    assert not CANARY.exists()
 
 
 def test_garbage_reaches_those_who_wait(scene_of, store):

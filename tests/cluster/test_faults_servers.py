@@ -14,7 +14,7 @@ import pytest
 from nbcanvas import chain, chord, group
 from nbcanvas.errors import NBCanvasError, ServerLost
 from tests.cluster.proxy import Proxy
-from tests.cluster.scene import LATE, Scene, ends
+from tests.cluster.scene import LATE, Scene
 from tests.servers import RabbitMQ, Redis, until
 
 pytest.importorskip("redis")

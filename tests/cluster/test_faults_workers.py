@@ -15,6 +15,7 @@ from collections import Counter
 
 import pytest
 
+import nbcanvas
 from nbcanvas import chain, chord, group
 from nbcanvas.errors import ChordError, WorkerLostError
 from nbcanvas.run import attach
@@ -22,7 +23,7 @@ from tests.cluster.fleet import ROOT
 from tests.cluster.scene import EARLY, LATE, Scene, ends
 from tests.servers import Redis, until
 
-pytest.importorskip("redis")
+redis = pytest.importorskip("redis")
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 #: Seconds within which another worker has noticed a death and done what is to do.
@@ -138,6 +139,7 @@ def test_a_poison_task_kills_a_bounded_number_of_workers(scene_of):
 _CLIENT = """
 import sys, time
 from tests.cluster.fleet import from_environment, our_app
+import nbcanvas
 from nbcanvas import chain, chord, group, submit
 app = from_environment(our_app)
 path = sys.argv[1]
@@ -171,6 +173,20 @@ def test_the_client_is_gone_and_another_one_attaches(scene_of):
     assert attach("left behind", app=scene.app) is run
 
 
+def held(url):
+    """Return what a Redis holds that is under way."""
+    with redis.Redis.from_url(url) as client:
+        lines = []
+        for key in sorted(client.scan_iter()):
+            if key.startswith((b"celery-task-meta-", b"nbcanvas-run-", b"_kombu")):
+                continue
+            kind = client.type(key)
+            ask = {b"list": "lrange", b"hash": "hgetall", b"zset": "zrange", b"set": "smembers", b"string": "get"}
+            arguments = (0, -1) if kind in {b"list", b"zset"} else ()
+            lines.append(f"{key!r} {getattr(client, ask[kind])(key, *arguments)!r:.2000}")
+        return "\n".join(lines)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_chaos(tmp_path):
@@ -181,7 +197,7 @@ def test_chaos(tmp_path):
     rng = random.Random(time.time_ns())
     try:
         workers = [scene.fleet.ours("threads") for _ in range(2)]
-        runs, until_ = [], time.monotonic() + seconds
+        runs, kills, until_ = [], 0, time.monotonic() + seconds
         while time.monotonic() < until_:
             word = f"body{len(runs)}"
             header = [scene.sig("step", f"{word}.{n}", scene.path, 0.05) for n in range(10)]
@@ -193,6 +209,7 @@ def test_chaos(tmp_path):
                 case 0:
                     at = rng.randrange(2)
                     workers[at].kill()
+                    kills += 1
                     workers[at] = scene.fleet.ours("threads", wait=False)
                 case 1:
                     server.stop(rng.choice([signal.SIGTERM, signal.SIGKILL]))
@@ -201,9 +218,13 @@ def test_chaos(tmp_path):
                 case _:
                     pass
         for word, run in runs:
-            assert run.get(timeout=60) == word
+            try:
+                assert run.get(timeout=60) == word
+            except nbcanvas.errors.TimeoutError as error:
+                raise AssertionError(f"{word} hangs: {run.why()}\n{held(server.url)}") from error
         bodies = {word: times for word, times in scene.ran().items() if "." not in word}
         assert set(bodies) == {word for word, _ in runs}
+        assert sum(bodies.values()) <= len(runs) + 2 * kills  # again only what a worker that died had in hand
     finally:
         scene.close()
         server.stop()
