@@ -12,7 +12,7 @@ settings.register_profile("ci", max_examples=500, deadline=None, print_blob=True
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "fast"))
 
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.driver", "tests.servers"]
 
 
 def pytest_addoption(parser):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 from benchmarks.meters import Figures, Once
@@ -62,14 +62,9 @@ def kept(once: Once, size: int) -> Figures:
 
 
 def _used(server: Any) -> int:
-    """Return what is used once nothing is under way any more."""
-    until, last = monotonic() + 5, -1
-    while True:
-        sleep(0.2)
-        now = int(server.info("memory")["used_memory"])
-        if abs(now - last) < 2000 or monotonic() > until:
-            return now
-        last = now
+    """Return what is used once nothing is under way any more: what is kept of a run is written behind the work."""
+    sleep(5)
+    return int(server.info("memory")["used_memory"])
 
 
 def _thousands(keys: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:

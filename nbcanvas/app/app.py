@@ -160,6 +160,7 @@ class App:
         self.tasks = TaskRegistry()
         self.router = Router(self.conf, self.tasks)
         self.hub = Hub()
+        self.shipping: Any = None
         self._connections = Connections(self)
         self.broker: Broker = self._connections.broker
         self.backend: Backend = self._connections.backend
@@ -167,7 +168,6 @@ class App:
         self.conf.on_change(self._reconsider)
         self.control = Control(self)
         self.worker: Any = None
-        self.shipping: Any = None
         self._starting = threading.RLock()
         self._ids: IdSource | None = None
         add_builtins(self)

@@ -6,6 +6,7 @@ Nothing connects before it is used.  What a change of the settings does not conc
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,8 @@ if TYPE_CHECKING:  # what only apps with servers load
     from .references import References
 
 __all__ = ["Connections", "is_redis"]
+
+log = logging.getLogger("nbcanvas.worker")
 
 Made = TypeVar("Made")
 
@@ -286,8 +289,13 @@ class Connections:
 
         app, conf = self._app, self._app.conf
 
+        def referred(message: Message) -> str | None:
+            # What is signed says all itself: nobody signs plans.
+            signed = app.shipping is not None and app.shipping.codes_of(message.root_id) is not None
+            return None if signed else self.references.of(message)
+
         def make() -> Post:
-            return Post(
+            post = Post(
                 origin=self.origin,
                 route=app.router.of,
                 reply_to=self.client_id,
@@ -297,14 +305,17 @@ class Connections:
                 versions=app.tasks.versions,
                 levels=conf.task_repr_maxlevels,
                 plans=self.references,
-                by_reference=self.references.of,
+                by_reference=referred,
             )
+            post.seal = None if app.shipping is None else app.shipping.seal
+            return post
 
         settings = ("task_serializer", "accept_content", "task_compression", "task_repr_maxlevels")
         return self._kept("post", settings, make)
 
     def _remote_broker(self, url: str) -> Broker:
         if is_redis(url):
+            from nbcanvas.broker.names import Names
             from nbcanvas.broker.redis import Lists, RedisBroker
 
             server, post, conf = self._redis(url), self.post, self._app.conf
@@ -320,6 +331,7 @@ class Connections:
                     lists,
                     queues=lambda: self._app.router.queues.consumed,
                     retry=conf.task_publish_retry_policy if conf.task_publish_retry else {},
+                    workers=Names.of(conf).workers,
                 ),
                 server,
                 post,
@@ -357,6 +369,7 @@ class Connections:
     def _redis_backend(self, url: str) -> Backend:
         from nbcanvas.backend.redis import RedisBackend
         from nbcanvas.backend.redis.steps import Expiry
+        from nbcanvas.broker.names import Names
         from nbcanvas.result.trees import child
 
         app, conf = self._app, self._app.conf
@@ -379,7 +392,7 @@ class Connections:
                 ordered=bool(transport.get("result_chord_ordered", True)),
                 queue_of=app.queue_of,
                 tree_of=lambda started: child(started, app).as_tuple(),
-                workers=f"{(conf.broker_transport_options or {}).get('global_keyprefix', '')}nbcanvas:workers",
+                workers=Names.of(conf).workers,
             )
             backend.on_news = functools.partial(tell, app.hub)
             return backend
@@ -468,7 +481,11 @@ class Connections:
             if isinstance(backend, RedisBackend) and backend.server.same_as(broker.server):
                 from nbcanvas.ledger.redis import RedisLedger
 
-                return RedisLedger(backend, self.post, broker.lists, table, names, hostname)
+                options = self._app.conf.broker_transport_options or {}
+                silence = float(options.get("worker_silence", 5.0))
+                return RedisLedger(backend, self.post, broker.lists, table, names, hostname, silence=silence)
+            if isinstance(backend, RedisBackend):
+                log.info("messages at %s, results at %s: a step is several", broker.server.name, backend.server.name)
         from nbcanvas.ledger.split import SplitLedger
 
         return SplitLedger(

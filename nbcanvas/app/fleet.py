@@ -30,6 +30,8 @@ log = logging.getLogger("nbcanvas.app")
 
 #: For so many seconds what workers said of themselves is taken for true.
 FRESH: Final = 30.0
+#: The same of the answer that nobody is there: somebody may be there in a moment.
+_NOBODY: Final = 0.2
 #: So long a question waits for an answer.
 PATIENCE: Final = 1.0
 #: A worker that does not answer is remembered for so many seconds.
@@ -186,8 +188,10 @@ class Fleet:
 
     def all_ours(self) -> bool:
         """Say whether there are workers, and every one is nbcanvas's own; a server that does not answer is a no."""
+        known = self._workers
+        nobody = known is not None and not known[1] and monotonic() - known[0] > _NOBODY
         try:
-            workers = self.workers().values()
+            workers = self.workers(fresh=nobody).values()
         except ServerLost:
             return False
         return bool(workers) and all(worker.kind == "nbcanvas" for worker in workers)

@@ -17,6 +17,7 @@ class TaskRegistry(MutableMapping[str, Task]):
     def __init__(self) -> None:
         self._latest: dict[str, Task] = {}
         self._by_version: dict[tuple[str, str], Task] = {}
+        self._shipped: set[tuple[str, str]] = set()
         #: Task name -> version of its latest definition.
         self.versions: dict[str, str] = {}
 
@@ -26,6 +27,20 @@ class TaskRegistry(MutableMapping[str, Task]):
         self._latest[name] = task
         self._by_version[name, task.version] = task
         self.versions[name] = task.version
+
+    def admit(self, task: Task) -> None:
+        """Keep a task that came with a message: who does not ask for its version does not find it."""
+        self._shipped.add((task.name, task.version))
+        self._by_version[task.name, task.version] = task
+
+    def dismiss(self, task: Task) -> None:
+        """Forget a task that came with a message."""
+        self._shipped.discard((task.name, task.version))
+        self._by_version.pop((task.name, task.version), None)
+
+    def came(self, name: str, version: str) -> bool:
+        """Whether a task came with a message."""
+        return (name, version) in self._shipped
 
     def find(self, name: str, version: str = "") -> Task | None:
         """Return the task of that name and version; the latest of that name when the version is not known."""

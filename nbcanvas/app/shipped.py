@@ -13,10 +13,12 @@ of a run that has such tasks bears a header ``shipped``::
 The signature covers the content type and encoding, all other headers (``task``, ``id``, ``root_id``, ``group``,
 ``eta``, ``expires`` …; what a broker says of a redelivery is left out), the names of the codes, the time, and the
 bytes of the body.  A worker verifies it, that it is not too old, and that the message was not seen before, and only
-then fetches the code, compares it with its name, and unpickles it.  What the worker sends for that run it signs too.
+then fetches the code, compares it with its name, and unpickles it.  What the message causes the worker signs too.  A
+task that came so is found by its SHA-256 alone, which only a verified message names.
 
-What is not defended: who has the key; who can read the server sees code and arguments; a message may be delivered twice
-by the broker, so a message that has not ended may be repeated a few times by who can write to the server.
+What is not defended: who has the key; who can read the server sees code and arguments; a message may be delivered again
+by the broker, so one that has not ended may be repeated by who can write to the server, up to a bound; and results are
+not signed: who can change them changes what the tasks behind them are given.
 """
 
 from __future__ import annotations
@@ -29,14 +31,16 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 from nbcanvas import states
+from nbcanvas.broker.names import Names
 from nbcanvas.errors import ImproperlyConfigured, NotSerializable, UntrustedTask
-from nbcanvas.plan import Node, calls_of
+from nbcanvas.plan import Call, Message, Node, calls_of
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.task import Task
 
@@ -61,9 +65,10 @@ LARGEST: Final = 16 * 1024 * 1024
 WINDOW: Final = 24 * 60 * 60.0
 #: So much a clock may be ahead.
 _AHEAD: Final = 300.0
-#: So often a message that has not ended may be delivered.
-_DELIVERIES: Final = 6
-#: Codes named in one header, runs whose codes are remembered, and tasks that are kept unpickled.
+#: So many workers may be lost over a message, and so often it may be given back, before it counts as a replay.
+_LOST: Final = 5
+_GIVEN_BACK: Final = 1000
+#: Codes named in one header, runs whose codes a client remembers, and tasks that are kept unpickled.
 _CODES: Final = 1000
 _ROOTS: Final = 10_000
 _LOADED: Final = 1000
@@ -152,6 +157,32 @@ def signing_key(file: str | os.PathLike[str] | None = None, environ: Mapping[str
     return key
 
 
+class SignedRun(str):
+    """The id of a run whose message was verified; what that message causes bears it, and is signed for that.
+
+    Parameters
+    ----------
+    root_id
+        The id.
+    codes
+        Task name -> SHA-256, as they were signed.
+    """
+
+    __slots__ = ("codes",)
+
+    def __new__(cls, root_id: str, codes: Mapping[str, str]) -> Self:
+        """Return the id, with the codes."""
+        made = super().__new__(cls, root_id)
+        made.codes = codes
+        return made
+
+    def __reduce__(self) -> Any:
+        """Take the codes along: child processes send canvases, too."""
+        return SignedRun, (str(self), self.codes)
+
+    codes: Mapping[str, str]
+
+
 class Shipping:
     """Ships tasks of cells, and takes shipped tasks in.
 
@@ -195,6 +226,10 @@ class Shipping:
         raise TypeError(msg)
 
     @property
+    def _names(self) -> Names:
+        return Names.of(self._app.conf)
+
+    @property
     def _server(self) -> RedisServer:
         server = self._app.redis
         assert server is not None  # noqa: S101 - see __init__
@@ -205,7 +240,7 @@ class Shipping:
     def ships(self, name: str, version: str = "") -> bool:
         """Whether the code of a task goes with its messages: one that was defined in a cell, or came so."""
         task = self._app.tasks.find(name, version)
-        return task is not None and (_of_a_cell(task) or any(task is one for one in self._loaded.values()))
+        return task is not None and (self._app.tasks.came(name, version) if self._accept else _of_a_cell(task))
 
     def begin(self, root_id: str, node: Node) -> None:
         """Hear that a canvas is about to be sent: store the code of its tasks.
@@ -217,9 +252,11 @@ class Shipping:
         ServerLost
             When it cannot be stored.
         """
-        wanted = {(call.task, call.version) for call in calls_of(node)}
+        wanted = {(call.task, call.version) for call in _calls(node)}
         codes = {name: self._store(name, version) for name, version in sorted(wanted) if self.ships(name, version)}
-        if codes:
+        if codes and isinstance(root_id, SignedRun):
+            root_id.codes = {**root_id.codes, **codes}
+        elif codes and not self._accept:  # a worker signs for the runs it was sent, and begins none
             with self._lock:
                 known = self._codes[root_id] = {**self._codes.get(root_id, {}), **codes}
                 self._codes.move_to_end(root_id)
@@ -231,13 +268,13 @@ class Shipping:
     def _store(self, name: str, version: str) -> str:
         task = self._app.tasks.find(name, version)
         assert task is not None  # noqa: S101 - it ships
-        with self._lock:
-            came = next((digest for digest, one in self._loaded.items() if one is task), None)
-        if came is not None:
-            return came
+        if self._app.tasks.came(name, version):
+            return version
         packed, digest = self._pack(task)
         if self._stored.get(digest, 0.0) < monotonic():
-            self._server.call("SET", _code(digest), packed.data, "EX", str(int(2 * self._window)))
+            key, server = self._names.code(digest), self._server
+            seconds = max(int(2 * self._window), server.ask("TTL", key))  # another message may need it for longer
+            server.call("SET", key, packed.data, "EX", str(seconds))
             self._stored[digest] = monotonic() + _AGAIN
         return digest
 
@@ -274,15 +311,36 @@ class Shipping:
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
-    def seal(self, letter: Letter) -> None:
-        """Sign a letter, if its run has shipped tasks."""
-        if not self._codes:
-            return
-        headers = letter.headers
-        codes = self._codes.get(str(headers.get("root_id")))
+    def codes_of(self, root_id: str) -> Mapping[str, str] | None:
+        """Return what a run's messages are signed with; None when they are not signed.
+
+        A worker takes the word of the verified message that it works on: to name a run is not enough.
+        """
+        return root_id.codes if isinstance(root_id, SignedRun) else self._codes.get(root_id)
+
+    def seal(self, letter: Letter, root_id: str) -> None:
+        """Sign a letter, if its run has shipped tasks.
+
+        Raises
+        ------
+        UntrustedTask
+            When its task is shipped, and its run is not known any more: unsigned it would be refused.
+        """
+        codes = self.codes_of(root_id)
         if codes is not None:
-            at = round(time(), 3)
+            at, headers = round(time(), 3), letter.headers
             headers[HEADER] = {"codes": codes, "at": at, "mac": self._mac(letter, codes, at)}
+            name, eta = str(headers.get("task")), headers.get("eta")
+            if name in codes and eta is not None and (latest := _latest(name, at, eta)) > at + self._window:
+                self._keep(codes[name], latest - at + 2 * self._window)
+        elif not self._accept and self.ships(name := str(letter.headers.get("task"))):
+            raise _untrusted(name, f"run {root_id} was begun too long ago to be signed for; submit it again")
+
+    def _keep(self, digest: str, seconds: float) -> None:
+        """Keep a code for a message that is to run late."""
+        key, server = self._names.code(digest), self._server
+        if 0 < server.ask("TTL", key) < seconds:
+            server.call("EXPIRE", key, str(int(seconds)))
 
     def _mac(self, letter: Letter, codes: Mapping[str, str], at: float) -> str:
         headers = {name: value for name, value in letter.headers.items() if name not in _ADDED}
@@ -292,8 +350,20 @@ class Shipping:
         signed.update(letter.body)
         return signed.hexdigest()
 
-    def admit(self, letter: Letter) -> None:
-        """Verify a letter, and register the task that came with it; nothing is unpickled before.
+    def admit(self, letter: Letter, *, lost: bool = False) -> Mapping[str, str]:
+        """Verify a letter, and take in the task that came with it; nothing is unpickled before.
+
+        Parameters
+        ----------
+        letter
+            The letter.
+        lost
+            Whether a worker was lost over it.
+
+        Returns
+        -------
+        mapping
+            The codes it was signed with.
 
         Raises
         ------
@@ -310,16 +380,17 @@ class Shipping:
             raise _untrusted(name, f"its headers cannot be read ({error})") from None
         if not hmac.compare_digest(expected, mac):
             raise _untrusted(name, "its signature is wrong: another key, or somebody changed it")
-        self._timely(name, at, letter.headers.get("eta"))
-        self._once(name, task_id, mac, str(letter.properties.get("delivery_tag", "")))
-        with self._lock:
-            root_id = str(letter.headers.get("root_id"))
-            self._codes[root_id] = {**self._codes.get(root_id, {}), **codes}
-            self._codes.move_to_end(root_id)
-            while len(self._codes) > _ROOTS:
-                self._codes.popitem(last=False)
+        latest = self._timely(name, at, letter.headers.get("eta"))
+        self._once(name, task_id, mac, str(letter.properties.get("delivery_tag", "")), latest, lost=lost)
         if name in codes:
             self._register(name, codes[name])
+        return codes
+
+    @staticmethod
+    def mark(message: Message, codes: Mapping[str, str]) -> None:
+        """Let a verified message run the code it was signed with, and let what it causes be signed."""
+        message.call.version = codes.get(message.call.task, message.call.version)
+        message.root_id = SignedRun(message.root_id, codes)
 
     @staticmethod
     def _header(name: str, header: Any) -> tuple[dict[str, str], float, str]:
@@ -332,59 +403,70 @@ class Shipping:
                 return codes, at, mac
         raise _untrusted(name, "it is not signed in a way that is understood")
 
-    def _timely(self, name: str, at: float, eta: Any) -> None:
-        from datetime import datetime
+    def task_of(self, name: str, root_id: str) -> Task | None:
+        """Return the task of that name which was shipped with the messages of a run; None when none was.
 
-        latest = at
-        if isinstance(eta, str):
-            try:
-                latest = max(at, datetime.fromisoformat(eta).timestamp())
-            except (ValueError, OverflowError):
-                raise _untrusted(name, "its eta is no time") from None
-        now = time()
+        Raises
+        ------
+        UntrustedTask
+            When it may not be run, or is not there.
+        ServerLost
+            When its code cannot be fetched.
+        """
+        digest = root_id.codes.get(name) if isinstance(root_id, SignedRun) else None
+        return None if digest is None else self._register(name, digest)
+
+    def _timely(self, name: str, at: float, eta: Any) -> float:
+        """Refuse what is too old; return when it is to run."""
+        latest, now = _latest(name, at, eta), time()
         if not now - at >= -_AHEAD or now - latest > self._window:
             raise _untrusted(name, f"it was signed {abs(now - at):.0f} s {'ago' if now > at else 'in the future'}")
+        return latest
 
-    def _once(self, name: str, task_id: str, mac: str, tag: str) -> None:
+    def _once(self, name: str, task_id: str, mac: str, tag: str, latest: float, *, lost: bool) -> None:
         """Refuse a message that was delivered before, unless that is how the broker gives it to another worker."""
-        key, server = f"nbcanvas-shipped-{mac}", self._server
-        ttl = str(int(self._window + 2 * _AHEAD))
+        key, server = self._names.seen(mac), self._server
+        ttl = str(int(latest - time() + self._window + 2 * _AHEAD))  # it outlives the message
         if server.call("SET", key, tag, "EX", ttl, "NX") is not None:
             return
         first = server.call("GET", key)
         again = first is not None and tag and first.decode("utf-8", "replace") == tag
         if again:
-            times, _ = server.pipeline((("INCR", f"{key}-times"), ("EXPIRE", f"{key}-times", ttl)))
-            record = self._app.backend.get(task_id)
+            count, most = (f"{key}-lost", _LOST) if lost else (f"{key}-back", _GIVEN_BACK)
+            times, _ = server.pipeline((("INCR", count), ("EXPIRE", count, ttl)))
+            record = None if lost else self._app.backend.get(task_id)  # what was lost, its worker looks for itself
             over = record is not None and record.state in states.READY_STATES
-            again = not over and int(times) < _DELIVERIES
+            again = not over and int(times) <= most
         if not again:
             raise _untrusted(name, "the same message came before")
 
-    def _register(self, name: str, digest: str) -> None:
+    def _register(self, name: str, digest: str) -> Task:
+        if name in self._app.tasks:
+            raise _untrusted(name, "this worker has a task of its own by that name; give it another one")
         with self._lock:
             task = self._loaded.get(digest)
             if task is not None:
                 self._loaded.move_to_end(digest)
         if task is None:
             task = self._load(name, digest)
+            task.version = digest  # one source may mean different things: what it names travels with it
             with self._lock:
                 self._loaded[digest] = task
+                self._app.tasks.admit(task)
                 while len(self._loaded) > _LOADED:
-                    self._loaded.popitem(last=False)
+                    self._app.tasks.dismiss(self._loaded.popitem(last=False)[1])
         if task.name != name:
             raise _untrusted(name, f"its code is that of {task.name!r}")
-        if self._app.tasks.find(name) is not task:
-            self._app.tasks.register(task)
+        return task
 
     def _load(self, name: str, digest: str) -> Task:
         server = self._server
-        size = server.ask("STRLEN", _code(digest))
+        size = server.ask("STRLEN", self._names.code(digest))
         if not size:
             raise _untrusted(name, "its code is not there (any more): send it again")
         if size > self._largest:
             raise _untrusted(name, f"its code has {size:,} bytes, and {self._largest:,} are the most")
-        data = server.ask("GET", _code(digest))
+        data = server.ask("GET", self._names.code(digest))
         if data is None or not hmac.compare_digest(hashlib.sha256(data).hexdigest(), digest):
             raise _untrusted(name, "its code is not the one that was signed")
         try:
@@ -395,8 +477,23 @@ class Shipping:
             ) from error
 
 
-def _code(digest: str) -> str:
-    return f"nbcanvas-code-{digest}"
+def _calls(root: Node) -> Iterator[Call]:
+    """Yield the calls of a canvas, links and errbacks too."""
+    todo = [root]
+    while todo:
+        for call in calls_of(todo.pop()):
+            yield call
+            todo += (*call.links, *call.errbacks)
+
+
+def _latest(name: str, at: float, eta: Any) -> float:
+    """Return when a message that was signed `at` that time is to run."""
+    if not isinstance(eta, str):
+        return at
+    try:
+        return max(at, datetime.fromisoformat(eta).timestamp())
+    except (ValueError, OverflowError):
+        raise _untrusted(name, "its eta is no time") from None
 
 
 def _of_a_cell(task: Task) -> bool:

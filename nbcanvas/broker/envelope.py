@@ -72,7 +72,7 @@ def open_(raw: bytes, queue: str = "") -> Letter:
         raise InvalidTaskError(f"a message whose envelope is not JSON: {error}") from None
     try:
         return _opened(found, queue)
-    except (KeyError, TypeError, ValueError, AttributeError, Base64Error) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, Base64Error) as error:
         raise InvalidTaskError(f"a message whose envelope is not kombu's ({type(error).__name__}: {error})") from None
 
 

@@ -79,7 +79,7 @@ class Post:
     Attributes
     ----------
     seal
-        Called with each letter when its headers and its body are final; it may add headers.
+        Called with each letter when its headers and its body are final, and the id of its run; it may add headers.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Post:
         self._usual: tuple[Mapping[str, Any], _Said] = (_NONE, _said(_NONE))
         #: What the headers written last have in common with those of its siblings.
         self._frame: _Frame = (None, "", "", "", "")
-        self.seal: Callable[[Letter], None] | None = None
+        self.seal: Callable[[Letter, str], None] | None = None
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class Post:
             address.routing_key,
         )
         if self.seal is not None:
-            self.seal(letter)
+            self.seal(letter, message.root_id)
         return letter
 
     def write_all(self, messages: Iterable[Message]) -> list[Letter]:
@@ -276,10 +276,14 @@ class Post:
             about,
             f'{{"lang":"py","task":{quoted(task)},"id":',
             f',"shadow":{said.shadow},"eta":null,"expires":null,"group":{_word(group)},"group_index":',
-            f',"retries":{retries},"timelimit":{said.limits},"root_id":{quoted(root_id)},'
-            f'"parent_id":{_word(parent_id)},"argsrepr":',
-            f",{self._tail}{said.ignored},"
-            f'"replaced_task_nesting":{nesting},"stamped_headers":null,"stamps":{{}}{said.more}}}',
+            (
+                f',"retries":{retries},"timelimit":{said.limits},"root_id":{quoted(root_id)},'
+                f'"parent_id":{_word(parent_id)},"argsrepr":'
+            ),
+            (
+                f",{self._tail}{said.ignored},"
+                f'"replaced_task_nesting":{nesting},"stamped_headers":null,"stamps":{{}}{said.more}}}'
+            ),
         )
         return frame
 

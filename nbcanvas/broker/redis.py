@@ -233,7 +233,10 @@ class RedisBroker:
         """Send letters, in order; while the server takes some, the next ones are written."""
         if self._pid != getpid():  # a child: the senders are the parent's
             self._senders, self._pid = [], getpid()
-        sender = self._senders.pop() if self._senders else _Sender(self.lists.prefix)
+        try:
+            sender = self._senders.pop()
+        except IndexError:
+            sender = _Sender(self.lists.prefix)
         finish: Callable[[], None] | None = None
         for batch in self._batches(letters):
             if finish is not None:

@@ -13,10 +13,13 @@ from typing import Any, Final, NamedTuple, Protocol
 import click
 
 from nbcanvas.app import App
+from nbcanvas.backend.port import Backend
+from nbcanvas.backend.redis import RedisBackend
+from nbcanvas.broker.names import Names
 from nbcanvas.ledger.split import DEAD
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.servers.kombu import Arrived
-from nbcanvas.servers.redis import RedisServer
+from nbcanvas.servers.redis import Command, RedisServer
 
 from .common import Given, common_options
 from .remote import remote_app
@@ -24,7 +27,6 @@ from .saying import as_json, table, told
 
 __all__ = ["dead"]
 
-_LIST: Final = "nbcanvas:dead"
 #: So many are looked at.
 _MOST: Final = 10_000
 #: How long a queue is listened to before it counts as empty.
@@ -88,14 +90,26 @@ class Store(Protocol):
 
 
 class OnRedis:
-    """The list ``nbcanvas:dead``."""
+    """The list ``nbcanvas:dead``, behind the prefix of the broker's keys.
 
-    def __init__(self, server: RedisServer) -> None:
+    Parameters
+    ----------
+    server
+        The server.
+    names
+        What our keys are called there.
+    backend
+        Where results are.
+    """
+
+    def __init__(self, server: RedisServer, names: Names, backend: Backend) -> None:
         self._server = server
+        self._names = names
+        self._backend = backend
 
     def letters(self) -> Sequence[Dead]:
         """Return them, the latest first."""
-        return [self._read(entry) for entry in self._server.call("LRANGE", _LIST, 0, _MOST - 1)]
+        return [self._read(entry) for entry in self._server.call("LRANGE", self._names.dead, 0, _MOST - 1)]
 
     def _read(self, entry: bytes) -> Dead:
         found: Any = None
@@ -125,11 +139,23 @@ class OnRedis:
         if not letter.queue or not raw:
             msg = f"{letter.id} does not say which queue it came from: it cannot go back"
             raise click.ClickException(msg)
-        self._server.pipeline([("MULTI",), ("LREM", _LIST, 1, entry), ("LPUSH", letter.queue, raw), ("EXEC",)])
+        back = f"{self._names.prefix}{letter.queue}"
+        moved = ("LREM", self._names.dead, 1, entry), ("LPUSH", back, raw)
+        self._server.pipeline([("MULTI",), *self._forgetting(letter.task_id), *moved, ("EXEC",)])
+
+    def _forgetting(self, task_id: str) -> Sequence[Command]:
+        """Forget how a task has ended, or how that ends is not stored; returns what is to be done with the rest."""
+        backend = self._backend
+        if not task_id:
+            return ()
+        if isinstance(backend, RedisBackend) and backend.server.same_as(self._server):
+            return (("DEL", backend.keys.task + task_id, backend.keys.mark + task_id),)
+        backend.forget([task_id])
+        return ()
 
     def drop(self, letter: Dead) -> None:
         """Throw one away."""
-        self._server.call("LREM", _LIST, 1, letter.key[0])
+        self._server.call("LREM", self._names.dead, 1, letter.key[0])
 
 
 def _raw_of(found: Mapping[str, Any]) -> bytes:
@@ -154,6 +180,7 @@ class InQueue:
 
     def __init__(self, app: App) -> None:
         self._link = app.kombu.link()
+        self._backend = app.backend
 
     def letters(self) -> Sequence[Dead]:
         """Return them; they are this connection's until it closes."""
@@ -197,6 +224,8 @@ class InQueue:
             old.content_type,
             old.content_encoding,
         )
+        if letter.task_id:  # how it ends now is not stored beside how it has ended
+            self._backend.forget([letter.task_id])
         self._link.publish([again])
         self._link.ack(one.tag)
 
@@ -257,7 +286,9 @@ def _store(given: Given) -> Iterator[Store]:
     with told():
         in_queue = InQueue(app)
         try:
-            yield Both([in_queue] if app.redis is None else [OnRedis(app.redis), in_queue])
+            yield Both(
+                [in_queue] if app.redis is None else [OnRedis(app.redis, Names.of(app.conf), app.backend), in_queue]
+            )
         finally:
             in_queue.close()
 

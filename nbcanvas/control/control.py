@@ -211,9 +211,10 @@ class Control:
         """See above."""
         found = self._revokes
         if found.store is None and self.app.remote and (server := self.app.redis) is not None:
+            from nbcanvas.broker.names import Names
             from nbcanvas.remote.kept import RedisRevokes
 
-            found.store = RedisRevokes(server)
+            found.store = RedisRevokes(server, Names.of(self.app.conf))
         return found
 
     @property

@@ -9,9 +9,9 @@ Theory of operation
 -------------------
 `take` records a message as this worker's before the worker sees it.  It stays recorded until its step is committed,
 whether its task acknowledges early or late; `started` records that its task begins.  A worker says that it lives with
-`beat`.  What a silent worker had is adopted by another one, and comes out of that one's `take`; when its task had begun
-with `began` set, and `redelivered` counted up.  An early-acknowledging task that had begun is not run a second time,
-but ended as lost.
+`beat`.  What a silent worker had is given back by another one, and comes out of somebody's `take`; when its task had
+begun with `began` set, and `redelivered` counted up.  An early-acknowledging task that had begun is not run a second
+time, but ended as lost.
 
 `commit` writes steps.  The fence: a step whose delivery is not this worker's any more (it was taken for dead) is not
 performed.  The latch: when the task of a step is settled already (the same message was delivered twice) only its slot
@@ -156,8 +156,11 @@ class Ledger(Protocol):
         The first `begin` of them are recorded as `started` in the same stroke.
         """
 
-    def started(self, tags: Iterable[str], begun: bool = True) -> None:
-        """Record that the tasks of these deliveries begin; or (`begun` False) that they do not, after all."""
+    def started(self, tags: Iterable[str], begun: bool = True) -> Sequence[str]:
+        """Record that the tasks of these deliveries begin; or (`begun` False) that they do not, after all.
+
+        Returns the tags that are not this worker's any more, so far as the ledger can tell: their tasks must not begin.
+        """
 
     def commit(self, steps: Sequence[Step]) -> Sequence[Answer]:
         """Write steps; returns an answer for each, in order."""

@@ -1,14 +1,14 @@
 """The ledger where broker and results are one Redis server: each batch of steps is one script.
 
-Keys, all of them this worker's but the first and the last two; a worker is its node name and a token, new for each
-start, so that what its predecessor of that name had is adopted like that of any other.
+A worker is its node name and a token, new for each start, so that what its predecessor of that name had is adopted
+like that of any other.
 
 ======================================== ==========================================================================
 ``nbcanvas:workers``                     sorted set: worker -> its last beat, by the server's clock
-``nbcanvas:workers:<worker>``            hash: the queues it takes from, and more about it
+``nbcanvas:workers:<worker>``            hash: the queues it takes from, the lists it ever took from, and more
 ``nbcanvas:unacked:<worker>``            hash: tag -> times lost, begun before, list, and the envelope
 ``nbcanvas:begun:<worker>``              set of the tags whose tasks have begun
-``nbcanvas:inbox:<worker>``              list of what it adopted from dead workers, as in unacked
+``nbcanvas:inbox:<list>``                what dead workers had begun, as in unacked; for whoever takes from the list
 ``nbcanvas:handed:<worker>:<list>``      list that a waiting worker is handed messages into, by the server itself
 ``nbcanvas:dead``                        list of dead letters, the latest first; JSON
 ``nbcanvas:dead:count``                  how many there ever were
@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import socket
 import threading
 from base64 import b64encode
@@ -34,11 +33,12 @@ from nbcanvas.backend.redis.news import headline
 from nbcanvas.backend.redis.steps import Written
 from nbcanvas.broker.envelope import open_
 from nbcanvas.broker.redis import Lists, Writes
-from nbcanvas.errors import CanvasError, ImproperlyConfigured, InvalidTaskError, ServerLost
+from nbcanvas.errors import CanvasError, ImproperlyConfigured, ServerLost
 from nbcanvas.plan.engine import Arrival
 from nbcanvas.plan.times import moment
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.servers.queues import Queues, QueueSpec
+from nbcanvas.servers.ready import ready
 from nbcanvas.servers.redis import Link, RedisServer, load_script
 
 from .port import Answer, Delivery, Filled, Step
@@ -47,8 +47,8 @@ __all__ = ["RedisLedger"]
 
 log = logging.getLogger("nbcanvas.ledger")
 
-_TAKE, _BEAT, _BACK, _REJECT, _LEAVE = (
-    load_script(__package__, name) for name in ("take", "beat", "back", "reject", "leave")
+_TAKE, _AGAIN, _STARTED, _BEAT, _BACK, _REJECT, _LEAVE = (
+    load_script(__package__, name) for name in ("take", "again", "started", "beat", "back", "reject", "leave")
 )
 
 #: Seconds between two looks at the lists of less urgent messages while nothing comes.
@@ -108,12 +108,13 @@ class RedisLedger:
         prefix = f"{lists.prefix}nbcanvas:"
         self._workers = f"{prefix}workers"
         self._prefixes = [f"{prefix}{what}:" for what in ("unacked", "begun", "inbox", "handed")]
-        self._unacked, self._begun, self._inbox = (f"{one}{self.worker}" for one in self._prefixes[:3])
+        self._unacked, self._begun = (f"{one}{self.worker}" for one in self._prefixes[:2])
         self._dead = f"{prefix}dead"
         self._facts = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": time()})
         self._specs: dict[str, QueueSpec] = {}
         self._links: dict[str, Link] = {}
         self._tag = 0
+        self._unsure = range(0)  # tags of a take whose reply was lost
         self._held: dict[str, tuple[Delivery, str]] = {}
         self._left: dict[str, Sequence[Arrival]] = {}
         self._woken = False
@@ -124,6 +125,7 @@ class RedisLedger:
         self._taking = threading.Lock()
         for name in names:
             self._specs[name] = _possible(queues[name])
+        self._ever = dict.fromkeys(self._keys())
         self._declared: set[str] = set()
 
     def __repr__(self) -> str:
@@ -140,6 +142,8 @@ class RedisLedger:
             return ()
         until = None if timeout is None else monotonic() + timeout
         with self._taking:
+            if self._closed:
+                return ()
             while True:
                 self._declare()
                 found = self._pop(min(limit, _AT_ONCE), begin)
@@ -148,26 +152,48 @@ class RedisLedger:
                 self._wait(until)
 
     def _pop(self, limit: int, begin: int) -> Sequence[Delivery]:
-        names = list(self._specs)
-        rows = [self._lists.keys(name) for name in names]
-        first = [row[0] for row in rows]
-        keys = [key for step in zip(*rows, strict=True) for key in step]  # all queues' most urgent lists come first
-        handed = [f"{self._prefixes[3]}{self.worker}:{key}" for key in first]
-        tag = self._tag
-        self._tag += limit
-        flat = self._server.run(
-            _TAKE,
-            (self._unacked, self._begun, self._inbox, *handed, *keys),
-            (limit, begin, tag, len(first), *first),
-        )
-        queue_of = {key: name for name, row in zip(names, rows, strict=True) for key in row}
-        found: list[Delivery] = []
-        for at in range(0, len(flat), 5):
-            name, key, lost, begun, raw = flat[at : at + 5]
-            found.append(self._delivery(name.decode(), key.decode(), int(lost), begun == b"1", raw, queue_of))
+        found = self._pop_again(limit, begin) if self._unsure else []
+        if not found:
+            names = list(self._specs)
+            rows = [self._lists.keys(name) for name in names]
+            first = [row[0] for row in rows]
+            keys = [key for step in zip(*rows, strict=True) for key in step]  # all queues' most urgent lists come first
+            handed = [f"{self._prefixes[3]}{self.worker}:{key}" for key in first]
+            tag = self._tag
+            self._tag += limit
+            self._unsure = range(tag + 1, tag + limit + 1)
+            flat = self._server.run(
+                _TAKE,
+                (self._unacked, self._begun, *handed, *keys, *self._inboxes(keys)),
+                (limit, begin, tag, len(first), *first),
+            )
+            self._unsure = range(0)
+            found = self._deliveries(flat)
         if begin and found:
             self._tell_started(found[:begin], waits=True)
         return found
+
+    def _pop_again(self, limit: int, begin: int) -> list[Delivery]:
+        """Return what a take took whose reply was lost: it is recorded as this worker's, and nobody has it."""
+        unsure = self._unsure
+        found = self._deliveries(self._server.run(_AGAIN, (self._unacked, self._begun), (limit, begin, *unsure)))
+        self._unsure = range(int(found[-1].tag) + 1, unsure.stop) if len(found) == limit else range(0)
+        return found
+
+    def _deliveries(self, flat: Sequence[bytes]) -> list[Delivery]:
+        queue_of = {key: name for name in list(self._specs) for key in self._lists.keys(name)}
+        found: list[Delivery] = []
+        for at in range(0, len(flat), 5):
+            tag, key, lost, begun, raw = flat[at : at + 5]
+            found.append(self._delivery(tag.decode(), key.decode(), int(lost), begun == b"1", raw, queue_of))
+        return found
+
+    def _keys(self) -> list[str]:
+        """Return all lists it takes from."""
+        return [key for name in list(self._specs) for key in self._lists.keys(name)]
+
+    def _inboxes(self, keys: Iterable[str]) -> list[str]:
+        return [f"{self._prefixes[2]}{key}" for key in keys]
 
     def _delivery(
         self, tag: str, key: str, lost: int, begun: bool, raw: bytes, queue_of: Mapping[str, str]
@@ -176,7 +202,7 @@ class RedisLedger:
         letter: Letter | None
         try:
             letter = open_(raw, queue)
-        except InvalidTaskError:
+        except Exception:  # noqa: BLE001 - anything may stand in a list, and what came with it must not be lost
             letter = None
         if letter is not None:
             more = letter.properties.get(_LOST)
@@ -193,25 +219,23 @@ class RedisLedger:
     def _wait(self, until: float | None) -> None:
         """Wait until a message is handed over, somebody wakes, or less urgent lists have something."""
         links = self._waiting_links()
-        glance = [key for name in list(self._specs) for key in self._lists.keys(name)[1:]]
+        keys = self._keys()
+        glance = [*(key for key in keys if key not in links), *self._inboxes(keys)]
         try:
             while True:
                 seconds = None if until is None else until - monotonic()
                 if seconds is not None and seconds <= 0:
                     return
-                pause = seconds if not glance else _GLANCE if seconds is None else min(seconds, _GLANCE)
                 numbers = {link.fileno(): key for key, link in links.items()}
-                ready = select.select([*numbers, self._bell[0]], [], [], pause)[0]
-                if self._bell[0] in ready:
+                found = ready([*numbers, self._bell[0]], _GLANCE if seconds is None else min(seconds, _GLANCE))
+                if self._bell[0] in found:
                     return
-                for number in ready:
+                for number in found:
                     key = numbers[number]
                     if links[key].read() is not None:
                         return
                     self._wait_on(links[key], key)
-                if not ready and glance and self._server.ask("EXISTS", *glance, self._inbox):
-                    return
-                if not ready and not glance and self._server.ask("EXISTS", self._inbox):
+                if not found and glance and self._server.ask("EXISTS", *glance):
                     return
         finally:
             self._stop_waiting(links)
@@ -243,7 +267,7 @@ class RedisLedger:
         try:
             self._server.replies([("CLIENT", "UNBLOCK", link.number) for link in waiting])
             for link in waiting:
-                if not select.select([link.fileno()], [], [], 2.0)[0]:
+                if not ready([link.fileno()], 2.0):
                     link.close()
                     continue
                 link.read()
@@ -280,14 +304,20 @@ class RedisLedger:
 
     # -- what began ---------------------------------------------------------------------------------------------------
 
-    def started(self, tags: Iterable[str], begun: bool = True) -> None:
-        """Record that the tasks of these deliveries begin; or (`begun` False) that they do not, after all."""
+    def started(self, tags: Iterable[str], begun: bool = True) -> Sequence[str]:
+        """Record that the tasks of these deliveries begin; or (`begun` False) that they do not, after all.
+
+        Returns the tags that are not this worker's any more: their tasks are not to begin.
+        """
         tags = list(tags)
         if not tags:
-            return
-        self._server.call("SADD" if begun else "SREM", self._begun, *tags)
+            return ()
+        gone = [tag.decode() for tag in self._server.run(_STARTED, (self._unacked, self._begun), (int(begun), *tags))]
+        for tag in gone:
+            self._held.pop(tag, None)
         if begun:
             self._tell_started([held[0] for tag in tags if (held := self._held.get(tag)) is not None])
+        return gone
 
     def _tell_started(self, deliveries: Iterable[Delivery], *, waits: bool = False) -> None:
         """Tell the clients whose tasks they are; what cannot be told is not needed.
@@ -303,8 +333,8 @@ class RedisLedger:
         told: dict[str, list[str]] = {}
         for delivery in deliveries:
             letter = delivery.letter
-            client = letter.properties.get("reply_to") if letter is not None else None
-            if letter is not None and isinstance(client, str) and client:
+            client = _client(letter)
+            if letter is not None and client:
                 line = _started(letter.headers, now, self._hostname, waits=waits)
                 if line is not None:
                     told.setdefault(client, []).append(f"{line}\n")
@@ -321,7 +351,7 @@ class RedisLedger:
         news = self._backend.keys.news
         try:
             self._server.tell([(news + client, "\n".join(lines).encode()) for client, lines in told.items()])
-        except ServerLost as error:
+        except Exception as error:  # noqa: BLE001 - the messages themselves must not be lost for it
             log.debug("nobody hears of what has started: %s", error)
 
     # -- steps --------------------------------------------------------------------------------------------------------
@@ -353,8 +383,7 @@ class RedisLedger:
 
     def _written(self, step: Step, now: float) -> Written:
         message, record, delivery = step.message, step.record, step.delivery
-        client = delivery.letter.properties.get("reply_to") if delivery is not None and delivery.letter else None
-        client = client if isinstance(client, str) else ""
+        client = _client(delivery.letter) if delivery is not None else ""
         tag = "" if delivery is None else delivery.tag
         attempt = message.attempt if message is not None else 0 if record is None else max(record.settled, 0)
         left = self._left.get(tag, ())
@@ -413,32 +442,33 @@ class RedisLedger:
     # -- living -------------------------------------------------------------------------------------------------------
 
     def beat(self) -> None:
-        """Say that this worker lives, and adopt what silent ones had; to be called every second or so."""
-        if self._closed:
-            return
-        names = list(self._specs)
-        lists = [key for name in names for key in self._lists.keys(name)]
-        adopted = self._server.run(
-            _BEAT,
-            (self._workers, self._inbox),
-            (
-                self.worker,
-                self._silence,
-                _FORGET,
-                *self._prefixes,
-                "\n".join(names),
-                self._facts,
-                len(lists),
-                *lists,
-            ),
-        )
+        """Say that this worker lives, and give back what silent ones had; to be called every second or so."""
+        adopted, portion = 0, _AT_ONCE
+        while portion > _AT_ONCE // 2 and not self._closed:  # the server does other things in between
+            mine = self._keys()
+            portion = self._server.run(
+                _BEAT,
+                (self._workers,),
+                (
+                    self.worker,
+                    self._silence,
+                    _FORGET,
+                    _AT_ONCE,
+                    *self._prefixes,
+                    "\n".join(self._specs),
+                    "\n".join(list(self._ever)),
+                    self._facts,
+                    *mine,
+                ),
+            )
+            adopted += portion
         if adopted:
-            log.warning("%d messages of workers that are gone are worked on here", adopted)
-            self.wake()
+            log.warning("%d messages of workers that are gone are given to those that are there", adopted)
 
     def consume(self, queue: str) -> None:
         """Take from one more queue."""
         self._specs = {**self._specs, queue: _possible(self._queues[queue])}
+        self._ever.update(dict.fromkeys(self._lists.keys(queue)))
         self.wake()
 
     def cancel(self, queue: str) -> None:
@@ -467,15 +497,15 @@ class RedisLedger:
             keys = [self._lists.key(name) for name in self._specs]
             handed = [f"{self._prefixes[3]}{self.worker}:{key}" for key in keys]
             try:
+                if self._unsure:  # nobody began these
+                    self._server.run(_STARTED, (self._unacked, self._begun), (0, *self._unsure))
                 # A connection that was closed may be handed a message until the server has heard of it.
                 numbers = [link.number for link in links.values()]
                 for link in links.values():
                     link.close()
                 if numbers:
                     self._server.replies([("CLIENT", "KILL", "ID", number) for number in numbers])
-                self._server.run(
-                    _LEAVE, (self._workers, self._unacked, self._begun, self._inbox, *handed), (self.worker, *keys)
-                )
+                self._server.run(_LEAVE, (self._workers, self._unacked, self._begun, *handed), (self.worker, *keys))
             finally:
                 self._held.clear()
                 for end in self._bell:
@@ -493,6 +523,12 @@ def _possible(spec: QueueSpec) -> QueueSpec:
         )
         raise ImproperlyConfigured(msg)
     return spec
+
+
+def _client(letter: Letter | None) -> str:
+    """Return which client a message is from; nothing when it says nothing that can be the name of a channel."""
+    client = letter.properties.get("reply_to") if letter is not None else None
+    return client if isinstance(client, str) and client.isascii() else ""
 
 
 def _started(headers: Mapping[str, Any], now: float, worker: str, *, waits: bool) -> str | None:

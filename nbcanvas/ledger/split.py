@@ -145,6 +145,9 @@ class SplitLedger:
         self._doubts: list[Arrived] = []
         self._seen: dict[Any, float] = {}
         self._taken: dict[str, _Taken] = {}
+        self._present: set[str] = set()  # those that came over the link there is
+        # What was given back when a mark may have been stored, or not: task id -> the delivery as it was.
+        self._unsure: dict[str, Delivery] = {}
         self._done: dict[Key, None] = {}
         self._counter = itertools.count(1)
         self._steps: dict[int, _Progress] = {}
@@ -174,15 +177,31 @@ class SplitLedger:
                 self._guard(lambda link=link: link.drain(0))
                 arrived = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
                 generation = self._generation
-            deliveries = self._judged(arrived, generation) if arrived else []
+            deliveries = self._worked_through(arrived, generation, begin) if arrived else []
             if deliveries:
-                if begin:
-                    self._mark([self._taken[one.tag] for one in deliveries[:begin] if not _is_later(one.letter)])
                 return deliveries
             left = 1.0 if until is None else until - monotonic()
             if left <= 0:
                 return ()
             self._wait(link, min(left, 1.0))
+
+    def _worked_through(self, arrived: Sequence[Arrived], generation: int, begin: int) -> list[Delivery]:
+        """Make deliveries of what came, the first of which begin; if that fails, all of it stands where it stood."""
+        left = deque(arrived)
+        found: list[tuple[Arrived, Delivery]] = []
+        try:
+            self._judge_all(left, generation, found)
+            deliveries = [delivery for _, delivery in found]
+            if begin:
+                self._mark([self._taken[one.tag] for one in deliveries[:begin] if not _is_later(one.letter)])
+        except BaseException:
+            with self._lock:
+                for _, delivery in found:
+                    self._forget(delivery.tag)
+                if generation == self._generation:
+                    self._buffer.extendleft(reversed([*[one for one, _ in found], *left]))
+            raise
+        return deliveries
 
     def _wait(self, link: Link, seconds: float) -> None:
         """Wait for a message, or to be woken; others may use the link meanwhile."""
@@ -207,6 +226,8 @@ class SplitLedger:
         link, self._link = self._link, None
         self._generation += 1
         self._buffer.clear()
+        self._present.clear()
+        self._unsure.clear()
         self._doubts.clear()
         self._seen.clear()
         self._consuming.clear()
@@ -239,8 +260,7 @@ class SplitLedger:
 
     def _allow(self, link: Link, limit: int) -> None:
         """Have the server send what is wanted, and no more than that."""
-        mine = sum(one.generation == self._generation for one in self._taken.values())
-        wanted = mine + len(self._doubts) + max(limit, 1)
+        wanted = len(self._present) + len(self._doubts) + max(limit, 1)
         if wanted == self._prefetch:
             return
         # A quorum queue counts for each consumer, from its beginning on, and counts what a consumer that is cancelled
@@ -288,23 +308,23 @@ class SplitLedger:
 
     # -- what came before ---------------------------------------------------------------------------------------------
 
-    def _judged(self, arrived: Sequence[Arrived], generation: int) -> list[Delivery]:
-        """Make deliveries of what came; what somebody may still work on waits."""
+    def _judge_all(self, left: deque[Arrived], generation: int, found: list[tuple[Arrived, Delivery]]) -> None:
+        """Move what came from `left` to `found`, as deliveries; what somebody may still work on waits elsewhere."""
         known: Mapping[str, Record] = {}
-        asked = [task_id for one in arrived if _came_before(one) and (task_id := _key(one.letter)[0]) is not None]
+        asked = [task_id for one in left if _came_before(one) and (task_id := _key(one.letter)[0]) is not None]
         if asked and self._replies is None:
             known = self._backend.get_many(asked)
-        found: list[Delivery] = []
         with self._lock:
-            for one in arrived:
+            while left:
                 if generation != self._generation:  # the link broke meanwhile: all of them come again
-                    for early in found:
-                        self._taken.pop(early.tag, None)
-                    return []
-                delivery = self._judge(one, known)
+                    for _, early in found:
+                        self._forget(early.tag)
+                    found.clear()
+                    return
+                delivery = self._judge(left[0], known)
+                one = left.popleft()
                 if delivery is not None:
-                    found.append(delivery)
-        return found
+                    found.append((one, delivery))
 
     def _judge(self, one: Arrived, known: Mapping[str, Record]) -> Delivery | None:
         key = _key(one.letter)
@@ -336,6 +356,7 @@ class SplitLedger:
             self._ack(self._generation, one.tag)
         else:
             mine.generation, mine.tag = self._generation, one.tag
+            self._present.add(mine.delivery.tag)
         return True
 
     def _go_on(self, one: Arrived, key: Key, record: Record) -> Delivery | None:
@@ -346,6 +367,9 @@ class SplitLedger:
         if said.get("done"):
             self._ack(self._generation, one.tag)
             return None
+        before = self._unsure.get(str(key[0]))
+        if before is not None and (said.get("hostname"), said.get("pid")) == (self._hostname, os.getpid()):
+            return self._deliver(one, key, began=before.began, times=before.redelivered)
         if self._may_live(one.tag, said):
             self._doubts.append(one)
             return None
@@ -387,13 +411,24 @@ class SplitLedger:
         delivery = Delivery(name, one.letter.queue, one.letter, one.letter.body, again, began=began)
         delivery.ended = ended
         self._taken[name] = _Taken(delivery, self._generation, one.tag, key)
+        self._present.add(name)
         if self._replies is not None and key[0] is not None:
             self._replies.address(key[0], one.letter.properties.get("reply_to"))
         return delivery
 
+    def _forget(self, tag: str) -> _Taken | None:
+        """Let go of a message; whoever wants its result is known no longer, unless the same task is here again."""
+        self._present.discard(tag)
+        taken = self._taken.pop(tag, None)
+        if taken is None or self._replies is None or taken.key[0] is None:
+            return taken
+        if all(other.key[0] != taken.key[0] for other in self._taken.values()):
+            self._replies.address(taken.key[0], None)
+        return taken
+
     # -- marks --------------------------------------------------------------------------------------------------------
 
-    def started(self, tags: Iterable[str], begun: bool = True) -> None:
+    def started(self, tags: Iterable[str], begun: bool = True) -> Sequence[str]:
         """Record that the tasks of these deliveries begin; or that they do not, after all."""
         with self._lock:
             taken = [found for tag in tags if (found := self._taken.get(tag)) is not None]
@@ -405,12 +440,17 @@ class SplitLedger:
                 one.marked = False
             if marked:
                 self._backend.forget([one.key[0] for one in marked])
+        return ()
 
     def _mark(self, taken: Sequence[_Taken]) -> None:
         marked = [one for one in taken if one.key[0] is not None]
         if self._replies is not None or not marked:
             return
+        ids = {str(one.key[0]): one.delivery for one in marked}
+        self._unsure |= ids
         self._store.mark([self._mark_of(one, {"times": one.delivery.redelivered + 1}) for one in marked])
+        for task_id in ids:
+            self._unsure.pop(task_id, None)
         for one in marked:
             one.marked = True
 
@@ -468,9 +508,6 @@ class SplitLedger:
                 one.stored = Stored(False)
             else:
                 mine.append(one)
-                if self._replies is not None and delivery is not None:
-                    for task_id, _ in one.step.skips:
-                        self._replies.address(task_id, _client(delivery))
         if not mine:
             return
         # What a worker that died has stored, or this one in an attempt that failed, is no reason to send nothing.
@@ -478,8 +515,20 @@ class SplitLedger:
         for one in mine:
             one.tried = True
             self._unmark(one.step)
-        for one, stored in zip(mine, self._store.store(steps), strict=True):
-            one.stored = stored
+        self._address_skips(mine, known=True)
+        try:
+            for one, stored in zip(mine, self._store.store(steps), strict=True):
+                one.stored = stored
+        finally:
+            self._address_skips(mine, known=False)
+
+    def _address_skips(self, progress: Sequence[_Progress], *, known: bool) -> None:
+        """Say whom to tell of what will not run; and that it has been."""
+        if self._replies is not None:
+            for one in progress:
+                if one.step.delivery is not None:
+                    for task_id, _ in one.step.skips:
+                        self._replies.address(task_id, _client(one.step.delivery) if known else None)
 
     def _unmark(self, step: Step) -> None:
         """Take back the mark of a task whose end is not stored, before what follows it may store another one."""
@@ -500,9 +549,10 @@ class SplitLedger:
 
     def _done_with(self, delivery: Delivery, *, stored: bool) -> None:
         with self._lock:
-            taken = self._taken.pop(delivery.tag, None)
+            taken = self._forget(delivery.tag)
             if taken is None:
                 return
+            self._unsure.pop(str(taken.key[0]), None)
             acknowledged = self._ack(taken.generation, taken.tag)
             if not acknowledged and taken.key[0] is not None:
                 self._done[taken.key] = None
@@ -511,10 +561,6 @@ class SplitLedger:
         if not acknowledged and not stored and self._replies is None and taken.key[0] is not None:
             # It comes again, perhaps to somebody who knows nothing else of it.
             self._store.mark([self._mark_of(taken, {"done": True})])
-        if self._replies is not None and taken.key[0] is not None:
-            with self._lock:  # of a task that was sent again, the next message may be here already
-                if all(other.key[0] != taken.key[0] for other in self._taken.values()):
-                    self._replies.address(taken.key[0], None)
 
     def _ack(self, generation: int, tag: Any) -> bool:
         """Acknowledge; False when the message comes again instead."""
@@ -543,10 +589,10 @@ class SplitLedger:
         given = [*deliveries] if self._server.driver == "amqp" else [*deliveries][::-1]
         with self._lock:
             for delivery in given:
-                taken = self._taken.pop(delivery.tag, None)
+                taken = self._forget(delivery.tag)
                 if taken is None:
                     continue
-                if taken.marked:
+                if self._unsure.pop(str(taken.key[0]), None) is not None or taken.marked:
                     marked.append(taken.key[0])
                 link = self._link
                 if link is not None and taken.generation == self._generation:
@@ -632,7 +678,7 @@ class SplitLedger:
             if self._closed:
                 return
             self._closed = True
-            marked = [one.key[0] for one in self._taken.values() if one.marked]
+            marked = [*{one.key[0] for one in self._taken.values() if one.marked} | self._unsure.keys()]
             self._taken.clear()
             self._lose()
         self.wake()

@@ -94,9 +94,13 @@ def _written(node: Node, places: Mapping[int, int]) -> str:
 
 def _more(node: Call, places: Mapping[int, int]) -> str:
     """Return what most calls have not, with the comma before it."""
-    plain = not (node.options or node.links or node.errbacks or node.stamps or node.group_id or node.immutable)
-    if plain and node.index is None and not node.nesting:
-        return f',{{"version":{quoted(node.version)}}}' if node.version else ""
+    if not (node.options or node.links or node.errbacks or node.stamps or node.immutable or node.nesting):
+        said = [
+            *([f'"group":{quoted(node.group_id)}'] if node.group_id is not None else ()),
+            *([f'"index":{node.index}'] if node.index is not None else ()),
+            *([f'"version":{quoted(node.version)}'] if node.version else ()),
+        ]
+        return f",{{{','.join(said)}}}" if said else ""
     more = {
         "immutable": node.immutable or None,
         "options": dict(node.options) or None,
@@ -108,8 +112,7 @@ def _more(node: Call, places: Mapping[int, int]) -> str:
         "version": node.version or None,
         "nesting": node.nesting or None,
     }
-    said = {name: value for name, value in more.items() if value is not None}
-    return f",{dumps(said)}" if said else ""
+    return f",{dumps({name: value for name, value in more.items() if value is not None})}"
 
 
 def _texts(payload: Payload) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from nbcanvas.plan.freezing import Packer, freeze
 from nbcanvas.plan.model import Call, Chain, Fan, Join, Next, Node, Payload, Slot, Spread, Then
 from nbcanvas.plan.pointing import Pointing
 
-__all__ = ["CONTINUE", "Plans", "Reader", "Reference", "SignatureDict", "Writer"]
+__all__ = ["CONTINUE", "CONTINUE_QUEUE", "Plans", "Reader", "Reference", "SignatureDict", "Writer"]
 
 SignatureDict = dict[str, Any]
 #: Gives a call's own arguments, as a list and an object or what stands for them.
@@ -29,6 +29,9 @@ Arguments = Callable[[Payload], tuple[Any, Any]]
 ACCUMULATE: Final = "celery.accumulate"
 #: Stands for all that follows from a place in a plan.
 CONTINUE: Final = "nbcanvas.continue"
+#: Where a Celery worker sends that call when it has done what comes before it: only workers of ours take from there.
+CONTINUE_QUEUE: Final = "nbcanvas.continue"
+_FOR_OURS: Final[Mapping[str, Any]] = {"queue": CONTINUE_QUEUE}
 #: What follows is written, however a plan is at hand, when it is one call with arguments of no more characters than so.
 _SHORT: Final = 200
 
@@ -102,7 +105,7 @@ class Writer:
         if self._reference is None or spot is None or self._is_short(then):
             return None
         place = {"plan": self._reference.plan_id, "node": spot.number, "position": spot.position}
-        return Call(then.step.id, CONTINUE, self._pack((), place))
+        return Call(then.step.id, CONTINUE, self._pack((), place), options=_FOR_OURS)
 
     def _is_short(self, then: Next) -> bool:
         """Whether a continuation is one plain call; then all that is behind it is nothing."""
@@ -135,7 +138,8 @@ class Writer:
         if self._reference is None or spot is None or (isinstance(join.then, Next) and self._is_short(join.then)):
             return None
         goes_on = join.then.step.id if isinstance(join.then, Next) else join.id
-        return Call(goes_on, CONTINUE, self._pack((), {"plan": self._reference.plan_id, "node": spot.number}))
+        place = {"plan": self._reference.plan_id, "node": spot.number}
+        return Call(goes_on, CONTINUE, self._pack((), place), options=_FOR_OURS)
 
     def _steps(
         self, steps: Sequence[Call | Fan], slot: Slot | Spread | None, *, told: bool = False

@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from nbcanvas.broker.names import Names
 from nbcanvas.servers.redis import RedisServer, load_script
 
 from .revokes import MOST, SECONDS, News
 
 __all__ = ["RedisRevokes"]
 
-_IDS: Final = "nbcanvas:revoked"
-_STAMPS: Final = "nbcanvas:revoked:stamps"
 #: So many at a time.
 _PORTION: Final = 5_000
 
@@ -25,16 +24,19 @@ class RedisRevokes:
     ----------
     server
         The server.
+    names
+        What the keys are called.
     """
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, names: Names | None = None) -> None:
         self._server = server
+        self._names = names or Names()
         self._script = load_script("nbcanvas.remote", "revoke")
 
     def add(self, ids: Iterable[str], stamps: Iterable[tuple[str, Any]]) -> None:
         """Keep them."""
-        self._add(_IDS, list(ids))
-        self._add(_STAMPS, [json.dumps([name, value], default=str) for name, value in stamps])
+        self._add(self._names.revoked, list(ids))
+        self._add(self._names.revoked_stamps, [json.dumps([name, value], default=str) for name, value in stamps])
 
     def _add(self, key: str, members: Sequence[str]) -> None:
         for at in range(0, len(members), _PORTION):
@@ -43,7 +45,10 @@ class RedisRevokes:
     def since(self, cursor: float) -> News:
         """Return what was added at that time or later."""
         replies = self._server.pipeline(
-            [("ZRANGEBYSCORE", key, repr(cursor), "+inf", "WITHSCORES") for key in (_IDS, _STAMPS)]
+            [
+                ("ZRANGEBYSCORE", key, repr(cursor), "+inf", "WITHSCORES")
+                for key in (self._names.revoked, self._names.revoked_stamps)
+            ]
         )
         ids, stamps = ([*zip(found[::2], map(float, found[1::2]), strict=True)] for found in replies)
         latest = max((when for _, when in (*ids, *stamps)), default=cursor)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import ssl as tls
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
@@ -22,6 +21,7 @@ from nbcanvas.errors import ImproperlyConfigured, ServerLost
 from nbcanvas.protocol.letter import Letter
 
 from .queues import QueueSpec
+from .ready import ready
 from .urls import masked
 
 __all__ = ["Arrived", "KombuServer", "Link", "Lost"]
@@ -576,7 +576,7 @@ class Link:
         if isinstance(sock, tls.SSLSocket) and sock.pending():
             return
         with contextlib.suppress(ValueError):  # it was closed this moment
-            select.select([sock, also], [], [], timeout)
+            ready([sock.fileno(), also], timeout)
 
     @property
     def socket(self) -> Any:

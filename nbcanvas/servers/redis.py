@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import select
+import re
 import ssl as tls
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +26,7 @@ from redis import exceptions
 
 from nbcanvas.errors import ImproperlyConfigured, NBCanvasError, ServerLost
 
+from .ready import ready
 from .urls import masked
 
 __all__ = ["Command", "Link", "RedisServer", "Refused", "Script", "load_script"]
@@ -51,6 +52,13 @@ _LOST: Final = (
     exceptions.ReadOnlyError,
     exceptions.OutOfMemoryError,
     OSError,
+    exceptions.TryAgainError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+)
+#: The same, by the word a refusal begins with; before Redis 7 it stands inside the error of a script.
+_FOR_NOW: Final = re.compile(
+    r"(?:^|: -)(?:MISCONF|NOREPLICAS|BUSY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|LOADING|READONLY|OOM)\b"
 )
 
 
@@ -151,7 +159,7 @@ class Link:
     def stale(self) -> bool:
         """Whether an idle connection has something to say: its end, mostly."""
         sock = self._connection._sock  # noqa: SLF001 - as above
-        return sock is None or bool(select.select([sock], [], [], 0)[0])
+        return sock is None or sock.fileno() < 0 or bool(ready([sock.fileno()], 0))
 
     def close(self) -> None:
         """Close the connection."""
@@ -199,8 +207,12 @@ class RedisServer:
 
     def same_as(self, other: RedisServer) -> bool:
         """Whether the other is the same database of the same server."""
-        keys = ("host", "port", "path", "db")
-        return [self._settings.get(key) for key in keys] == [other._settings.get(key) for key in keys]
+        return self._address() == other._address()
+
+    def _address(self) -> tuple[Any, ...]:
+        said = self._settings
+        place = (said.get("host") or "localhost", int(said.get("port") or 6379))
+        return (*((said["path"],) if said.get("path") else place), int(said.get("db") or 0))
 
     # -- connections --------------------------------------------------------------------------------------------------
 
@@ -218,7 +230,7 @@ class RedisServer:
         return link
 
     def _check(self, link: Link) -> None:
-        """Refuse a server that is too old."""
+        """Refuse a server that is too old, and a cluster: one script touches keys of several slots."""
         link.send(("INFO", "server"))
         found = link.read()
         if isinstance(found, bytes):
@@ -228,6 +240,10 @@ class RedisServer:
             if numbers and numbers < _OLDEST:
                 link.close()
                 msg = f"{self.name} is Redis {version}, and nbcanvas needs 6.2 or newer"
+                raise ImproperlyConfigured(msg)
+            if facts.get("redis_mode", "").strip() == "cluster":
+                link.close()
+                msg = f"{self.name} is a node of a Redis Cluster; nbcanvas, as Celery, needs a Redis server of its own"
                 raise ImproperlyConfigured(msg)
         self._checked = True
 
@@ -329,7 +345,7 @@ class RedisServer:
 
     def _refused(self, error: Exception) -> NBCanvasError:
         msg = f"{self.name} refuses: {error}"
-        return ServerLost(msg) if isinstance(error, _LOST) else Refused(msg)
+        return ServerLost(msg) if isinstance(error, _LOST) or _FOR_NOW.search(str(error)) else Refused(msg)
 
     def tell(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """Publish ``(channel, message)`` without waiting for anything; what nobody hears is lost, and that is fine."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbcanvas.app import App
 from nbcanvas.app.settings import TaskDefaults
 from nbcanvas.errors import TaskRevokedError, UntrustedTask
+from nbcanvas.ledger.port import Delivery
 from nbcanvas.plan import Failed, Message, Revoked
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.task import Task
@@ -15,21 +16,31 @@ from nbcanvas.task import Task
 __all__ = ["acks_late", "admit", "ignores_result", "limits_of", "refusal", "tracks_start"]
 
 
-def admit(app: App, letter: Letter) -> None:
-    """Take in the task whose code came with a message.
+def admit(app: App, read: Callable[[Letter], Message], delivery: Delivery, letter: Letter) -> Message:
+    """Read a message, and take in the task whose code came with it.
 
     Raises
     ------
     UntrustedTask
-        When this worker accepts none, or not that one; nothing was unpacked.
+        When this worker accepts none, or not that one, and nothing was unpacked; or when the message wants a shipped
+        task that is known here, and is not signed itself.
     """
+    if "shipped" not in letter.headers:
+        message = read(letter)
+        if app.shipping is not None and app.tasks.came(message.call.task, message.call.version):
+            msg = f"the shipped task {message.call.task!r:.100} was refused: its message is not signed"
+            raise UntrustedTask(msg)
+        return message
     if app.shipping is None:
         msg = (
             f"task {letter.headers.get('task')!r} was shipped with its message, and this worker does not accept "
             f"shipped tasks: start it with --allow-shipped"
         )
         raise UntrustedTask(msg)
-    app.shipping.admit(letter)
+    codes = app.shipping.admit(letter, lost=bool(delivery.began or delivery.redelivered))
+    message = read(letter)
+    app.shipping.mark(message, codes)
+    return message
 
 
 def refusal(app: App, task: Task | None, message: Message, now: float) -> Failed | Revoked | None:

@@ -9,7 +9,7 @@ from typing import Any
 from nbcanvas import states
 from nbcanvas.app import App
 from nbcanvas.backend.port import Backend, Record
-from nbcanvas.errors import InvalidTaskError
+from nbcanvas.errors import InvalidTaskError, ServerLost, UntrustedTask
 from nbcanvas.events import event as kinds
 from nbcanvas.events.event import Event
 from nbcanvas.plan import Call, Errback, Message
@@ -59,7 +59,7 @@ class ErrbackTeller:
     def call(self, errback: Errback, root_id: str) -> Record | None:
         """Call an errback, and return the record of how that ended; None when it is one that takes an id, as a task."""
         node = errback.node
-        task = self._app.tasks.find(node.task, node.version) if isinstance(node, Call) else None
+        task = self._task_of(node, root_id) if isinstance(node, Call) else None
         if not isinstance(node, Call) or task is None:
             return None
         args, kwargs = unpack_args(node.payload)
@@ -80,6 +80,17 @@ class ErrbackTeller:
             log.warning("errback %s raised %r", node.task, ended.exc)
             return Record(states.FAILURE, None, ended.exc, ended.traceback, (), time(), 0, node, errback.call.id)
         return Record(states.SUCCESS, self._kept(value), None, None, (), time(), 0, node, errback.call.id)
+
+    def _task_of(self, call: Call, root_id: str) -> Task | None:
+        task = self._app.tasks.find(call.task, call.version)
+        if task is not None or self._app.shipping is None:
+            return task
+        try:
+            shipped: Task | None = self._app.shipping.task_of(call.task, root_id)
+        except (ServerLost, UntrustedTask) as error:
+            log.warning("errback %s is sent as a message: %s", call.task, error)
+            return None
+        return shipped
 
     def _kept(self, value: object) -> object:
         try:

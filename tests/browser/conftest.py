@@ -21,15 +21,12 @@ def lab(lab_folder):
 
 
 @pytest.fixture(scope="session")
-def chrome(lab):  # after the server, so that it is closed before it
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
-        )
-        yield browser
-        browser.close()
+def chrome(lab, driver):  # after the server, so that it is closed before it
+    browser = driver.chromium.launch(
+        executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
+    )
+    yield browser
+    browser.close()
 
 
 @contextmanager

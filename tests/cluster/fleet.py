@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,8 +52,15 @@ class Worker:
         self.name = name
         self._path = folder / f"{name.replace('/', '_')}-{time.monotonic_ns()}.log"
         self._file = self._path.open("wb")
+        # It dies with whoever started it, a test run that is killed included (where util-linux is there).
+        until_then = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True
+            [*until_then, *command],
+            cwd=ROOT,
+            env=env,
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     @property

@@ -169,6 +169,9 @@ def _bodies() -> Iterator[tuple[str, bytes]]:
 
 
 def _headers() -> Iterator[tuple[str, bytes]]:
+    for name in ("priority", "body_encoding", "delivery_info"):
+        endless = json.dumps(envelope(properties={**PROPERTIES, name: "ENDLESS"})).replace('"ENDLESS"', "1e999")
+        yield f"{name}: 1e999", endless.encode()
     for name, values in {
         "task": [None, 7, [], {}, True],
         "id": [None, 7, [], {}],

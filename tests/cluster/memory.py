@@ -1,4 +1,8 @@
-"""A ledger in memory: the port's contract without a server, for tests of the worker itself."""
+"""A ledger in memory: the port's contract without a server, for tests of the worker itself.
+
+What stands in `fails` is raised before a command is performed; what stands in `fails_after` when it has been: the reply
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,9 @@ class MemoryLedger:
         self.dead: list[tuple[str, str]] = []
         self.beats = self.commits = 0
         self.fails: list[Exception] = []
+        self.fails_after: list[Exception] = []
+        self.owed: list[Delivery] = []
+        self.takes = 0
         self._tags = itertools.count()
         self._changed = threading.Condition()
         self._woken = False
@@ -39,30 +46,46 @@ class MemoryLedger:
 
     def take(self, limit, begin=0, timeout=1.0):
         with self._changed:
-            if not self.waiting and not self._woken:
+            self.takes += 1
+            if not self.waiting and not self._woken and not self.owed:
                 self._changed.wait(timeout)
             self._woken = False
             if self.fails:
                 raise self.fails.pop()
-            found = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
-            self.unacked |= {one.tag: one for one in found}
-            self.begun |= {one.tag for one in found[:begin]}
+            found, self.owed = self.owed, []
+            if not found:
+                found = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
+                self.unacked |= {one.tag: one for one in found}
+                self.begun |= {one.tag for one in found[:begin]}
+            if self.fails_after:
+                self.owed = found
+                raise self.fails_after.pop()
             return found
 
     def started(self, tags, begun=True):
         with self._changed:
-            (self.begun.update if begun else self.begun.difference_update)(tags)
+            tags = list(tags)
+            (self.begun.update if begun else self.begun.difference_update)(self.unacked.keys() & set(tags))
+            self._reply_is_lost()
+            return [tag for tag in tags if tag not in self.unacked]
 
     def commit(self, steps):
         with self._changed:
             if self.fails:
                 raise self.fails.pop()
             self.commits += 1
-            return [self._commit(step) for step in steps]
+            answers = [self._commit(step) for step in steps]
+            self._reply_is_lost()
+            return answers
+
+    def _reply_is_lost(self):
+        if self.fails_after:
+            raise self.fails_after.pop()
 
     def _commit(self, step):
         if step.delivery is not None and step.delivery.tag not in self.unacked:
             return Answer(False)
+        letters = [self.post.write(message) for message in step.sends]  # what cannot be is refused before all else
         if step.dispatches is not None:
             if step.dispatches.id in self.dispatched:
                 return Answer(False)
@@ -74,8 +97,8 @@ class MemoryLedger:
                 self.results[step.task_id] = step.record
             for task_id, record in step.skips:
                 self.results.setdefault(task_id, record)
-            for message in step.sends:
-                self.send(self.post.write(message))
+            for letter in letters:
+                self.send(letter)
         filled = None
         for arrival in step.arrivals:
             filled = self._arrive(arrival) or filled
@@ -99,11 +122,13 @@ class MemoryLedger:
             for one in reversed(list(deliveries)):
                 if self.unacked.pop(one.tag, None) is not None:
                     self.waiting.appendleft(one)
+            self._reply_is_lost()
 
     def reject(self, delivery, reason):
         with self._changed:
-            self.unacked.pop(delivery.tag, None)
-            self.dead.append((delivery.tag, reason))
+            if self.unacked.pop(delivery.tag, None) is not None:
+                self.dead.append((delivery.tag, reason))
+            self._reply_is_lost()
 
     def tell(self, client, root_id, events):
         pass

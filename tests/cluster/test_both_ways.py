@@ -95,7 +95,9 @@ def test_our_client_on_celerys_workers(fleet_of, canvases, odd_ones, pool):
     fleet, store = fleet_of(2)
     with fleet:
         fleet.celery(pool)
-        drawn = named([*canvases, *odd_ones], pool)
+        # A header that groups end in makes Celery's worker join, under a flag that its threads share: now and then one
+        # of them raises "Never call result.get() within a task!".
+        drawn = named([*canvases, *(odd_ones if pool == "prefork" else ())], pool)
         assert_means(drawn, *seen.ours(fleet.client(), store, drawn), celerys=True)
 
 

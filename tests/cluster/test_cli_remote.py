@@ -312,6 +312,20 @@ def test_dead_letters_are_listed_shown_sent_again_and_thrown_away(server, nbcanv
         assert "- empty -" in nbcanvas("dead", "list", url=url).out
 
 
+def test_what_is_sent_again_has_a_result_of_its_own(server, nbcanvas):
+    url = server.url.replace("/0", "/6")
+    with Fleet(url, tasks=TASKS) as fleet:
+        fleet.ours("threads", 1, name=OURS)
+        sent = fleet.client().send_task("mark", ("m",))
+        assert sent.get(timeout=20, propagate=False).args
+        assert sent.state == "FAILURE"
+        fleet.workers[0].stop()
+        assert nbcanvas("dead", "requeue", sent.id, url=url).out.strip() == "1 sent again."
+    with Fleet(url, tasks="tests.cluster.chores") as fleet:
+        fleet.ours("threads", 1, name=OURS)
+        assert fleet.client().AsyncResult(sent.id).get(timeout=20) == "m"
+
+
 # -- on RabbitMQ ------------------------------------------------------------------------------------------------------
 
 

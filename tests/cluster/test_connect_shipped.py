@@ -10,8 +10,11 @@ from nbcanvas import App, chain, chord, submit
 from nbcanvas.app.connecting import connect
 from nbcanvas.app.shipped import Shipping, signing_key
 from nbcanvas.broker.envelope import open_
-from nbcanvas.errors import ImproperlyConfigured, NotSerializable, UntrustedTask
+from nbcanvas.errors import ImproperlyConfigured, NotRegistered, NotSerializable, UntrustedTask
+from nbcanvas.ledger.port import Delivery
+from nbcanvas.worker.admission import admit, refusal
 from tests.cluster.fleet import Fleet
+from tests.servers import until
 
 pytestmark = pytest.mark.servers
 
@@ -81,6 +84,11 @@ def taken(app):
     return [open_(raw) for raw in reversed(raws)]
 
 
+def received(worker, letter, **how):
+    """What a worker makes of a letter that it has taken."""
+    return admit(worker, worker.post.read, Delivery("1", "celery", letter, b"", **how), letter)
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -88,17 +96,15 @@ def refused(worker, letter, canary):
     with pytest.raises(UntrustedTask) as caught:
         worker.shipping.admit(letter)
     assert not canary.exists()
-    assert "fly" not in worker.tasks
     assert KEY.decode() not in str(caught.value)
     return str(caught.value)
 
 
 def test_what_is_signed_is_taken(worker, letters, task, canary):
     [letter] = letters(task.s(1))
-    worker.shipping.admit(letter)
+    message = received(worker, letter)
     assert canary.exists()
-    assert worker.tasks["fly"].version == task.version
-    assert worker.post.read(letter).call.version == task.version
+    assert worker.tasks.find("fly", message.call.version).name == "fly"
 
 
 def test_unsigned(worker, letters, task, canary):
@@ -183,10 +189,91 @@ def test_a_message_that_came_before(worker, letters, task, canary):
 
 def test_a_message_that_its_worker_did_not_finish_comes_again_but_not_for_ever(worker, letters, task):
     [letter] = letters(task.s(1))
-    for _ in range(6):
-        worker.shipping.admit(letter)
+    received(worker, letter)
+    for lost in range(1, 6):
+        received(worker, letter, redelivered=lost, began=True)
     with pytest.raises(UntrustedTask, match="came before"):
-        worker.shipping.admit(letter)
+        received(worker, letter, redelivered=6, began=True)
+
+
+def test_a_message_that_waits_for_its_eta_is_given_back_as_often_as_workers_come_and_go(worker, letters, task):
+    [letter] = letters(task.s(1).set(countdown=3600))
+    for _ in range(20):
+        assert received(worker, letter).due is not None
+
+
+def test_what_tells_replays_outlives_the_message(worker, letters, task, monkeypatch):
+    days, start = 86_400, time.time()
+    [letter] = letters(task.s(1).set(countdown=3 * days))
+    letter.properties["delivery_tag"] = "one"
+    received(worker, letter)
+    [code] = worker.redis.call("KEYS", "nbcanvas-code-*")
+    assert worker.redis.call("TTL", code) > 4 * days
+    [mark] = worker.redis.call("KEYS", "nbcanvas-shipped-*")
+    gone = time.time() + worker.redis.call("TTL", mark)  # when nobody knows any more that it came
+    letter.properties["delivery_tag"] = "two"
+    with pytest.raises(UntrustedTask, match="came before"):
+        received(worker, letter)
+    worker.redis.call("DEL", mark)
+    monkeypatch.setattr("nbcanvas.app.shipped.time", lambda: start + 3.9 * days)
+    received(worker, letter)  # so long it is taken
+    worker.redis.call("DEL", mark)
+    monkeypatch.setattr("nbcanvas.app.shipped.time", lambda: gone)
+    with pytest.raises(UntrustedTask, match="signed"):
+        received(worker, letter)
+
+
+def test_without_its_signature_nobody_knows_the_task(worker, letters, task):
+    [letter] = letters(task.s(1))
+    version = received(worker, letter).call.version
+    [bare] = letters(task.s("whatever"))
+    del bare.headers["shipped"]
+    message = received(worker, bare)
+    refused = refusal(worker, worker.tasks.find(message.call.task, message.call.version), message, time.time())
+    assert isinstance(refused.exc, NotRegistered)
+
+    def by_plan(letter):  # a plan that somebody wrote names the version
+        message = worker.post.read(letter)
+        message.call.version = version
+        return message
+
+    with pytest.raises(UntrustedTask, match="not signed"):
+        admit(worker, by_plan, Delivery("1", "celery", bare, b""), bare)
+
+
+def test_a_worker_signs_what_signed_messages_cause_and_nothing_else(worker, letters, task):
+    [letter] = letters(task.s(1))
+    signed = received(worker, letter)
+    assert "shipped" in worker.post.write(signed).headers
+    del letter.headers["shipped"]  # somebody else's message that names the same run
+    assert letter.headers["root_id"] == signed.root_id
+    assert "shipped" not in worker.post.write(received(worker, letter)).headers
+
+
+def test_runs_that_were_begun_before_many_others_are_signed_for(worker, client, letters, task, monkeypatch):
+    monkeypatch.setattr("nbcanvas.app.shipped._ROOTS", 1)
+    taken_in = [received(worker, letter) for n in range(3) for letter in letters(task.s(n))]
+    assert all("shipped" in worker.post.write(message).headers for message in taken_in)
+    taken_in[0].root_id = str(taken_in[0].root_id)
+    with pytest.raises(UntrustedTask, match="too long ago"):
+        client.post.write(taken_in[0])
+
+
+def test_a_worker_keeps_its_own_task_of_that_name(worker, letters, task, canary):
+    @worker.task(name="fly")
+    def fly(x):
+        return x
+
+    [letter] = letters(task.s(1))
+    with pytest.raises(UntrustedTask, match="task of its own"):
+        received(worker, letter)
+    assert not canary.exists()
+    assert worker.tasks["fly"](1) == 1
+
+
+def test_other_settings_do_not_cost_the_signature(client, letters, task):
+    client.conf.task_compression = "gzip"
+    assert "shipped" in letters(task.s(1))[0].headers
 
 
 def test_a_message_that_ended_does_not_come_again(worker, letters, task):
@@ -296,6 +383,16 @@ def total(numbers): return sum(numbers)
 def shaky(self, x):
     if self.request.retries < 1: raise self.retry()
     return x
+@app.task(bind=True)
+def down(self, n):
+    if n: raise self.replace(self.s(n - 1))
+    return "down"
+@app.task
+def fails(*_): raise ValueError("on purpose")
+@app.task
+def heard(request, exc, traceback): open(path, "w").write(str(exc))
+@app.task
+def spawn(n): return spawn.delay(n - 1).id if n else "spawned"
 """
 
 
@@ -307,12 +404,18 @@ def test_a_canvas_of_cells_runs_on_a_worker_that_allows_it(redis_url, tmp_path, 
     with Fleet(redis_url) as fleet, App("notebook", set_as_current=False) as notebook:
         fleet.ours(pool=pool, arguments=("--allow-shipped", "--signing-key", str(file)))
         app = connect(redis_url, app=notebook, ship=True, signing_key=file)
-        names = cell(TASKS, app=app)
+        names = cell(TASKS, app=app, path=str(tmp_path / "heard"))
         local, total, shaky = names["local"], names["total"], names["shaky"]
         add = app.signature("add", (1,))  # the worker's own
         canvas = chord([local.s(n) for n in range(4)], total.s()) | local.s() | add
         assert submit(canvas, app=app).get(timeout=20) == 507
         assert submit(chain(shaky.s(3), local.s()), app=app).get(timeout=20) == 103
+        assert submit(chain(*[local.s(0), *[local.s()] * 7]), app=app).get(timeout=20) == 800
+        assert submit(names["down"].s(2), app=app).get(timeout=20) == "down"
+        assert app.AsyncResult(submit(names["spawn"].s(1), app=app).get(timeout=20)).get(timeout=20) == "spawned"
+        with pytest.raises(ValueError, match="on purpose"):
+            submit(names["fails"].s().on_error(names["heard"].s()), app=app).get(timeout=20)
+        until(lambda: (tmp_path / "heard").exists() and (tmp_path / "heard").read_text() == "on purpose", 20)
         names["offset"] = 1000  # the next cell
         assert submit(local.s(1), app=app).get(timeout=20) == 1001
         app.close()
@@ -332,3 +435,43 @@ def test_a_worker_that_does_not_allow_it_fails_the_task_and_says_how(redis_url, 
         with pytest.raises(UntrustedTask, match="signature is wrong"):
             submit(task.s(1), app=client).get(timeout=20)
         assert not canary.exists()
+
+
+@pytest.mark.parametrize("pool", ["threads", "processes"])
+def test_one_source_with_other_globals_is_another_task(redis_url, tmp_path, pool):
+    file = tmp_path / "key"
+    file.write_bytes(KEY)
+    file.chmod(0o600)
+    with Fleet(redis_url) as fleet:
+        fleet.ours(pool=pool, concurrency=1, arguments=("--allow-shipped", "--signing-key", str(file)))
+        apps = [App(f"notebook {n}", broker=redis_url, set_as_current=False) for n in range(2)]
+        tasks = []
+        for number, app in enumerate(apps):
+            app.shipping = Shipping(app, KEY)
+            app.fleet.checks = False
+            source = "@app.task(name='which')\ndef which(x): return x, mine"
+            tasks.append(cell(source, app=app, mine=number)["which"])
+        # The first one's message has come, and waits, when the second one's code comes.
+        late = submit(tasks[0].s("late").set(countdown=1.0), app=apps[0])
+        assert submit(tasks[0].s("a"), app=apps[0]).get(timeout=20) == ["a", 0]
+        assert submit(tasks[1].s("b"), app=apps[1]).get(timeout=20) == ["b", 1]
+        assert late.get(timeout=20) == ["late", 0]
+        for app in apps:
+            app.close()
+
+
+def test_no_unsigned_message_reaches_a_shipped_task(redis_url, tmp_path, client, task):
+    file = tmp_path / "key"
+    file.write_bytes(KEY)
+    file.chmod(0o600)
+    with Fleet(redis_url) as fleet, App("stranger", broker=redis_url, set_as_current=False) as stranger:
+        fleet.ours(arguments=("--allow-shipped", "--signing-key", str(file)))
+        names = cell("@app.task(name='double')\ndef double(x): return 2 * x", app=client)
+        client.fleet.checks = stranger.fleet.checks = False
+        run = submit(names["double"].s(1), app=client)
+        assert run.get(timeout=20) == 2
+        double, add = stranger.signature("double", (5,)), stranger.signature("add", (1, 2))
+        for canvas in (double, add | stranger.signature("double")):
+            for options in ({}, {"root_id": run.id}):
+                with pytest.raises(NotRegistered):
+                    canvas.apply_async(**options).get(timeout=20)

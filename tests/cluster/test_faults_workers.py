@@ -221,7 +221,8 @@ def test_chaos(tmp_path):
             try:
                 assert run.get(timeout=60) == word
             except nbcanvas.errors.TimeoutError as error:
-                raise AssertionError(f"{word} hangs: {run.why()}\n{held(server.url)}") from error
+                logs = [f"{worker.name} {worker.alive}:\n{worker.log[-2000:]}" for worker in workers]
+                raise AssertionError("\n".join([f"{word} hangs: {run.why()}", *logs, held(server.url)])) from error
         bodies = {word: times for word, times in scene.ran().items() if "." not in word}
         assert set(bodies) == {word for word, _ in runs}
         assert sum(bodies.values()) <= len(runs) + 2 * kills  # again only what a worker that died had in hand

@@ -197,13 +197,10 @@ def test_a_worker_is_shut_down(fleet, flower):
 
 
 @pytest.fixture(scope="module")
-def chrome(flower):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
+def chrome(flower, driver):
+    browser = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -425,6 +425,51 @@ def test_who_watches_a_server_that_is_away_hears_when_it_comes(tmp_path):
         server.stop()
 
 
+def test_who_watches_a_server_that_is_away_tries_now_and_then():
+    tries = []
+
+    class Away(RedisServer):
+        def connect(self, **how):
+            tries.append(time.monotonic())
+            raise ServerLost("nobody is there")
+
+    backend = RedisBackend(Away("redis://127.0.0.1:1/0"), client_id="me")
+    for n in range(5):  # each of them rings
+        backend.watch([f"t{n}"], Heard())
+    begun, before = time.monotonic(), len(tries)
+    time.sleep(0.5)
+    assert len(tries) - before <= (time.monotonic() - begun) / 0.2 + 1
+    backend._listener.close()
+
+
+def test_records_that_are_told_are_kept_up_to_so_many_bytes(redis_url, backend, server, monkeypatch):
+    monkeypatch.setattr("nbcanvas.backend.redis.store._KEPT_BYTES", 10_000)
+    other, heard = RedisBackend(RedisServer(redis_url), client_id="you"), Heard()
+    names = [f"t{n}" for n in range(6)]
+    backend.watch(names, heard)
+    for name in names:
+        other.settle(name, done(value="x" * 4000))
+    until(lambda: len(heard) == 6, 10)
+    server.call("DEL", *[f"celery-task-meta-{name}" for name in names])
+    kept = backend.get_many(names)
+    assert len(kept) == 2
+    backend.forget(kept)
+    assert not backend.get_many(names)
+    other.close()
+
+
+def test_a_client_whose_clock_is_wrong_knows_our_workers(redis_url, monkeypatch):
+    world = World(redis_url)
+    ledger = world.ledger()
+    ledger.beat()
+    now = time.time
+    monkeypatch.setattr("nbcanvas.backend.redis.store.time", lambda: now() + 3600)
+    assert world.backend._ours()
+    ledger.close()
+    assert not world.backend._ours()
+    world.close()
+
+
 def test_a_child_that_is_forked_hears_for_itself(backend, server):
     heard = Heard()
     backend.watch(["parents"], heard)

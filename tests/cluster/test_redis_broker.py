@@ -349,3 +349,29 @@ def test_urls_that_mean_no_redis(url, what):
 def test_queue_specs_have_kombus_bindings(world):
     spec = QueueSpec("q", "e", "topic", "a.*.#")
     assert world.lists.bindings(spec) == [("e", "a.*.#\x06\x16^a\\.[^\\.]+\\..*?$\x06\x16q")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("redis://h", "redis://h:6379/0", True),
+        ("redis://h/", "redis://:pw@h/0", True),
+        ("redis://", "redis://localhost/0", True),
+        ("redis://h?virtual_host=2", "redis://h/2", True),
+        ("unix:///s", "redis+socket:///s?virtual_host=0", True),
+        ("redis://h/1", "redis://h", False),
+        ("redis://h:6380", "redis://h", False),
+        ("unix:///s", "unix:///t", False),
+    ],
+)
+def test_one_server_is_one_however_it_is_written(one, other, same):
+    assert RedisServer(one).same_as(RedisServer(other)) is same
+
+
+def test_a_redis_cluster_is_refused(tmp_path):
+    redis = Redis(tmp_path, arguments=("--cluster-enabled", "yes", "--cluster-port", str(free_port())))
+    try:
+        with pytest.raises(ImproperlyConfigured, match="is a node of a Redis Cluster"):
+            RedisServer(redis.url).call("PING")
+    finally:
+        redis.stop()

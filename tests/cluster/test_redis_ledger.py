@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import kombu
 import pytest
 
+from nbcanvas import App
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import ServerLost
 from nbcanvas.ledger.port import Step
@@ -18,6 +21,7 @@ from nbcanvas.plan.model import Value
 from nbcanvas.protocol.payload import unpack
 from nbcanvas.servers.redis import RedisServer
 from tests.cluster.on_redis import World, new_id
+from tests.cluster.proxy import Proxy
 from tests.servers import until
 
 pytestmark = pytest.mark.servers
@@ -528,3 +532,262 @@ def test_an_arrival_again_while_its_barrier_is_full_and_not_dispatched_gets_the_
     assert world.backend.arrive(arrivals[1]) is not None
     world.backend.dispatched(join)
     assert world.backend.arrive(arrivals[1]) is None
+
+
+# -- what a review found ----------------------------------------------------------------------------------------------
+
+
+class Deaf(RedisServer):
+    """Performs what it is asked, and loses the reply to one script."""
+
+    loses = ""
+
+    def run(self, script, keys, args=()):
+        found = super().run(script, keys, args)
+        if self.loses and self.loses in script.text:
+            self.loses = ""
+            raise ServerLost("the reply was lost")
+        return found
+
+
+def ids(deliveries):
+    return [delivery.letter.headers["id"] for delivery in deliveries]
+
+
+def test_a_take_whose_reply_is_lost_is_answered_by_the_next_ones(world, redis_url):
+    server = Deaf(redis_url)
+    ledger = world.ledger(server=server)
+    calls = [call("add", i) for i in range(5)]
+    for one in calls:
+        world.send(one)
+    server.loses = "-- Take messages"
+    with pytest.raises(ServerLost):
+        ledger.take(4, 3, 0)
+    found = [*ledger.take(2, 1, 0)]
+    assert set(world.server.call("SMEMBERS", f"nbcanvas:begun:{ledger.worker}")) == {b"1", b"3"}
+    found += ledger.take(10, 0, 0)
+    found += ledger.take(10, 0, 0)
+    assert ids(found) == [one.id for one in calls]
+    assert world.server.call("SMEMBERS", f"nbcanvas:begun:{ledger.worker}") == [b"1"]
+    world.commit(ledger, [world.steps(one) for one in found])
+    assert not world.keys("nbcanvas:unacked*")
+    ledger.close()
+
+
+def test_a_connection_that_breaks_before_the_reply_of_a_take_costs_no_message(redis_server, redis_url):
+    world = World(redis_url)
+    one = call("add", 1)
+    world.send(one)
+    taken = threading.Event()
+    with Proxy(redis_server.port) as proxy:
+        ledger = world.ledger(server=RedisServer(f"redis://127.0.0.1:{proxy.port}/{redis_url.rpartition('/')[2]}"))
+        assert not world.ledger(queues=["other"]).take(1, 0, 0)  # the server knows the script
+
+        def watch(words, answered):
+            if (
+                answered
+                and words[0].startswith(b"EVALSHA")
+                and ledger.worker.encode() in words[3]
+                and not taken.is_set()
+            ):
+                taken.set()
+                proxy.cut()
+
+        proxy.on_command = watch
+        with pytest.raises(ServerLost):
+            ledger.take(1, 0, 0)
+        assert taken.is_set()
+        assert world.broker.depth() == {"celery": 0}
+        proxy.on_command = None
+        proxy.mend()
+        assert ids(ledger.take(1, 0, 0)) == [one.id]
+        ledger.close()
+    world.close()
+
+
+def test_a_close_behind_a_take_whose_reply_was_lost_gives_all_of_it_back(world, redis_url):
+    server = Deaf(redis_url)
+    ledger = world.ledger(server=server)
+    world.send(call("add", 1))
+    server.loses = "-- Take messages"
+    with pytest.raises(ServerLost):
+        ledger.take(1, 1, 0)
+    ledger.close()
+    assert world.broker.depth() == {"celery": 1}
+
+
+@pytest.mark.parametrize(("name", "value"), [("priority", 1e999), ("priority", float("nan")), ("reply_to", "\ud800")])
+def test_a_poisonous_envelope_costs_no_other_message(world, ledger, name, value):
+    before, poison, after = call("add", 1), call("add", 2), call("add", 3)
+    for one in (before, poison, after):
+        world.send(one)
+    found = json.loads(world.server.call("LINDEX", "celery", 1))
+    found["properties"][name] = value
+    world.server.call("LSET", "celery", 1, json.dumps(found))
+    deliveries = ledger.take(10, 10, 0)
+    assert len(deliveries) == 3
+    ledger.tell("\ud800", "root", [("progress", poison.id, 1.0, 0, None)])
+    readable = [one for one in deliveries if one.letter is not None]
+    assert len(readable) == (3 if name == "reply_to" else 2)
+    world.commit(ledger, [world.steps(one) for one in readable])
+    assert (result(world, before), result(world, after)) == (1, 3)
+
+
+def test_what_was_adopted_meanwhile_does_not_begin(redis_url):
+    world = World(redis_url, silence=0.3)
+    silent, other = world.ledger("silent@here"), world.ledger("other@here")
+    world.send(call("add", 1))
+    world.send(call("add", 2))
+    silent.beat()
+    mine = silent.take(2, 0, 0)
+    world.server.call("HDEL", f"nbcanvas:unacked:{silent.worker}", mine[0].tag)
+    assert list(silent.started([one.tag for one in mine])) == [mine[0].tag]
+    assert world.server.call("SMEMBERS", f"nbcanvas:begun:{silent.worker}") == [mine[1].tag.encode()]
+    assert list(silent.started([mine[0].tag], begun=False)) == [mine[0].tag]
+    taken = []
+    beating(other, lambda: taken.extend(other.take(10, 0, 0)) or taken)
+    assert list(silent.started([mine[1].tag])) == [mine[1].tag]
+    assert not world.keys(f"nbcanvas:begun:{silent.worker}")
+    other.close()
+    world.close()
+
+
+def test_what_a_dead_worker_had_comes_to_whoever_is_idle_in_its_order(redis_url):
+    world = World(redis_url, silence=0.3)
+    dead, busy, idle = world.ledger("dead@here"), world.ledger("busy@here"), world.ledger("idle@here")
+    calls = [call("add", i) for i in range(4)]
+    for one in calls:
+        world.send(one)
+    dead.beat()
+    dead.take(3, 2, 0)
+    beating(busy, lambda: not world.keys("nbcanvas:unacked:dead*"))  # it works on something for an hour, and beats
+    found = idle.take(10, 0, 0)
+    assert ids(found) == [one.id for one in calls]
+    assert [(one.redelivered, one.began) for one in found] == [(1, True), (1, True), (0, False), (0, False)]
+    for ledger in (busy, idle):
+        ledger.close()
+    world.close()
+
+
+def test_a_waiting_take_gets_what_a_dead_worker_had_begun(redis_url):
+    world = World(redis_url, silence=0.3)
+    dead, busy, idle = world.ledger("dead@here"), world.ledger("busy@here"), world.ledger("idle@here")
+    one = call("add", 1)
+    world.send(one)
+    dead.beat()
+    dead.take(1, 1, 0)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(idle.take, 1, 0, 20)
+        beating(busy, waiting.done)
+        assert ids(waiting.result(1)) == [one.id]
+    for ledger in (busy, idle):
+        ledger.close()
+    world.close()
+
+
+def test_what_is_handed_over_and_too_much_goes_back_to_its_queue(world):
+    ledger, other = world.ledger(queues=["a", "b"]), world.ledger("other@here", queues=["b"])
+    first, second, third = call("add", 1, queue="a"), call("add", 2, queue="b"), call("add", 3, queue="b")
+    for one in (first, second, third):
+        world.send(one)
+    for queue in ("a", "b"):  # as the server does for a waiting take
+        world.server.call("LMOVE", queue, f"nbcanvas:handed:{ledger.worker}:{queue}", "RIGHT", "LEFT")
+    assert ids(ledger.take(1, 0, 0)) == [first.id]
+    assert ids(other.take(5, 0, 0)) == [second.id, third.id]
+    ledger.close()
+    other.close()
+
+
+def test_a_dead_worker_of_other_queues_is_not_looked_at_and_a_great_one_in_portions(redis_url, monkeypatch):
+    monkeypatch.setattr("nbcanvas.ledger.redis._AT_ONCE", 50)
+    world = World(redis_url, silence=0.2)
+    dead, heir = world.ledger("dead@here"), world.ledger("heir@here")
+    stranger = world.ledger("stranger@here", ["other"])
+    calls = [call("add", i, said="x" * 100) for i in range(1200)]  # more than a compact hash holds
+    world.broker.publish([Message(one, (), None, "root", None, time.time()) for one in calls])
+    dead.beat()
+    while dead.take(50, 0, 0):
+        pass
+    stranger.beat()
+    time.sleep(0.3)
+    for _ in range(2):
+        stranger.beat()
+    unacked = f"nbcanvas:unacked:{dead.worker}"
+    assert world.server.call("HLEN", unacked) == 1200
+    assert world.server.call("HGET", f"nbcanvas:workers:{dead.worker}", "cursor") is None
+    counts = []
+    run = RedisServer.run
+
+    def counting(self, script, keys, args=()):
+        found = run(self, script, keys, args)
+        if "-- Say that a worker lives" in script.text:
+            counts.append(found)
+        return found
+
+    monkeypatch.setattr(RedisServer, "run", counting)
+    beating(heir, lambda: not world.server.call("EXISTS", unacked))
+    assert sum(counts) == 1200
+    assert max(counts) < 200
+    found = []
+    while len(found) < 1200:
+        found += ids(heir.take(1000, 0, 0))
+    assert set(found) == {one.id for one in calls}
+    for ledger in (heir, stranger):
+        ledger.close()
+    world.close()
+
+
+def test_how_long_a_worker_may_be_silent_is_a_setting(redis_url):
+    app = App("quiet", broker=redis_url, backend=redis_url, set_as_current=False)
+    app.conf.broker_transport_options = {"worker_silence": 60}
+    ledger = app.ledger("w@here", ["celery"])
+    assert ledger._silence == 60
+    ledger.close()
+    app.close()
+
+
+def test_a_closed_ledger_takes_nothing(world):
+    ledger = world.ledger()
+    world.send(call("add", 1))
+    ledger.close()
+    assert not ledger.take(10, 0, 0)
+    assert world.broker.depth() == {"celery": 1}
+
+
+def test_a_take_waits_with_many_files_open(world):
+    many = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        ledger = world.ledger()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(ledger.take, 10, 0, 20)
+            until(lambda: blocked(world) == 1, 10)
+            world.send(call("add", 1))
+            assert len(waiting.result(20)) == 1
+        ledger.close()
+    finally:
+        for one in many:
+            os.close(one)
+
+
+@pytest.mark.parametrize("state", ["SUCCESS_SO_FAR", "FAILURE-ISH", "SUCCESSION"])
+@pytest.mark.parametrize("serializer", ["json", "pickle", "yaml", "msgpack"])
+def test_a_custom_state_that_begins_like_an_end_is_none(world, ledger, state, serializer):
+    one = call("add", 1)
+    world.send(one)
+    meta = {"status": state, "result": "SUCCESS", "traceback": None, "children": []}
+    _, _, document = kombu.serialization.dumps(meta, serializer)
+    world.server.call("SET", f"celery-task-meta-{one.id}", document)
+    world.work(ledger)
+    assert result(world, one) == 1
+
+
+@pytest.mark.parametrize("serializer", ["json", "pickle", "yaml", "msgpack"])
+def test_an_end_is_one_whatever_wrote_it(world, ledger, serializer):
+    one, two = call("add", 1), call("add", 2)
+    world.send(Chain((one, two)))
+    meta = {"status": "FAILURE", "result": None, "traceback": None, "children": []}
+    _, _, document = kombu.serialization.dumps(meta, serializer)
+    world.server.call("SET", f"celery-task-meta-{one.id}", document)
+    world.work(ledger)
+    assert world.broker.depth() == {"celery": 0}
+    assert world.ran.get(two.id) is None

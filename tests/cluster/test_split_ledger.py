@@ -8,6 +8,7 @@ import pytest
 
 from nbcanvas import App, states
 from nbcanvas.backend.port import Record
+from nbcanvas.errors import ServerLost
 from nbcanvas.ledger.port import Step
 from nbcanvas.ledger.split import DEAD
 from nbcanvas.plan import Value, advance
@@ -121,6 +122,45 @@ def test_a_task_that_has_ended_is_not_run_again_and_what_follows_it_is_sent(app,
     assert second.letter.headers["id"] == result.id
     ledger.commit([done(app, second, 7)])
     assert result.get(timeout=10) == 7
+
+
+@pytest.mark.parametrize("fails", ["look", "mark", "marked"])
+def test_what_was_taken_when_the_results_were_away_is_taken_again(app, ledger, fails):
+    """The broker has sent it to this connection: it will not send it again."""
+    sent = [app.tasks["add"].delay(number) for number in range(3)]
+    other = app.ledger("two@here")
+    take(other, 3)
+    other._link.close()  # now all of them have been delivered before, and are looked up
+
+    def away(*_):
+        raise ServerLost("the results are away")
+
+    def lost(marks):
+        mark(marks)
+        away()
+
+    patched, name, does = {
+        "look": (ledger._backend, "get_many", away),
+        "mark": (ledger._store, "mark", away),
+        "marked": (ledger._store, "mark", lost),
+    }[fails]
+    mark = ledger._store.mark
+    setattr(patched, name, does)
+
+    def is_away():
+        try:
+            return bool(ledger.take(3, 3, timeout=0.2))
+        except ServerLost:
+            return True
+
+    until(is_away, 10)
+    assert not ledger._taken
+    delattr(patched, name)
+    came = []
+    until(lambda: came.extend(ledger.take(3, 3, timeout=0.2)) or len(came) == 3, 10, "they are stuck")
+    assert sorted(one.letter.headers["id"] for one in came) == sorted(one.id for one in sent)
+    assert len(ledger._taken) == 3
+    assert not any(one.began for one in came)
 
 
 def test_of_a_message_that_is_there_twice_one_is_performed(app, ledger):

@@ -9,8 +9,11 @@ import pytest
 
 from nbcanvas import App, states
 from nbcanvas.errors import NotSerializable, ServerLost, WorkerLostError
-from nbcanvas.plan import Call, Message
+from nbcanvas.ledger.port import Delivery, Step
+from nbcanvas.plan import Call, Chain, Fan, Join, Message, Next
+from nbcanvas.plan.model import Slot, Spread
 from nbcanvas.worker.cluster import ClusterWorker
+from nbcanvas.worker.cluster.committer import Entry
 from tests.cluster.memory import MemoryLedger
 from tests.servers import until
 
@@ -46,6 +49,14 @@ class Bench:
         def bad(key):
             return object()
 
+        @task(name="opaque")
+        def opaque(key):
+            return _Opaque(1)
+
+        @task(name="lonely")
+        def lonely(key):
+            return _Opaque(2)
+
         @task(name="limited", rate_limit="20/s")
         def limited(key):
             self.ran.append((key, key in self.ledger.begun))
@@ -72,6 +83,22 @@ class Bench:
         if self.worker is not None:
             self.worker.stop(5)
         self.app.close()
+
+
+class _Opaque:
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        return _refuse if self.number == 1 else _unknown, ()
+
+
+def _refuse():
+    raise RuntimeError("not here")
+
+
+def _unknown():
+    raise ImportError("no module of that name")
 
 
 class _Nothing:
@@ -156,6 +183,140 @@ def test_while_the_server_is_away_nothing_is_lost_or_doubled(bench):
     bench.start(2)
     until(lambda: len(bench.ledger.results) == 50, 20)
     assert len(bench.ran) == 50
+
+
+def test_when_replies_are_lost_nothing_is_lost_or_doubled(bench):
+    bench.ledger.fails_after = [ServerLost("the reply is lost")] * 6
+    for number in range(50):
+        bench.send("note", f"n{number}")
+    bench.start(2)
+    until(lambda: len(bench.ledger.results) == 50, 20)
+    assert sorted(key for key, _ in bench.ran) == sorted(f"n{number}" for number in range(50))
+    until(lambda: not bench.ledger.unacked)
+    assert not bench.ledger.dead
+
+
+def test_what_another_worker_has_by_now_does_not_begin(bench):
+    bench.send("wait", "w")
+    bench.send("note", "n")
+    bench.ledger.take, take = (lambda limit, _begin=0, timeout=1.0: take(limit, 0, timeout)), bench.ledger.take
+    worker = bench.start(1)
+    until(lambda: bench.ran and "n" in worker.jobs)
+    with bench.ledger._changed:
+        del bench.ledger.unacked["n"]
+    bench.gate.set()
+    until(lambda: not worker.jobs)
+    assert bench.ran == [("w", True)]
+
+
+def test_a_barrier_whose_dispatch_cannot_be_written_fails_loudly(bench):
+    join = Join(Fan("join", ()), Next(Chain((Call("body", "note", ()),)), 0, None))
+    bench.ledger.sizes = {"join": 1}
+    bench.app.post.write, write = None, bench.app.post.write
+    message = Message(Call("one", "note", ("one",)), (), Slot(join, 0), "one", None, time.time())
+    bench.ledger.send(write(message), tag="one")
+    bench.start(1)
+    assert bench.state("body") == states.FAILURE
+    until(lambda: not bench.ledger.unacked)
+
+
+def test_a_ledger_that_refuses_is_asked_again_with_pauses(bench):
+    bench.ledger.fails = [RuntimeError("not now")] * 1000
+    bench.send("note", "n")
+    bench.start(1)
+    time.sleep(0.5)
+    assert bench.ledger.takes < 30
+    del bench.ledger.fails[:]
+    assert bench.state("n") == states.SUCCESS
+
+
+def test_what_is_to_be_written_is_kept_when_the_patience_ends(bench):
+    bench.send("wait", "w")
+    worker = bench.start(1)
+    until(lambda: bench.ran)
+    lost = ServerLost("the server is away")
+
+    def commit(steps):
+        worker.committer.give_up()
+        raise lost
+
+    bench.ledger.commit, commit_well = commit, bench.ledger.commit
+    bench.gate.set()
+    until(lambda: worker.committer._given_up.is_set() and not worker.committer._busy.locked())
+    assert len(worker.committer) == 1
+    bench.ledger.commit = commit_well
+    worker.stop(5)
+    assert bench.state("w") == states.SUCCESS
+
+
+def test_a_server_that_is_away_while_a_message_is_read_costs_nothing(bench):
+    read, away = bench.app.post.read, [ServerLost("the plans are away")] * 3
+
+    def reads(letter):
+        if away:
+            raise away.pop()
+        return read(letter)
+
+    bench.app.post.read = reads
+    bench.send("note", "first")
+    bench.send("note", "second")
+    bench.start(1)
+    assert [bench.state("first"), bench.state("second")] == [states.SUCCESS] * 2
+    assert not bench.ledger.dead
+
+
+def test_a_delivery_that_nothing_can_be_done_with_leaves_the_others_alone(bench):
+    def rejects(delivery, reason):
+        raise RuntimeError("refused")
+
+    bench.ledger.reject = rejects
+    bench.ledger.send(None, tag="bad")
+    bench.send("note", "good")
+    bench.start(1)
+    assert bench.state("good") == states.SUCCESS
+    assert list(bench.ledger.unacked) == ["bad"]
+
+
+@pytest.mark.parametrize("task", ["opaque", "lonely"])
+def test_a_result_that_pickles_and_does_not_unpickle_is_a_failure(bench, task):
+    bench.send(task, "bad")
+    bench.send("note", "good")
+    bench.start(1)
+    assert bench.state("bad") == states.FAILURE
+    assert isinstance(bench.ledger.results["bad"].exc, NotSerializable)
+    assert bench.state("good") == states.SUCCESS
+
+
+def test_whoever_listens_costs_no_result(bench):
+    class Deaf:
+        def __getattr__(self, name):
+            def hear(*_args):
+                raise RuntimeError("deaf")
+
+            return hear
+
+    bench.send("note", "n")
+    worker = bench.start(1)
+    worker.listener = Deaf()
+    bench.send("note", "m")
+    assert [bench.state("n"), bench.state("m")] == [states.SUCCESS] * 2
+
+
+def test_a_step_that_cannot_be_written_is_replaced_with_all_that_its_failure_causes(bench):
+    """The steps behind it never run: each of them fills its own slot of the barrier around."""
+    members = tuple(Call(f"m{number}", "note", (number,), group_id="join", index=number) for number in range(2))
+    join = Join(Fan("join", ()), Next(Chain((Call("body", "note", ()),)), 0, None))
+    then = Next(Chain((Fan("inner", members),)), 0, Spread(join))
+    bench.ledger.sizes = {"join": 2}
+    message = Message(Call("bad", "bad", ("bad",)), (), then, "bad", None, time.time())
+    worker = bench.start(1)
+    delivery = Delivery("d", "celery", None, b"")
+    bench.ledger.unacked["d"] = delivery
+    worker.committer.add(Entry(Step(delivery, message, "bad", sends=[None])))
+    worker.committer.flush(wait=True)
+    assert bench.ledger.results["bad"].state == states.FAILURE
+    assert not bench.ledger.unacked, "it was never acknowledged"
+    assert set(bench.ledger.slots["join"]) == {0, 1}
 
 
 def test_a_result_is_written_while_the_next_task_still_runs(bench):

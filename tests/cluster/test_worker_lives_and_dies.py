@@ -58,6 +58,20 @@ def test_a_warm_stop_lets_tasks_end_and_gives_back_the_rest(fleet, app, store):
     assert [runs(store, f"m{number}") for number in range(4)] == [1, 1, 1, 1]
 
 
+def test_a_server_that_takes_no_writes_for_now_costs_no_result(fleet, app, store):
+    fleet.ours("threads", 2)
+    results = [send(app, "mark", f"m{number}", 0.5) for number in range(2)]
+    until(lambda: runs(store, "m0") and runs(store, "m1"), what="both run")
+    store.config_set("min-replicas-to-write", 1)
+    try:
+        time.sleep(1.5)  # they end, and the worker is refused: it may not make failures of them
+    finally:
+        store.config_set("min-replicas-to-write", 0)
+    assert [one.get(timeout=10) for one in results] == ["m0", "m1"]
+    assert send(app, "mark", "after").get(timeout=10) == "after"
+    assert not store.llen("nbcanvas:dead")
+
+
 @pytest.mark.parametrize("pool", ["threads", "processes"])
 def test_a_cold_stop_does_not_wait(fleet, app, store, pool):
     worker = fleet.ours(pool, 2)

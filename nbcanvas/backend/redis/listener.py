@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
 from nbcanvas.errors import ServerLost
+from nbcanvas.servers.ready import ready
 from nbcanvas.servers.redis import Link, RedisServer, Refused
 
 __all__ = ["Listener"]
@@ -126,12 +127,14 @@ class Listener:
             if self._thread is None:
                 self._ready.clear()
                 self._bell = os.pipe()
+                for end in self._bell:
+                    os.set_blocking(end, False)
                 self._thread = threading.Thread(
                     target=self._run, args=(self._bell[0],), name="nbcanvas-listener", daemon=True
                 )
                 self._thread.start()
-            elif self._bell is not None:
-                os.write(self._bell[1], b"!")
+            else:
+                self._ring()
         if not self._ready.is_set():
             self._ready.wait(_PATIENCE)
 
@@ -139,8 +142,7 @@ class Listener:
         """Listen no more."""
         with self._lock:
             self._closed = True
-            if self._bell is not None:
-                os.write(self._bell[1], b"!")
+            self._ring()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(5)
@@ -158,11 +160,11 @@ class Listener:
                     if not warned:
                         log.warning("results are not heard of, and are listened to again: %s", error)
                     warned = True
-                    select.select([bell], [], [], _AGAIN)
+                    self._rest(bell)
                     self._ready.set()  # nobody waits for a server that is not there
                 except Exception:
                     log.exception("the listener begins anew")
-                    select.select([bell], [], [], _AGAIN)
+                    self._rest(bell)
         finally:
             with self._lock:
                 mine = self._bell is not None and self._bell[0] == bell
@@ -172,6 +174,17 @@ class Listener:
                     if writing is not None:
                         for end in writing:
                             os.close(end)
+
+    def _rest(self, bell: int) -> None:
+        """Wait before the next try; who rings meanwhile changes nothing, but for the end."""
+        until = monotonic() + _AGAIN
+        while not self._closed and ready([bell], until - monotonic()):
+            _hush(bell)
+
+    def _ring(self) -> None:
+        if self._bell is not None:
+            with suppress(BlockingIOError):  # it rings already
+                os.write(self._bell[1], b"!")
 
     def _over(self, *, idle: bool) -> bool:
         """Whether the thread ends now: decided under the lock, so that whoever follows finds it, or none."""
@@ -236,9 +249,9 @@ class _Session:
                 self._unsubscribe()
             until = min(self.sweep, self.check, self.first or self.sweep, quiet + _IDLE + 1)
             ends = (self.link.fileno(), self.bell)
-            found = select.select(ends, [], [], max(until - monotonic(), 0.0))[0]
+            found = ready(ends, until - monotonic())
             if self.bell in found:
-                os.read(self.bell, 4096)
+                _hush(self.bell)
                 if owner._closed:  # noqa: SLF001
                     return
             if ends[0] in found:
@@ -354,6 +367,11 @@ class _Session:
             self.owner._look(ids[start : start + _CHUNK])  # noqa: SLF001
             for start in range(0, len(ids), _CHUNK)
         )
+
+
+def _hush(bell: int) -> None:
+    with suppress(BlockingIOError):
+        os.read(bell, 4096)
 
 
 def _escaped(prefix: bytes) -> bytes:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import time
 from typing import Any, Final
 
@@ -31,11 +31,12 @@ __all__ = ["RedisBackend"]
 
 log = logging.getLogger("nbcanvas.backend")
 
-_LOOK: Final = load_script(__package__, "look")
+_LOOK, _ALIVE = (load_script(__package__, name) for name in ("look", "alive"))
 #: Ids in one question.
 _CHUNK: Final = 1000
-#: Records that are kept here, so that whoever was told of an end need not ask for it.
+#: Records that are kept here, so that whoever was told of an end need not ask for it; and bytes of their documents.
 _KEPT: Final = 200_000
+_KEPT_BYTES: Final = 64_000_000
 #: Barriers that `joins` tells of.
 _JOINS: Final = 1000
 #: Seconds after which somebody would have told of an end.
@@ -103,6 +104,8 @@ class RedisBackend:
         self._lock = threading.Lock()
         self._watchers: dict[str, OnEnd | tuple[OnEnd, ...]] = {}
         self._kept: OrderedDict[str, Record] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self._size = 0
         self._joins: OrderedDict[str, Join] = OrderedDict()
         self._listener = Listener(
             server,
@@ -169,23 +172,24 @@ class RedisBackend:
     def forget(self, task_ids: Iterable[str]) -> None:
         """Forget tasks."""
         ids = list(task_ids)
-        for task_id in ids:
-            self._kept.pop(task_id, None)
+        with self._lock:
+            for task_id in ids:
+                self._drop(task_id)
         for start in range(0, len(ids), _CHUNK):
             some = ids[start : start + _CHUNK]
             self.server.call("DEL", *[self.keys.task + one for one in some], *[self.keys.mark + one for one in some])
 
     def _read(self, task_ids: Sequence[str]) -> dict[str, Record]:
         """Return the records there are at the server."""
-        found: dict[str, Record] = {}
-        read, run = self.documents.read, self.server.run
+        read = self.documents.read
+        return {task_id: read(task_id, document) for task_id, document in self._documents(task_ids)}
+
+    def _documents(self, task_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         for start in range(0, len(task_ids), _CHUNK):
             some = task_ids[start : start + _CHUNK]
-            flat = run(_LOOK, (self.keys.task,), some)
+            flat = self.server.run(_LOOK, (self.keys.task,), some)
             for place, document in zip(flat[::2], flat[1::2], strict=True):
-                task_id = some[place - 1]
-                found[task_id] = read(task_id, document)
-        return found
+                yield some[place - 1], document
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
@@ -230,7 +234,7 @@ class RedisBackend:
     def _ours(self) -> bool:
         """Whether workers of ours live."""
         try:
-            return bool(self.server.call("ZCOUNT", self._workers, time() - _SILENT, "+inf"))
+            return bool(self.server.run(_ALIVE, (self._workers,), (_SILENT,)))
         except Refused:
             return False
 
@@ -254,23 +258,25 @@ class RedisBackend:
 
     def _look(self, task_ids: Sequence[str]) -> int:
         count = 0
-        for task_id, record in self._read(task_ids).items():
+        for task_id, document in self._documents(task_ids):
+            record = self.documents.read(task_id, document)
             if record.state in states.READY_STATES:
-                self._ended(task_id, record)
+                self._ended(task_id, record, len(document))
                 count += record.done is None or time() - record.done > _TOLD
         return count
 
     def _hear(self, message: bytes) -> None:
         """Take what our workers say."""
         on_news, missing = self.on_news, []
-        for news in read_news(message, self.documents):
+        told = list(read_news(message, self.documents))
+        for news in told:
             if on_news is not None:
                 on_news(news)
             if news.record is None:
                 if news.kind in _ENDS:
                     missing.append(news.id)
             elif news.record.state in states.READY_STATES:
-                self._ended(news.id, news.record)
+                self._ended(news.id, news.record, len(message) // len(told))
         if missing:
             self._look(missing)
 
@@ -280,26 +286,33 @@ class RedisBackend:
             return
         record = self.documents.read(task_id, document)
         if record.state in states.READY_STATES:
-            self._ended(task_id, record)
+            self._ended(task_id, record, len(document))
         elif self.on_news is not None:
             kind = {"STARTED": "started", "RETRY": "retried"}.get(record.state, "progress")
             self.on_news(News(kind, task_id, record.retries, time(), "", None, record))
 
-    def _ended(self, task_id: str, record: Record) -> None:
+    def _ended(self, task_id: str, record: Record, size: int = 0) -> None:
         with self._lock:
             watching = self._watchers.pop(task_id, None)
-            if watching is not None:
-                kept = self._kept
-                kept[task_id] = record
-                if len(kept) > _KEPT:
-                    kept.popitem(last=False)
-            elif task_id in self._kept:
-                self._kept[task_id] = record
+            if watching is not None or task_id in self._kept:
+                self._keep(task_id, record, size)
         for on_end in _several(watching) if watching is not None else ():
             try:
                 on_end(task_id, record)
             except Exception:
                 log.exception("who waits for task %s cannot be told", task_id)
+
+    def _keep(self, task_id: str, record: Record, size: int) -> None:
+        self._drop(task_id)
+        self._kept[task_id] = record
+        self._sizes[task_id] = size
+        self._size += size
+        while len(self._kept) > _KEPT or self._size > _KEPT_BYTES:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, task_id: str) -> None:
+        if self._kept.pop(task_id, None) is not None:
+            self._size -= self._sizes.pop(task_id)
 
     # -- barriers -----------------------------------------------------------------------------------------------------
 

@@ -1,91 +1,86 @@
--- Say that a worker lives, and adopt what workers had that do not.
+-- Say that a worker lives, and give what workers had that do not to whoever takes from the same lists: what had not
+-- begun goes back to the head of its list, what had begun into the list's inbox, with what is known of it.
 --
 -- Whoever has not beaten for a while is taken for dead, by the server's clock, and only by a worker that has itself
 -- beaten without a pause as long: after the server was away everybody has been silent, and nobody is dead.
 --
--- KEYS: the workers (their last beats), and this worker's inbox.
--- ARGV: worker, seconds of silence, seconds until a dead one is forgotten, the prefixes of unacked hashes, begun sets,
--- inboxes and handed lists, the queues' names, the hosts' facts, how many lists it takes from, and these.
--- Returns how many messages it adopted.
+-- KEYS: the workers (their last beats).
+-- ARGV: worker, seconds of silence, seconds until a dead one is forgotten, how many messages to look at, the prefixes
+-- of unacked hashes, begun sets, inboxes and handed lists, the queues' names, the lists it ever took from, the host's
+-- facts, and the lists it takes from.
+-- Returns how many messages it gave back; when that is as many as it should look at, there may be more.
 
-local workers, inbox = KEYS[1], KEYS[2]
-local me, silence, forget = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local unackeds, beguns, inboxes, handeds = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local queues, facts, lists = ARGV[8], ARGV[9], tonumber(ARGV[10])
+local workers = KEYS[1]
+local me, silence, forget, budget = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local unackeds, beguns, inboxes, handeds = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local queues, ever, facts = ARGV[9], ARGV[10], ARGV[11]
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
-local mine, names = {}, {}
-for n = 1, lists do
-  local key = ARGV[10 + n]
-  mine[key] = true
-  names[n] = key
-end
+local mine = {}
+for n = 12, #ARGV do mine[ARGV[n]] = true end
 
 local last = tonumber(redis.call('ZSCORE', workers, me) or '0')
 local facts_key = workers .. ':' .. me
 local since = tonumber(redis.call('HGET', facts_key, 'since') or '0')
 if now - last > silence / 2 or now < last then since = now end
 redis.call('ZADD', workers, string.format('%.6f', now), me)
-redis.call('HSET', facts_key, 'since', string.format('%.6f', since), 'queues', queues, 'lists', table.concat(names, '\n'),
-  'facts', facts)
+redis.call('HSET', facts_key, 'since', string.format('%.6f', since), 'queues', queues, 'lists', ever, 'facts', facts)
 if now - since < silence then return 0 end
 
-local adopted = 0
-local function adopt(lost, before, key, raw)
-  redis.call('RPUSH', inbox, lost .. ' ' .. before .. ' ' .. key .. '\n' .. raw)
-  adopted = adopted + 1
+local given = 0
+
+-- A portion of what a dead worker had taken; the next one goes on where this one ended.
+local function unacked(dead)
+  local theirs, facts_of = unackeds .. dead, workers .. ':' .. dead
+  local reply = redis.call('HSCAN', theirs, redis.call('HGET', facts_of, 'cursor') or '0', 'COUNT', budget)
+  redis.call('HSET', facts_of, 'cursor', reply[1])
+  local entries = reply[2]
+  local tags, of = {}, {}
+  for n = 1, #entries, 2 do
+    if not of[entries[n]] then tags[#tags + 1] = entries[n] end
+    of[entries[n]] = entries[n + 1]
+  end
+  table.sort(tags, function(one, other) return tonumber(one) > tonumber(other) end)  -- the first taken is given last
+  for _, tag in ipairs(tags) do
+    local lost, before, key, raw = string.match(of[tag], '^(%d+) (%d) ([^\n]*)\n(.*)$')
+    if mine[key] then
+      local began = redis.call('SREM', beguns .. dead, tag) == 1
+      if began then
+        redis.call('LPUSH', inboxes .. key, string.format('%d', tonumber(lost) + 1) .. ' 1 ' .. key .. '\n' .. raw)
+      elseif lost ~= '0' or before ~= '0' then
+        redis.call('LPUSH', inboxes .. key, of[tag])
+      else
+        redis.call('RPUSH', key, raw)
+      end
+      redis.call('HDEL', theirs, tag)
+      given = given + 1
+    end
+  end
+  budget = budget - #tags
 end
 
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', workers, '-inf', string.format('%.6f', now - silence))) do
-  local theirs = unackeds .. dead
-  local entries = redis.call('HGETALL', theirs)
-  local left = 0
-  for n = 1, #entries, 2 do
-    local tag, entry = entries[n], entries[n + 1]
-    local lost, before, key, raw = string.match(entry, '^(%d+) (%d) ([^\n]*)\n(.*)$')
-    if mine[key] then
-      if redis.call('SISMEMBER', beguns .. dead, tag) == 1 then
-        lost, before = tostring(tonumber(lost) + 1), '1'
-      end
-      adopt(lost, before, key, raw)
-      redis.call('HDEL', theirs, tag)
-    else
-      left = left + 1
-    end
-  end
-  local waiting = redis.call('LRANGE', inboxes .. dead, 0, -1)
-  if #waiting > 0 then
-    redis.call('DEL', inboxes .. dead)
-    for _, entry in ipairs(waiting) do
-      local lost, before, key, raw = string.match(entry, '^(%d+) (%d) ([^\n]*)\n(.*)$')
-      if mine[key] then
-        adopt(lost, before, key, raw)
-      else
-        redis.call('RPUSH', inboxes .. dead, entry)
-        left = left + 1
-      end
-    end
-  end
-  for key in string.gmatch(redis.call('HGET', workers .. ':' .. dead, 'lists') or '', '[^\n]+') do
+  if budget <= 0 then break end
+  local lists = redis.call('HGET', workers .. ':' .. dead, 'lists')
+  local shared = not lists
+  local waiting = 0
+  for key in string.gmatch(lists or '', '[^\n]+') do
     local list = handeds .. dead .. ':' .. key
     if mine[key] then
-      local raw = redis.call('RPOP', list)
-      while raw do
-        adopt('0', '0', key, raw)
-        raw = redis.call('RPOP', list)
-      end
+      shared = true
+      while redis.call('LMOVE', list, key, 'LEFT', 'RIGHT') do given = given + 1 end
     else
-      left = left + redis.call('LLEN', list)
+      waiting = waiting + redis.call('LLEN', list)
     end
   end
-  local beat = tonumber(redis.call('ZSCORE', workers, dead))
-  if left == 0 then
+  if shared then unacked(dead) end
+  if waiting == 0 and redis.call('EXISTS', unackeds .. dead) == 0 then
     redis.call('DEL', beguns .. dead)
-    if now - beat > forget then
+    if now - tonumber(redis.call('ZSCORE', workers, dead)) > forget then
       redis.call('ZREM', workers, dead)
       redis.call('DEL', workers .. ':' .. dead)
     end
   end
 end
-return adopted
+return given

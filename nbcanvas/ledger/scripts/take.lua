@@ -1,19 +1,21 @@
--- Take messages: from the worker's inbox (what dead workers had), from the lists that a waiting worker is handed
--- messages into, and from the queues, the most urgent first.  Each is recorded as this worker's before it is returned.
+-- Take messages: what dead workers had begun, from the lists that a waiting worker is handed messages into, and from
+-- the queues, the most urgent first.  Each is recorded as this worker's before it is returned.  What was handed over
+-- and is too much goes back to the head of its queue, for others.
 --
--- KEYS: unacked hash, begun set, inbox, the handed lists, the lists of the queues.
+-- KEYS: unacked hash, begun set, the handed lists, the lists of the queues, and as many inboxes, one of each of these.
 -- ARGV: limit, how many of them begin, the number of the last tag, how many handed lists there are, and of each of
 -- these the list it stands for.
 -- Returns {tag, list, times it was lost, begun before, envelope, ...}.
 
-local unacked, begun, inbox = KEYS[1], KEYS[2], KEYS[3]
+local unacked, begun = KEYS[1], KEYS[2]
 local left, begins, tag, handed = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local lists = (#KEYS - 2 - handed) / 2
 local found, entries, marks = {}, {}, {}
 
 local function take(key, lost, before, raw)
   tag = tag + 1
   left = left - 1
-  local name = tostring(tag)
+  local name = string.format('%d', tag)
   entries[#entries + 1] = name
   entries[#entries + 1] = lost .. ' ' .. before .. ' ' .. key .. '\n' .. raw
   if begins > 0 then
@@ -32,15 +34,22 @@ local function all(command, list, how)
   end
 end
 
-all('LPOP', inbox, function(entry)
-  local lost, before, key, raw = string.match(entry, '^(%d+) (%d) ([^\n]*)\n(.*)$')
-  take(key, lost, before, raw)
-end)
-for n = 1, handed do
-  local key = ARGV[4 + n]
-  all('RPOP', KEYS[3 + n], function(raw) take(key, '0', '0', raw) end)
+local inboxes = {}
+for n = 3 + handed + lists, #KEYS do inboxes[#inboxes + 1] = KEYS[n] end
+if #inboxes > 0 and redis.call('EXISTS', unpack(inboxes)) > 0 then
+  for _, inbox in ipairs(inboxes) do
+    all('LPOP', inbox, function(entry)
+      local lost, before, key, raw = string.match(entry, '^(%d+) (%d) ([^\n]*)\n(.*)$')
+      take(key, lost, before, raw)
+    end)
+  end
 end
-for n = 4 + handed, #KEYS do
+for n = 1, handed do
+  local key, list = ARGV[4 + n], KEYS[2 + n]
+  all('RPOP', list, function(raw) take(key, '0', '0', raw) end)
+  while left <= 0 and redis.call('LMOVE', list, key, 'LEFT', 'RIGHT') do end
+end
+for n = 3 + handed, 2 + handed + lists do
   local key = KEYS[n]
   if left <= 0 then break end
   all('RPOP', key, function(raw) take(key, '0', '0', raw) end)

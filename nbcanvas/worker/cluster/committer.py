@@ -49,8 +49,8 @@ class Entry(NamedTuple):
 
 #: Gives the steps that dispatch a full barrier.
 Release = Callable[[Step, Filled, bool], Sequence[Step]]
-#: Gives what is written in the place of a step that cannot be written, or None.
-Replace = Callable[[Step, Exception], Entry | None]
+#: Gives what is written in the place of a step that cannot be written.
+Replace = Callable[[Entry, Exception], Sequence[Entry]]
 
 
 class Committer:
@@ -71,6 +71,8 @@ class Committer:
         self._waiting: deque[Entry] = deque()
         self._busy = threading.Lock()
         self._since = 0.0
+        #: So many are written one by one, because one of them cannot be.
+        self._alone = 0
         self._given_up = threading.Event()
         #: Steps that were not performed: the message was not this worker's any more, or done before.
         self.refused = 0
@@ -92,6 +94,8 @@ class Committer:
     def flush(self, *, wait: bool = False) -> None:
         """Write what waits; returns at once when another thread does (it sees to all of it), unless `wait`."""
         while self._waiting:
+            if self._given_up.is_set() and not wait:  # who stops tries once more
+                return
             if not self._busy.acquire(blocking=wait):
                 return
             try:
@@ -106,16 +110,38 @@ class Committer:
     def _write(self) -> None:
         waiting = self._waiting
         while waiting:
-            batch = [waiting.popleft() for _ in range(min(len(waiting), _BATCH))]
+            many = 1 if self._alone > 0 else min(len(waiting), _BATCH)
+            batch = [waiting.popleft() for _ in range(many)]
             self._since = monotonic()
-            for entry, answer in zip(batch, self._answers(batch), strict=True):
-                if answer is not None:
-                    self._settle(entry, answer)
+            try:
+                answers = self._repeated([entry.step for entry in batch])
+            except ServerLost:
+                waiting.extendleft(reversed(batch))
+                raise
+            except Exception as error:  # noqa: BLE001 - one that cannot be written must not keep the others from it
+                if many > 1:
+                    waiting.extendleft(reversed(batch))
+                    self._alone = many
+                else:
+                    self._alone = max(self._alone - 1, 0)
+                    self._not_written(batch[0], error)
+                continue
+            except BaseException:
+                waiting.extendleft(reversed(batch))
+                raise
+            self._alone = max(self._alone - many, 0)
+            for entry, answer in zip(batch, answers, strict=True):
+                self._settle(entry, answer)
 
     def _settle(self, entry: Entry, answer: Answer) -> None:
         step = entry.step
         if answer.filled is not None:
-            first, *rest = self._release(step, answer.filled, entry.holds or step.keeps)
+            try:
+                first, *rest = self._release(step, answer.filled, entry.holds or step.keeps)
+            except Exception as error:  # noqa: BLE001 - said there
+                step = Step(step.delivery, step.message, None, dispatches=answer.filled.join)
+                self._not_written(entry._replace(step=step), error)
+                return
             # At once, in the next batch: nothing of the same delivery comes between.
             more = [Entry(first, entry.holds), *[Entry(one, entry.holds) for one in rest]]
             more[-1] = more[-1]._replace(done=entry.done)
@@ -125,21 +151,18 @@ class Committer:
             self.refused += 1
             log.info("%r: not this worker's any more, or done before", step.delivery)
         if entry.done is not None:
-            entry.done()
+            try:
+                entry.done()
+            except Exception:  # it stays recorded as this worker's
+                log.exception("%r could not be put aside", step.delivery)
 
-    def _answers(self, batch: Sequence[Entry]) -> Sequence[Answer | None]:
+    def _not_written(self, entry: Entry, error: Exception) -> None:
+        """Have something else written; failing that too, the message stays recorded as this worker's."""
+        log.error("%r could not be written down", entry.step.message, exc_info=error)
         try:
-            return self._repeated([entry.step for entry in batch])
-        except ServerLost:
-            raise
-        except Exception as error:  # one that cannot be written must not keep the others from it
-            if len(batch) > 1:
-                return [answer for entry in batch for answer in self._answers((entry,))]
-            log.exception("%r could not be written down", batch[0].step.message)
-            instead = self._replace(batch[0].step, error)
-            if instead is not None:
-                self._waiting.appendleft(instead)
-            return (None,)
+            self._waiting.extendleft(reversed(self._replace(entry, error)))
+        except Exception:
+            log.exception("%r could not be put aside", entry.step.delivery)
 
     def _repeated(self, steps: Sequence[Step]) -> Sequence[Answer]:
         pause = _AGAIN

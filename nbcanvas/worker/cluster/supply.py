@@ -114,28 +114,29 @@ class Supply:
 
     def _promote(self) -> None:
         now = time()
-        if self._later[0][0] > now:
-            return
         with self._changed:
             due = []
             while self._later and self._later[0][0] <= now:
                 due.append(heapq.heappop(self._later)[2])
-            self._ready.extendleft(reversed(due))
-            self._changed.notify(len(due))
+            if due:
+                self._ready.extendleft(reversed(due))
+                self._changed.notify(len(due))
 
     def _fetch(self) -> Job | None:
         limit, begin = self._portion()
         patience = _PATIENCE
-        if self._later:
-            patience = min(max(self._later[0][0] - time(), 0.0), patience)
+        with self._changed:
+            if self._later:
+                patience = min(max(self._later[0][0] - time(), 0.0), patience)
         pause = 0.0
         while True:
             try:
                 deliveries = self._ledger.take(limit, begin, patience)
                 break
-            except ServerLost as error:
+            except Exception as error:
                 if not pause:
-                    log.warning("%s; trying again until it is back", error)
+                    known = isinstance(error, ServerLost)
+                    log.warning("%s; trying again until it is back", error, exc_info=None if known else error)
                 pause = min(pause * 2 or _AGAIN, _AGAIN_MAX)
                 if self._stopped.wait(pause):
                     return None
@@ -149,7 +150,11 @@ class Supply:
         jobs: list[Job] = []
         postponed: list[str] = []
         for number, delivery in enumerate(deliveries):
-            job = self._read(delivery)
+            try:
+                job = self._read(delivery)
+            except Exception:  # the others are to be run; this one stays recorded as this worker's
+                log.exception("%r could not be read", delivery)
+                continue
             if job is None:
                 continue
             if job.due is not None and job.due > now:

@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import perf_counter, sleep, time
-from typing import Any
+from typing import Any, TypeVar
 
 from nbcanvas import states
 from nbcanvas.app import App
@@ -44,6 +44,7 @@ from nbcanvas.ledger.port import Delivery, Filled, Ledger, Step
 from nbcanvas.plan import Call, Failed, Ignored, Message, Outcome, Rejected, Retried, Revoked, Value
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.protocol.payload import Packed
+from nbcanvas.protocol.signatures import CONTINUE_QUEUE
 from nbcanvas.request import Context
 from nbcanvas.task import Task
 from nbcanvas.worker.admission import acks_late, admit, ignores_result, limits_of, refusal, tracks_start
@@ -67,6 +68,8 @@ from .transitions import ended, outcome_of, released
 __all__ = ["ClusterWorker"]
 
 log = logging.getLogger("nbcanvas.worker")
+
+_T = TypeVar("_T")
 
 #: After how many seconds steps are written down although there is more to do: by the slot itself between two tasks,
 #: and by the keeper when its task takes longer.
@@ -146,7 +149,7 @@ class ClusterWorker:
         self._cold = False
         self._stopping = threading.Lock()
         self._stopped = False
-        self.ledger: Ledger = ledger if ledger is not None else app.ledger(self.hostname, queues)
+        self.ledger: Ledger = ledger if ledger is not None else app.ledger(self.hostname, _sources(app, queues))
         self.committer = Committer(self.ledger, self._released, self._unwritable)
         self._telephone = Telephone(self.ledger)
         self.supply = Supply(self.ledger, self._read, self._portion, self.committer.flush)
@@ -230,20 +233,27 @@ class ClusterWorker:
         except ServerLost as error:
             log.error("%s results were not written down: %s", len(self.committer), error)  # noqa: TRY400 - one line
 
-    def _insist(self, call: Callable[[], None]) -> None:
-        """Call the ledger until the server hears it, or a cold stop ends the patience."""
-        pause = _AGAIN
+    def _insist(self, call: Callable[[], _T]) -> _T | None:
+        """Call the ledger until the server hears it, or a cold stop ends the patience (None)."""
+        try:
+            return self._patiently(call)
+        except ServerLost as error:
+            log.error("%s", error)  # noqa: TRY400 - one line
+            return None
+
+    def _patiently(self, ask: Callable[[], _T]) -> _T:
+        """Return what a server says; as long as it is away, and no cold stop ends the patience, ask again."""
+        pause = 0.0
         while True:
             try:
-                call()
+                return ask()
             except ServerLost as error:
                 if self._cold:
-                    log.error("%s", error)  # noqa: TRY400 - one line
-                    return
+                    raise
+                if not pause:
+                    log.warning("%s; trying again until it is back", error)
+                pause = min(pause * 2 or _AGAIN, _AGAIN_MAX)
                 sleep(pause)
-                pause = min(pause * 2, _AGAIN_MAX)
-            else:
-                return
 
     # -- the threads ------------------------------------------------------------------------------------------------
 
@@ -264,11 +274,26 @@ class ClusterWorker:
                 continue
             except Exception as error:  # never lose a message without a word
                 log.exception("%r could not be worked on", job)
-                if job is not None:
-                    self._end(job, failure(error))
+                if job is None:
+                    self.over.wait(_AGAIN)
+                else:
+                    self._give_up(job, error)
         if not slot.abandoned:
             committer.flush()
             supply.wake()  # it may have been the one that fetches
+
+    def _give_up(self, job: Job, error: Exception) -> None:
+        """End a message that could not be worked on as failed; what cannot even fail goes to the dead letters."""
+        try:
+            self._end(job, failure(error))
+        except Exception as worse:
+            log.exception("%r could not fail", job)
+            if self.jobs.pop(job.delivery.tag, None) is None:
+                return
+            try:
+                self._bury(job.delivery, f"{type(worse).__name__}: {worse}")
+            except Exception:  # it stays recorded as this worker's
+                log.exception("%r could not be put aside", job)
 
     def _keep(self) -> bool:
         committer = self.committer
@@ -301,9 +326,10 @@ class ClusterWorker:
             self._bury(delivery, "its envelope cannot be understood")
             return None
         try:
-            if "shipped" in letter.headers:
-                admit(self.app, letter)
-            message = self._post.read(letter)
+            # The plan it refers to, or its code, is at a server.
+            message = self._patiently(partial(admit, self.app, self._post.read, delivery, letter))
+        except ServerLost:
+            raise  # it stays this worker's until that ends
         except UntrustedTask as error:
             self._untrusted(delivery, letter, error)
             return None
@@ -315,12 +341,16 @@ class ClusterWorker:
         name = message.call.task
         self.received[name] = self.received.get(name, 0) + 1
         log_received(message)
+        self._say("received", message)
+        return job
+
+    def _say(self, what: str, message: Message, *more: Any) -> None:
+        """Tell whoever listens, who must not cost a message."""
         if self.listener is not None:
             try:
-                self.listener.received(message)
-            except Exception:  # whoever listens must not cost a message
-                log.exception("nobody was told that %s has come", message)
-        return job
+                getattr(self.listener, what)(message, *more)
+            except Exception:
+                log.exception("nobody was told of %s: %s", message, what)
 
     def _unreadable(self, delivery: Delivery, letter: Letter, error: Exception) -> None:
         """Bury a message; the task it names ends as failed, so that nobody waits for it."""
@@ -339,7 +369,9 @@ class ClusterWorker:
     def _untrusted(self, delivery: Delivery, letter: Letter, error: UntrustedTask) -> None:
         """End a task whose code must not be run; its arguments need not be understood for that."""
         try:
-            message = self._post.read(letter)
+            message = self._patiently(partial(self._post.read, letter))
+        except ServerLost:
+            raise
         except Exception as worse:  # noqa: BLE001 - as in `_read`
             self._bury(delivery, f"{error}; {type(worse).__name__}: {worse}")
             return
@@ -360,6 +392,8 @@ class ClusterWorker:
         call = message.call
         now = time()
         self._pace.began(now)
+        if delivery.queue == CONTINUE_QUEUE and self._sent_on(job):
+            return
         task = self.app.tasks.find(call.task, call.version)
         if (delivery.redelivered or delivery.ended is not None) and self._is_over(job, task):
             return
@@ -374,11 +408,20 @@ class ClusterWorker:
         if wait:
             if job.began:
                 job.began = False
-                self._insist(partial(self.ledger.started, (delivery.tag,), begun=False))
+                self._insist(lambda: self.ledger.started((delivery.tag,), begun=False))
             self.supply.hold(job, now + wait)
             self._telephone.held(job)
             return
         self._execute(slot, job, task, now)
+
+    def _sent_on(self, job: Job) -> bool:
+        """Send a call that a reference stood for to its own queue, if this worker does not take from there."""
+        delivery, message = job.delivery, job.message
+        if self._post.write(message).queue in {one["name"] for one in self.ledger.queues()}:
+            return False
+        if self.jobs.pop(delivery.tag, None) is not None:
+            self.committer.add(Entry(Step(delivery, None, None, sends=(message,))))
+        return True
 
     def _is_over(self, job: Job, task: Task | None) -> bool:
         """See to a message that another worker had, and that is not run again; False when it is."""
@@ -412,15 +455,15 @@ class ClusterWorker:
         options, defaults = message.call.options, app.defaults
         job.late = self._acks_late if task.acks_late is None else bool(task.acks_late)
         if not (job.late or job.began):
-            self._insist(partial(self.ledger.started, (job.delivery.tag,)))
+            if not self._is_still_mine(job):
+                return
             job.began = True
         slot.started, slot.message, slot.job = now, message, job
         if (len(self.committer) or len(self.supply) > 1) and not self.keeper.looks:
             self.keeper.want()
         if tracks_start(task, defaults):
             self._track(message)
-        if self.listener is not None:
-            self.listener.started(message)
+        self._say("started", message)
         context = DeliveredContext(job, self.hostname, app.queue_of)
         limits = limits_of(task, options, defaults)
         watch = self.pool.watch(slot, job, *limits, self._end) if limits is not None else None
@@ -436,6 +479,19 @@ class ClusterWorker:
             return
         self._pace.ended(runtime)
         self._end(job, outcome, context, task, runtime)
+
+    def _is_still_mine(self, job: Job) -> bool:
+        """Mark a message as begun; False when it must not begin: another worker has it, or a cold stop came first."""
+        tag = job.delivery.tag
+        try:
+            lost = self._patiently(partial(self.ledger.started, (tag,)))
+        except ServerLost as error:
+            log.error("%s: %s goes back", error, _name(job))  # noqa: TRY400 - one line
+            return False
+        if tag in lost:
+            self.jobs.pop(tag, None)
+            log.warning("%s is another worker's meanwhile, which took this one for dead", _name(job))
+        return tag not in lost
 
     def _track(self, message: Message) -> None:
         meta = self.app.packing.pack({"pid": os.getpid(), "hostname": self.hostname})
@@ -470,18 +526,35 @@ class ClusterWorker:
 
         `dead` is why the message goes to the dead letters, besides; `own` what is stored of the task already.
         """
-        delivery, message = job.delivery, job.message
-        if self.jobs.pop(delivery.tag, None) is None:
+        tag = job.delivery.tag
+        if self.jobs.pop(tag, None) is None:
             return False
+        try:
+            self._hand_in(job, outcome, context, task, runtime, dead, own)
+        except BaseException:
+            self.jobs[tag] = job  # whoever catches this ends it otherwise
+            raise
         self.finished += 1
+        return True
+
+    def _hand_in(
+        self,
+        job: Job,
+        outcome: Outcome,
+        context: Context | None,
+        task: Task | None,
+        runtime: float | None,
+        dead: str,
+        own: Record | None,
+    ) -> None:
+        delivery, message = job.delivery, job.message
         outcome = _homeward(delivery, outcome) if type(outcome) is Retried else self._sendable(outcome)
         task = task or self.app.tasks.find(message.call.task, message.call.version)
         log_ended(message, outcome, runtime, task.throws if task is not None else ())
-        if self.listener is not None:
-            self.listener.ended(message, outcome, runtime)
+        self._say("ended", message, outcome, runtime)
         if isinstance(outcome, Rejected) and outcome.requeue:
             self._insist(partial(self.ledger.requeue, [delivery]))
-            return True
+            return
         keep = True
         if task is not None:
             keep = not ignores_result(task, message.call.options, self.app.defaults)
@@ -507,15 +580,17 @@ class ClusterWorker:
         for number, step in enumerate(steps):
             done = partial(self._bury, delivery, dead) if dead and number == last else None
             self.committer.add(Entry(step, bool(dead), done))
-        return True
 
     def _sendable(self, outcome: Outcome) -> Outcome:
         """Return a failure in the place of a value that the result serializer cannot write."""
         if type(outcome) is Value and type(outcome.payload) is Packed and self.app.conf.result_serializer != "pickle":
-            kind = type(outcome.payload.load()).__qualname__
+            try:
+                kind = f"a {type(outcome.payload.load()).__qualname__}"
+            except Exception as error:  # noqa: BLE001 - its own code runs
+                kind = f"something that pickle cannot read again ({type(error).__name__}: {error})"
             return failure(
                 NotSerializable(
-                    f"the result is a {kind}, and {self.app.conf.result_serializer} cannot write it: return "
+                    f"the result is {kind}, and {self.app.conf.result_serializer} cannot write it: return "
                     f"something it can, or set result_serializer to pickle"
                 )
             )
@@ -547,16 +622,23 @@ class ClusterWorker:
         priority = None if step.delivery is None else self._inherited(step.delivery)
         return released(step.delivery, step.message, filled, time(), tell=self._tell, holds=holds, priority=priority)
 
-    def _unwritable(self, step: Step, error: Exception) -> Entry | None:
-        """End a task as failed whose end cannot be written; what cannot even fail goes to the dead letters."""
-        if step.message is None or (step.record is not None and step.record.state == states.FAILURE):
-            if step.delivery is not None:
-                self._bury(step.delivery, f"what it caused cannot be written: {error}")
-            return None
-        failed = Failed(error)
-        message = step.message
-        first = ended(step.delivery, message, failed, time(), tell=self._tell, worker=self.hostname)[0]
-        return Entry(first)
+    def _unwritable(self, entry: Entry, error: Exception) -> Sequence[Entry]:
+        """End what cannot be written as failed; what cannot even fail goes to the dead letters."""
+        step, holds = entry.step, entry.holds
+        delivery, message = step.delivery, step.message
+        now, failed = time(), Failed(error)
+        if step.dispatches is not None and not _fails(step):
+            filled = Filled(step.dispatches, [(failed, step.dispatches.id)])
+            steps = released(delivery, message, filled, now, tell=self._tell, holds=holds)
+        elif step.dispatches is None and message is not None and not _fails(step):
+            steps = ended(delivery, message, failed, now, tell=self._tell, worker=self.hostname, holds=holds)
+        else:
+            if delivery is not None:
+                self._bury(delivery, f"what it caused cannot be written: {error}")
+            return ()
+        entries = [Entry(one, holds) for one in steps]
+        entries[-1] = entries[-1]._replace(done=entry.done)
+        return entries
 
     # -- orders and questions (remote control) ----------------------------------------------------------------------
 
@@ -661,7 +743,7 @@ class ClusterWorker:
 
     def queues(self) -> list[dict[str, Any]]:
         """Describe the queues it takes from, with the keys of Celery's ``inspect active_queues``."""
-        return [dict(one) for one in self.ledger.queues()]
+        return [dict(one) for one in self.ledger.queues() if one["name"] != CONTINUE_QUEUE]
 
     def running(self) -> list[Message]:
         """Return what runs now."""
@@ -692,14 +774,29 @@ class ClusterWorker:
         return questions.stats(self)
 
 
+def _sources(app: App, queues: Sequence[str]) -> Sequence[str]:
+    """Return the queues to take from: where plans are kept, also that of calls that go on in one."""
+    table = app.router.queues
+    if not hasattr(app.backend, "plans") or (CONTINUE_QUEUE not in table and not app.conf.task_create_missing_queues):
+        return queues
+    return [CONTINUE_QUEUE, *(queues or table.consumed)]
+
+
 def _homeward(delivery: Delivery, outcome: Retried) -> Retried:
     """Have a retry sent to the queue its message came from, if the task names no other: there somebody listens."""
     back: dict[str, Any] = {"queue": delivery.queue}
     if delivery.letter is not None and delivery.letter.priority:
         back["priority"] = delivery.letter.priority
-    if {"queue", "exchange", "routing_key"} & outcome.options.keys():
+    if {"queue", "exchange", "routing_key"} & outcome.options.keys() or delivery.queue == CONTINUE_QUEUE:
         del back["queue"]
     return Retried(outcome.exc, outcome.traceback, outcome.due, outcome.payload, {**back, **outcome.options})
+
+
+def _fails(step: Step) -> bool:
+    """Whether a step is what a failure causes."""
+    if step.dispatches is None:
+        return step.record is not None and step.record.state == states.FAILURE
+    return bool(step.skips) or any(isinstance(arrival.exit, Failed) for arrival in step.arrivals)
 
 
 def _name(job: Job) -> str:

@@ -23,21 +23,17 @@ local tasks, groups, marks, news = word(), word(), word(), word()
 local ordered, parts_for, claim_for, done_for = word() == '1', number(), number(), number()
 local steps = number()
 
--- The state in a task's document, whatever serializer wrote it: it stands at its beginning.
-local ENDS = {'SUCCESS', 'FAILURE', 'REVOKED', 'IGNORED', 'REJECTED'}
-local final = {}
-for _, state in ipairs(ENDS) do final[state] = true end
+-- The state in a task's document, whatever serializer wrote it: it stands at its beginning, and custom ones may begin as
+-- those here do.
+local final = {SUCCESS = true, FAILURE = true, REVOKED = true, IGNORED = true, REJECTED = true}
 
 local function state_of(task)
   local document = redis.pcall('GET', tasks .. task)
   if type(document) ~= 'string' then return nil end
-  local state = string.match(document, 'status[^%a]*(%u+)')
-  if state then return state end
-  local head = string.sub(document, 1, 128)
-  for _, name in ipairs(ENDS) do
-    if string.find(head, name, 1, true) then return name end
-  end
-  return nil
+  local head = string.sub(document, 1, 256)
+  return string.match(head, '"status"%s*:%s*"([^"]*)"') -- JSON
+    or string.match(head, 'status[^%a]*(%u[%w_-]*)') -- YAML, msgpack, pickles
+    or string.match(head, 'status.-(%u[%u%d_-]+)') -- older pickles, with letters in between
 end
 
 local function store(task, document, expires, aloud)
