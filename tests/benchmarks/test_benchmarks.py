@@ -48,7 +48,7 @@ def _contender(tmp_path, monkeypatch, code):
     monkeypatch.setattr(contest, "ROOT", tmp_path)
     from benchmarks.cases import CASES
 
-    return contest.hold(CASES[0], ["some"], 2, 1.0, lambda _: None).entries[0]
+    return contest.hold(CASES[0], ["some"], 2, 3.0, lambda _: None).entries[0]
 
 
 def test_a_peer_that_fails_is_a_row_with_the_reason(tmp_path, monkeypatch):
@@ -64,7 +64,7 @@ def test_a_peer_that_hangs_is_given_up_with_all_it_started(tmp_path, monkeypatch
         "time.sleep(60)"
     )
     entry = _contender(tmp_path, monkeypatch, code)
-    assert entry.failure == "gave up after 1 s"
+    assert entry.failure == "gave up after 3 s"
     assert _ends(int((tmp_path / "pid").read_text()))
 
 
