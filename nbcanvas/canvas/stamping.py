@@ -206,6 +206,8 @@ def _chord(sig: Any, visitor: StampingVisitor | None, append: bool, headers: dic
     yield _links(sig, visitor, append, headers)
     header: Any = sig.tasks
     header = header if isinstance(header, dict) else sig
+    if header is not sig:  # a group has links of its own
+        yield _links(header, visitor, append, headers)
     header.tasks = sig.signatures(header.tasks, "chord's header", sig._app)
     for member in header.tasks:
         yield _stamp(member, visitor, append, headers)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nbcanvas.app import current_app
 from nbcanvas.canvas import Signature, chunks, make, set_default_host, xmap, xstarmap
 
 
@@ -77,7 +78,7 @@ def host():
     host.noname = FakeTask("add")
     set_default_host(lambda: host)
     yield host
-    set_default_host(None)
+    set_default_host(current_app)  # as the package left it
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def backend(redis_url):
 def theirs(redis_url):
     app = celery.Celery("theirs", broker=redis_url, backend=redis_url, set_as_current=False)
     for name in ("add", "fail"):
-        app.task(name=name)(never)
+        app.task(name=name, shared=False)(never)
     yield app
     gc.collect()  # results unsubscribe when they are collected: now, while the server lives
     app.close()

@@ -144,14 +144,14 @@ WIDE = {
 def test_planning_is_linear_in_the_tasks(shape):
     one, two = WIDE[shape](2_000), WIDE[shape](4_000)
     assert operations(lambda: plan(two)) < 2.1 * operations(lambda: plan(one))
-    assert memory(lambda: plan(two)) < 2.5 * memory(lambda: plan(one))
+    assert memory(lambda: plan(two)) < 3 * memory(lambda: plan(one))  # quadratic is 4
 
 
 @pytest.mark.parametrize("shape", sorted(set(SHAPES) - {"errbacks of errbacks"}))
 def test_planning_is_linear_in_the_nesting(shape):
     one, two = nested(SHAPES[shape], 200), nested(SHAPES[shape], 400)
     assert operations(lambda: plan(two)) < 2.2 * operations(lambda: plan(one))
-    assert memory(lambda: plan(two)) < 2.5 * memory(lambda: plan(one))
+    assert memory(lambda: plan(two)) < 3 * memory(lambda: plan(one))  # quadratic is 4
 
 
 def test_a_message_costs_the_same_whatever_is_behind_it():
