@@ -309,7 +309,7 @@ def _none(command: str, words: list[str]) -> bool:
 
 
 def _own_tasks(app: App) -> list[str]:
-    return sorted(name for name in app.tasks if not name.startswith("celery."))
+    return sorted(name for name in app.tasks if not name.startswith(("celery.", "nbcanvas.")))
 
 
 def _documented(task: Any) -> bool:
