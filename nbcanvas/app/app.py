@@ -39,7 +39,7 @@ from .connections import Connections
 from .perform import Performer
 from .registry import TaskRegistry
 from .routing import Router
-from .settings import Settings, TaskDefaults
+from .settings import Settings, TaskDefaults, ignores_result
 
 if TYPE_CHECKING:  # what only apps with servers load
     from nbcanvas.broker.post import Post
@@ -713,11 +713,7 @@ class App:
 
     def ignores_result(self, call: Call) -> bool:
         """Say whether the value of a call is not kept: its options, then its task, then the settings decide."""
-        said = call.options.get("ignore_result")
-        if said is None:
-            task = self.tasks.find(call.task, call.version)
-            said = task.ignore_result if task is not None else None
-        return bool(self.conf.task_ignore_result if said is None else said)
+        return ignores_result(self.tasks.find(call.task, call.version), call.options, self.defaults)
 
     # -- the embedded worker ----------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from nbcanvas.errors import ImproperlyConfigured
 if TYPE_CHECKING:
     from .app import App
 
-__all__ = ["Backends"]
+__all__ = ["Backends", "seconds"]
 
 #: The settings a database backend is made of; it is made anew when one of them changes.
 _SETTINGS: Final = (
@@ -121,8 +121,12 @@ class Backends:
         )
 
     def _expires(self) -> float | None:
-        expires = self._app.conf.result_expires
-        return expires.total_seconds() if isinstance(expires, timedelta) else expires
+        return seconds(self._app.conf.result_expires)
+
+
+def seconds(expires: Any) -> float | None:
+    """Return a setting that is a number of seconds, a timedelta, or None."""
+    return expires.total_seconds() if isinstance(expires, timedelta) else expires
 
 
 def _texts(setting: str, value: Any) -> Mapping[str, str]:

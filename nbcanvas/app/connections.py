@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nbcanvas.backend.port import Backend
@@ -22,8 +21,9 @@ from nbcanvas.errors import ImproperlyConfigured
 from nbcanvas.ids import new_id
 from nbcanvas.protocol.payload import EMBEDDED, WIRE, Packing
 from nbcanvas.request import current
+from nbcanvas.servers.urls import is_redis
 
-from .backends import Backends
+from .backends import Backends, seconds
 from .hearing import tell
 from .secret import Hidden
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # what only apps with servers load
     from .app import App
     from .references import References
 
-__all__ = ["Connections", "is_redis"]
+__all__ = ["Connections"]
 
 log = logging.getLogger("nbcanvas.worker")
 
@@ -87,13 +87,6 @@ _REDIS_SETTINGS: Final = (
 )
 #: Transport options that mean something here.
 _TRANSPORT: Final = ("client_name", "socket_timeout")
-_REDIS: Final = ("redis://", "rediss://", "unix://", "redis+socket://")
-
-
-def is_redis(url: str) -> bool:
-    """Whether a URL means a Redis server."""
-    return url.startswith(_REDIS)
-
 
 #: Servers that Celery lets one name by their kind alone.
 _KINDS: Final = {
@@ -386,7 +379,7 @@ class Connections:
                 client_id=self.client_id,
                 prefix=transport.get("global_keyprefix", ""),
                 expiry=Expiry.of(
-                    *map(_seconds, (conf.result_expires, conf.result_failure_expires, conf.result_chord_expires))
+                    *map(seconds, (conf.result_expires, conf.result_failure_expires, conf.result_chord_expires))
                 ),
                 extended=bool(conf.given.get("result_extended", False)),
                 ordered=bool(transport.get("result_chord_ordered", True)),
@@ -416,7 +409,7 @@ class Connections:
                 broker,
                 self._documents(),
                 self.client_id,
-                expires=lambda: _seconds(conf.result_expires),
+                expires=lambda: seconds(conf.result_expires),
                 persistent=bool(conf.result_persistent),
             )
             broker.prepare = backend.listen
@@ -498,10 +491,6 @@ class Connections:
             hostname,
             heartbeat=self._app.conf.broker_heartbeat,
         )
-
-
-def _seconds(expires: Any) -> float | None:
-    return expires.total_seconds() if isinstance(expires, timedelta) else expires
 
 
 def _let_go(one: Any) -> None:

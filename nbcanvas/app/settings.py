@@ -15,7 +15,7 @@ from nbcanvas.errors import UnknownSetting
 
 from .secret import Hidden
 
-__all__ = ["DEFAULTS", "Settings", "TaskDefaults"]
+__all__ = ["DEFAULTS", "Settings", "TaskDefaults", "ignores_result"]
 
 DAY: Final = 24 * 60 * 60
 
@@ -393,3 +393,11 @@ class TaskDefaults(NamedTuple):
             conf.task_time_limit,
             conf.task_soft_time_limit,
         )
+
+
+def ignores_result(task: Any, options: Mapping[str, Any], defaults: TaskDefaults) -> bool:
+    """Whether the value of one execution is not kept: its options, then its task, then the settings decide."""
+    ignored = options.get("ignore_result") if options else None
+    if ignored is None and task is not None:
+        ignored = task.ignore_result
+    return bool(defaults.ignore_result if ignored is None else ignored)

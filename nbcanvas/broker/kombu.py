@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import sleep
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from nbcanvas.errors import ImproperlyConfigured, ServerLost
 from nbcanvas.plan.model import Message
@@ -17,19 +17,14 @@ from nbcanvas.protocol.letter import Letter
 from nbcanvas.servers.kombu import KombuServer, Link, Lost
 from nbcanvas.servers.queues import Queues, QueueSpec
 
-__all__ = ["KombuBroker", "Writes"]
+from .port import Writes
+
+__all__ = ["KombuBroker"]
 
 T = TypeVar("T")
 
 #: Celery's ``task_publish_retry_policy``.
 _POLICY: Final = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
-
-
-class Writes(Protocol):
-    """What makes letters of messages: `nbcanvas.broker.post.Post`."""
-
-    def write(self, message: Message) -> Letter:
-        """Serialise a message."""
 
 
 class KombuBroker:

@@ -6,11 +6,22 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from nbcanvas.plan.model import Message
+from nbcanvas.protocol.letter import Letter
 
-__all__ = ["Broker", "Publishes", "Route"]
+__all__ = ["Broker", "Publishes", "Route", "Writes"]
 
 #: Says which queue a message belongs to, and its priority (0 to 9, 0 is served first, as on Redis).
 Route = Callable[[Message], tuple[str, int]]
+
+
+class Writes(Protocol):
+    """What writes messages as letters, and reads them: `nbcanvas.broker.post.Post`."""
+
+    def write(self, message: Message, reply_to: str | None = None) -> Letter:
+        """Return a message as a letter; `reply_to` is whose it is, by default this client's."""
+
+    def read(self, letter: Letter) -> Message:
+        """Return the message of a letter."""
 
 
 class Publishes(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os import getpid, urandom
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from nbcanvas.errors import InvalidTaskError, ServerLost
 from nbcanvas.plan.model import Message
@@ -18,8 +18,9 @@ from nbcanvas.servers.queues import QueueSpec
 from nbcanvas.servers.redis import RedisServer, Script
 
 from .envelope import open_, seal
+from .port import Writes
 
-__all__ = ["PRIORITY_STEPS", "SEPARATOR", "Lists", "RedisBroker", "Writes"]
+__all__ = ["PRIORITY_STEPS", "SEPARATOR", "Lists", "RedisBroker"]
 
 #: kombu's: between a queue's name and the step of a priority, and inside of bindings.
 SEPARATOR: Final = "\x06\x16"
@@ -49,16 +50,6 @@ end
 return 1
 """
 )
-
-
-class Writes(Protocol):
-    """What writes messages as letters, and reads them: `nbcanvas.broker.post.Post`."""
-
-    def write(self, message: Message, reply_to: str | None = None) -> Letter:
-        """Return a message as a letter; `reply_to` is whose it is, by default this client's."""
-
-    def read(self, letter: Letter) -> Message:
-        """Return the message of a letter."""
 
 
 class Lists:

@@ -27,12 +27,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic, time
 from typing import Any, Final
 
-from nbcanvas import states
 from nbcanvas.backend.redis import RedisBackend
 from nbcanvas.backend.redis.news import headline
 from nbcanvas.backend.redis.steps import Written
 from nbcanvas.broker.envelope import open_
-from nbcanvas.broker.redis import Lists, Writes
+from nbcanvas.broker.port import Writes
+from nbcanvas.broker.redis import Lists
 from nbcanvas.errors import CanvasError, ImproperlyConfigured, ServerLost
 from nbcanvas.plan.engine import Arrival
 from nbcanvas.plan.times import moment
@@ -42,6 +42,7 @@ from nbcanvas.servers.ready import ready
 from nbcanvas.servers.redis import Link, RedisServer, load_script
 
 from .port import Answer, Delivery, Filled, Step
+from .writing import client_of, written
 
 __all__ = ["RedisLedger"]
 
@@ -333,7 +334,7 @@ class RedisLedger:
         told: dict[str, list[str]] = {}
         for delivery in deliveries:
             letter = delivery.letter
-            client = _client(letter)
+            client = client_of(letter)
             if letter is not None and client:
                 line = _started(letter.headers, now, self._hostname, waits=waits)
                 if line is not None:
@@ -367,10 +368,10 @@ class RedisLedger:
             When the result serializer refuses a value; nothing was done.
         """
         now = time()
-        written = [self._written(step, now) for step in steps]
-        answers = self._backend.committer.perform(written, self._unacked, self._begun)
+        sealed = [self._written(step, now) for step in steps]
+        answers = self._backend.committer.perform(sealed, self._unacked, self._begun)
         made: list[Answer] = []
-        for step, one, answer in zip(steps, written, answers, strict=True):
+        for step, one, answer in zip(steps, sealed, answers, strict=True):
             filled = None if answer.filled is None else Filled(*answer.filled)
             made.append(Answer(answer.performed, filled))
             if filled is not None and answer.left:
@@ -382,29 +383,18 @@ class RedisLedger:
         return made
 
     def _written(self, step: Step, now: float) -> Written:
-        message, record, delivery = step.message, step.record, step.delivery
-        client = _client(delivery.letter) if delivery is not None else ""
+        delivery = step.delivery
+        client = client_of(delivery.letter) if delivery is not None else ""
         tag = "" if delivery is None else delivery.tag
-        attempt = message.attempt if message is not None else 0 if record is None else max(record.settled, 0)
-        left = self._left.get(tag, ())
         sends = [self._post.write(one, client or None) for one in step.sends]  # what follows is for the same client
-        return Written(
-            tag,
-            step.task_id or "",
-            record,
-            attempt,
-            client,
-            message.root_id if message is not None else step.task_id or "",
+        return written(
+            step,
             now,
-            step.skips,
-            step.opens,
-            self._lists.sealed(sends) if sends else (),
-            [*step.arrivals, *left] if left else step.arrivals,
-            step.dispatches,
-            step.keeps,
-            latch=step.task_id is not None and step.dispatches is None,
-            quiet=step.quiet or (record is not None and record.state in _NOT_STORED),
-            data=step.sends[0].due if step.sends and record is not None and record.state == states.RETRY else None,
+            self._left.get(tag, ()),
+            tag=tag,
+            sends=self._lists.sealed(sends) if sends else (),
+            dispatches=step.dispatches,
+            keeps=step.keeps,
         )
 
     # -- giving back --------------------------------------------------------------------------------------------------
@@ -513,7 +503,6 @@ class RedisLedger:
 
 
 #: Ends that Celery never stores; they are told, and known to who hears.
-_NOT_STORED: Final = frozenset({states.IGNORED, states.REJECTED})
 
 
 def _possible(spec: QueueSpec) -> QueueSpec:
@@ -523,12 +512,6 @@ def _possible(spec: QueueSpec) -> QueueSpec:
         )
         raise ImproperlyConfigured(msg)
     return spec
-
-
-def _client(letter: Letter | None) -> str:
-    """Return which client a message is from; nothing when it says nothing that can be the name of a channel."""
-    client = letter.properties.get("reply_to") if letter is not None else None
-    return client if isinstance(client, str) and client.isascii() else ""
 
 
 def _started(headers: Mapping[str, Any], now: float, worker: str, *, waits: bool) -> str | None:

@@ -32,7 +32,8 @@ from typing import Any, Final
 from nbcanvas import states
 from nbcanvas.backend.port import Backend, Record
 from nbcanvas.backend.rpc import RPCBackend
-from nbcanvas.broker.kombu import KombuBroker, Writes
+from nbcanvas.broker.kombu import KombuBroker
+from nbcanvas.broker.port import Writes
 from nbcanvas.errors import ServerLost
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.protocol.payload import Held, unpack

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from time import time
-from typing import Any, Final
+from typing import Any
 
-from nbcanvas import states
 from nbcanvas.backend.redis import RedisBackend
 from nbcanvas.backend.redis.news import headline
 from nbcanvas.backend.redis.steps import Written
@@ -16,13 +15,11 @@ from nbcanvas.plan import Arrival, Join
 
 from .port import Filled, Step
 from .storing import Mark, Stored
+from .writing import written
 
 __all__ = ["RedisStore"]
 
 log = logging.getLogger("nbcanvas.ledger")
-
-#: States that are told, and not stored.
-_NOT_STORED: Final = frozenset({states.IGNORED, states.REJECTED})
 
 
 class RedisStore:
@@ -82,23 +79,7 @@ class RedisStore:
         return found
 
     def _written(self, step: Step, now: float) -> Written:
-        message, record, delivery = step.message, step.record, step.delivery
-        client = delivery.letter.properties.get("reply_to") if delivery is not None and delivery.letter else None
-        left = self._left.get(delivery.tag, ()) if delivery is not None else ()
-        return Written(
-            task_id=step.task_id or "",
-            record=record,
-            attempt=message.attempt if message is not None else 0 if record is None else max(record.settled, 0),
-            client=client if isinstance(client, str) else "",
-            root_id=message.root_id if message is not None else step.task_id or "",
-            time=now,
-            skips=step.skips,
-            opens=step.opens,
-            arrivals=[*step.arrivals, *left],
-            latch=step.task_id is not None and step.dispatches is None,
-            quiet=step.quiet or (record is not None and record.state in _NOT_STORED),
-            data=step.sends[0].due if step.sends and record is not None and record.state == states.RETRY else None,
-        )
+        return written(step, now, self._left.get(step.delivery.tag, ()) if step.delivery is not None else ())
 
     def dispatched(self, joins: Sequence[Join]) -> None:
         """Forget barriers."""

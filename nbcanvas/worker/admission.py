@@ -13,7 +13,7 @@ from nbcanvas.plan import Failed, Message, Revoked
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.task import Task
 
-__all__ = ["acks_late", "admit", "ignores_result", "limits_of", "refusal", "tracks_start"]
+__all__ = ["acks_late", "admit", "limits_of", "refusal", "tracks_start"]
 
 
 def admit(app: App, read: Callable[[Letter], Message], delivery: Delivery, letter: Letter) -> Message:
@@ -71,14 +71,6 @@ def limits_of(
     if soft is None:
         soft = task.soft_time_limit if task.soft_time_limit is not None else defaults.soft_time_limit
     return None if hard is None and soft is None else (hard, soft)
-
-
-def ignores_result(task: Task, options: Mapping[str, Any], defaults: TaskDefaults) -> bool:
-    """Whether the value of one execution is not kept: its options, then its task, then the settings decide."""
-    ignored = options.get("ignore_result") if options else None
-    if ignored is None:
-        ignored = task.ignore_result if task.ignore_result is not None else defaults.ignore_result
-    return bool(ignored)
 
 
 def tracks_start(task: Task, defaults: TaskDefaults) -> bool:

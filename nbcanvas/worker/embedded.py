@@ -24,6 +24,7 @@ from typing import Any
 
 from nbcanvas import states
 from nbcanvas.app import App
+from nbcanvas.app.settings import ignores_result
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import TaskRevokedError, TimeLimitExceeded
 from nbcanvas.events.event import RECEIVED, STARTED
@@ -32,7 +33,7 @@ from nbcanvas.protocol.payload import pack
 from nbcanvas.request import Context
 from nbcanvas.task import Task
 
-from .admission import ignores_result, limits_of, refusal, tracks_start
+from .admission import limits_of, refusal, tracks_start
 from .errbacks import ErrbackTeller
 from .execute import TerminateTask, arguments, failure
 from .limits import Watchdog

@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 
 from nbcanvas import states
 from nbcanvas.app import App
+from nbcanvas.app.settings import ignores_result
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import (
     InvalidTaskError,
@@ -47,7 +48,7 @@ from nbcanvas.protocol.payload import Packed
 from nbcanvas.protocol.signatures import CONTINUE_QUEUE
 from nbcanvas.request import Context
 from nbcanvas.task import Task
-from nbcanvas.worker.admission import acks_late, admit, ignores_result, limits_of, refusal, tracks_start
+from nbcanvas.worker.admission import acks_late, admit, limits_of, refusal, tracks_start
 from nbcanvas.worker.errbacks import ErrbackTeller
 from nbcanvas.worker.execute import TerminateTask, failure
 from nbcanvas.worker.rates import RateLimits
@@ -417,7 +418,7 @@ class ClusterWorker:
     def _sent_on(self, job: Job) -> bool:
         """Send a call that a reference stood for to its own queue, if this worker does not take from there."""
         delivery, message = job.delivery, job.message
-        if self._post.write(message).queue in {one["name"] for one in self.ledger.queues()}:
+        if self.app.router.of(message).queue in {one["name"] for one in self.ledger.queues()}:
             return False
         if self.jobs.pop(delivery.tag, None) is not None:
             self.committer.add(Entry(Step(delivery, None, None, sends=(message,))))
