@@ -48,6 +48,7 @@ import builtins
 from typing import Any
 
 __all__ = [
+    "AccessRefused",
     "CanvasError",
     "ChordError",
     "ContentDisallowed",
@@ -230,6 +231,10 @@ class UnknownRun(NBCanvasError, LookupError):
 
 class ServerLost(NBCanvasError, ConnectionError):
     """A broker or a result backend does not answer; the text names the server, without its password."""
+
+
+class AccessRefused(ServerLost):
+    """A server is there, and lets nobody in who comes like this: a wrong password, a certificate, a virtual host."""
 
 
 class RecordingError(NBCanvasError, ValueError):

@@ -11,13 +11,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from queue import Empty
 from typing import Any, Final
 
 import click
 
 from nbcanvas.app import App
-from nbcanvas.errors import NBCanvasError, ServerLost
+from nbcanvas.errors import AccessRefused, NBCanvasError, ServerLost
 from nbcanvas.worker.cluster import ClusterWorker
 from nbcanvas.worker.processes.modules import UserModules
 
@@ -33,6 +34,9 @@ log = logging.getLogger("nbcanvas.worker")
 
 _AGAIN: Final = "again"
 _OVER: Final = "over"
+_DONE: Final = "done"
+#: Seconds before a server that is not there is tried again: first, and at most; each time twice as long.
+_AGAIN_FIRST, _AGAIN_MOST = 1.0, 30.0
 
 
 def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str]:
@@ -220,10 +224,10 @@ def _run(
         autoscale=options["autoscale"],
         modules=modules,
     )
-    if not _connect(made, signals):
+    if not _patiently(app, made.connect, signals):
         return _OVER
-    if options["purge"]:
-        click.echo(f"{app.broker.purge(queues)} messages were dropped")
+    if options["purge"] and not _patiently(app, partial(_purge, app, queues), signals):
+        return _OVER
     stops = _start_beside(app, made, options)
     made.start()
     if not quiet:
@@ -241,35 +245,66 @@ def _run(
     return asked
 
 
-def _connect(made: ClusterWorker, signals: Signals) -> bool:
-    """Wait for the server to be there, as long as the settings say; False when somebody asked to stop meanwhile.
+def _purge(app: App, queues: Sequence[str]) -> None:
+    click.echo(f"{app.broker.purge(queues)} messages were dropped")
+
+
+def _patiently(app: App, ask: Callable[[], object], signals: Signals) -> bool:
+    """Have a server do something, and wait until it is there, as long as the settings say.
+
+    Returns False when somebody asked to stop meanwhile.
 
     Raises
     ------
     ServerLost
-        When it is not there in time.
+        When it is not there in time, or does not let us in.
     """
-    conf = made.app.conf
+    conf = app.conf
     on_startup = conf.broker_connection_retry_on_startup
     patient = conf.broker_connection_retry if on_startup is None else on_startup
     most = conf.broker_connection_max_retries or float("inf")
-    tries, pause = 0, 1.0
+    tries, pause = 0, _AGAIN_FIRST
     while True:
         try:
-            made.ledger.beat()
+            if not _done(ask, signals):
+                return False
+        except AccessRefused:
+            raise
         except ServerLost as error:
             tries += 1
             if not patient or tries > most:
                 raise
-            click.echo(f"{error}; trying again in {pause:.0f} s", err=True)
+            of = f" of {most}" if most < float("inf") else ""
+            log.warning("%s; trying again in %.0f s (%s%s)", error, pause, tries, of)
             try:
                 signals.asked.get(timeout=pause)
             except Empty:
-                pause = min(pause * 2, 32.0)
-            else:
-                return False
+                pause = min(pause * 2, _AGAIN_MOST)
+                continue
+            return False
         else:
+            if tries:
+                log.warning("the server is there")
             return True
+
+
+def _done(ask: Callable[[], object], signals: Signals) -> bool:
+    """Do something that may take long, in a thread; False when somebody asked to stop before it was done."""
+    failed: list[Exception] = []
+
+    def work() -> None:
+        try:
+            ask()
+        except Exception as error:  # noqa: BLE001 - raised below
+            failed.append(error)
+        signals.asked.put(_DONE)
+
+    threading.Thread(target=work, name="nbcanvas-connect", daemon=True).start()
+    if signals.asked.get() != _DONE:
+        return False
+    if failed:
+        raise failed[0]
+    return True
 
 
 def _start_beside(app: App, made: ClusterWorker, options: Mapping[str, Any]) -> Sequence[Callable[[], None]]:
@@ -278,16 +313,16 @@ def _start_beside(app: App, made: ClusterWorker, options: Mapping[str, Any]) -> 
     from nbcanvas.worker.cluster.events import WorkerEvents
 
     conf = app.conf
-    made.revokes = app.control.revokes
+    made.shared.revokes = app.control.revokes
     made.listener = events = WorkerEvents(
         app,
         made.hostname,
-        made.counts,
+        made.orders.counts,
         tasks=bool(conf.worker_send_task_events),
         heartbeat=not options["without_heartbeat"],
         interval=options["heartbeat_interval"] or 2.0,
     )
-    desk = Desk(made, events, mingle=not options["without_mingle"], statedb=conf.worker_state_db)
+    desk = Desk(made.orders, events, mingle=not options["without_mingle"], statedb=conf.worker_state_db)
     desk.start()
     events.start()
     return (events.stop, desk.stop)
@@ -320,7 +355,7 @@ def _wait(made: ClusterWorker, signals: Signals) -> str:
             threading.Thread(target=made.stop_now, name="nbcanvas-cold", daemon=True).start()
         elif not why:
             click.echo(f"{made.hostname}: {'starting anew' if asked == _AGAIN else 'warm shutdown'}", err=True)
-            if asked == WARM and made.running():
+            if asked == WARM and made.orders.running():
                 click.echo("running tasks end first; Ctrl-C again (or SIGQUIT) ends them now", err=True)
             made.shutdown()
         why = why or asked

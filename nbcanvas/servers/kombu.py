@@ -12,17 +12,19 @@ import ssl as tls
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue, binding
 from kombu.exceptions import KombuError, OperationalError
 
-from nbcanvas.errors import ImproperlyConfigured, ServerLost
+from nbcanvas.errors import AccessRefused, ImproperlyConfigured, ServerLost
 from nbcanvas.protocol.letter import Letter
 
 from .queues import QueueSpec
 from .ready import ready
-from .urls import masked
+from .refusals import is_refusal
+from .urls import is_redis, masked
 
 __all__ = ["Arrived", "KombuServer", "Link", "Lost"]
 
@@ -43,6 +45,10 @@ _PROPERTIES: Final = (
     "app_id",
 )
 _AMQP: Final = "amqp"
+#: What kombu's transport for Redis has to be told, or it takes any certificate.
+_VERIFIES: Final = {"ssl_cert_reqs": "CERT_REQUIRED"}
+#: How long a Redis may be silent in a TLS handshake (a server without TLS is), and before an answer.
+_HANDSHAKE: Final = 30.0
 
 
 class Lost(ServerLost):
@@ -78,6 +84,13 @@ class Arrived(NamedTuple):
     letter: Letter
     redelivered: bool
     times: int
+
+
+def _verified(url: str) -> str:
+    """Return the URL of a Redis with TLS so that its certificate is verified, if it does not say: kombu would not."""
+    if not url.startswith("rediss:") or "ssl_" in url.partition("?")[2]:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(_VERIFIES)}"
 
 
 class KombuServer:
@@ -126,8 +139,14 @@ class KombuServer:
         self._urls = [str.__str__(one) for one in urls]
         self._count = len(urls)
         self.name = ";".join(masked(one) for one in self._urls)
+        if not isinstance(ssl, Mapping):
+            self._urls = [_verified(one) for one in self._urls]
+            if ssl and all(is_redis(one) for one in self._urls):
+                ssl = dict(_VERIFIES)
         # Links confirm in batches; the transport's own option would wait for each message.
         given = {name: value for name, value in (options or {}).items() if name != "confirm_publish"}
+        if any(one.startswith("rediss:") for one in self._urls):
+            given.setdefault("socket_timeout", _HANDSHAKE)
         self._parameters: dict[str, Any] = {
             "userid": user,
             "password": password,
@@ -148,8 +167,8 @@ class KombuServer:
                 {*probe.connection_errors, *probe.channel_errors, OperationalError, OSError}
             )
         except (ImportError, KeyError, ValueError, AttributeError, TypeError) as error:
-            reason = masked(f"{type(error).__name__}: {error}")
-            msg = f"the broker {self.name} cannot be used: {reason}"
+            said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+            msg = f"the broker {self.name} cannot be used: {masked(said) or type(error).__name__}"
             raise ImproperlyConfigured(msg) from None
 
     @classmethod
@@ -212,10 +231,19 @@ class KombuServer:
 
     def lost(self, error: BaseException, unsent: Sequence[Letter] = ()) -> Lost:
         """Return what to raise for an error of kombu's."""
+        return Lost(f"the broker {self.name} does not answer: {self._said(error)}"[:500], unsent)
+
+    def unreachable(self, error: BaseException) -> ServerLost:
+        """Return what to raise for an error of kombu's: whether it lets us in, and why not, without a password."""
+        if is_refusal(error):
+            return AccessRefused(f"the broker {self.name} does not let us in: {self._said(error)}"[:500])
+        return self.lost(error)
+
+    def _said(self, error: BaseException) -> str:
         said = masked(str(error)).strip().partition("\n")[0]
         for secret in self._secrets():
             said = said.replace(secret, "********")
-        return Lost(f"the broker {self.name} does not answer: {type(error).__name__}: {said}"[:500], unsent)
+        return f"{type(error).__name__}: {said}"
 
     def _secrets(self) -> Iterator[str]:
         from urllib.parse import unquote, urlsplit
@@ -235,9 +263,9 @@ class KombuServer:
         except ServerLost:
             raise
         except self.errors as error:
-            raise self.lost(error) from None  # its own text, or its cause's, may hold the URL
+            raise self.unreachable(error) from None  # its own text, or its cause's, may hold the URL
         except KombuError as error:
-            raise self.lost(error) from None
+            raise self.unreachable(error) from None
 
 
 class Link:
@@ -269,7 +297,6 @@ class Link:
         self._returned: list[Letter] = []
         self._nacked: list[Letter] = []
         self._confirming = False
-        self._global = True
         self._channel: Any = connection.channel()
         self.broken = False
 

@@ -24,10 +24,11 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 import redis
 from redis import exceptions
 
-from nbcanvas.errors import ImproperlyConfigured, NBCanvasError, ServerLost
+from nbcanvas.errors import AccessRefused, ImproperlyConfigured, NBCanvasError, ServerLost
 
 from .ready import ready
-from .urls import masked
+from .refusals import is_refusal
+from .urls import canonical_host, masked
 
 __all__ = ["Command", "Link", "RedisServer", "Refused", "Script", "load_script"]
 
@@ -100,7 +101,6 @@ class _Connection(Protocol):
     def connect(self) -> None: ...
     def disconnect(self) -> None: ...
     def can_read(self, timeout: float = 0) -> bool: ...
-    def pack_command(self, *args: Any) -> Any: ...
     def pack_commands(self, commands: Any) -> Any: ...
     def send_packed_command(self, command: Any, check_health: bool = True) -> None: ...
     def read_response(self) -> Any: ...
@@ -166,6 +166,16 @@ class Link:
         self._connection.disconnect()
 
 
+class _Secure(redis.SSLConnection):
+    """TLS with a handshake that takes no longer than a connection may: a server without TLS does not answer to it."""
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        sock.settimeout(self.socket_connect_timeout)
+        secure: Any = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
+        secure.settimeout(self.socket_timeout)
+        return secure
+
+
 class RedisServer:
     """One Redis server, 6.2 or newer.
 
@@ -211,8 +221,9 @@ class RedisServer:
 
     def _address(self) -> tuple[Any, ...]:
         said = self._settings
-        place = (said.get("host") or "localhost", int(said.get("port") or 6379))
-        return (*((said["path"],) if said.get("path") else place), int(said.get("db") or 0))
+        place = canonical_host(said.get("host") or ""), int(said.get("port") or 6379)
+        socket = said.get("path")
+        return (*((os.path.realpath(socket),) if socket else place), int(said.get("db") or 0))
 
     # -- connections --------------------------------------------------------------------------------------------------
 
@@ -223,7 +234,12 @@ class RedisServer:
             settings = {**settings, "socket_connect_timeout": self._settings.get("socket_connect_timeout") or _CONNECT}
         with self.guarded():
             connection = self._made(**settings)
-            connection.connect()
+            try:
+                connection.connect()
+            except exceptions.ResponseError as error:
+                if isinstance(error, _LOST):
+                    raise
+                raise self._refused(error) from error
             link = Link(connection, self)
         if not self._checked:
             self._check(link)
@@ -272,7 +288,8 @@ class RedisServer:
         try:
             yield
         except _LOST as error:
-            raise ServerLost(f"{self.name} {_said(error)}") from error
+            kind = AccessRefused if is_refusal(error) else ServerLost
+            raise kind(f"{self.name} {_said(error)}") from error
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -426,7 +443,7 @@ def _parameters(
         if settings.get("path") in {None, "", "/"}:
             raise ImproperlyConfigured(f"{masked(url)!r} names no socket")
     elif ssl or kind == "rediss":
-        return redis.SSLConnection, {
+        return _Secure, {
             **settings,
             **_secure(url, {**(ssl if isinstance(ssl, Mapping) else {}), **secure}),
         }

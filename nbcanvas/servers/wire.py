@@ -47,6 +47,9 @@ class Server(Protocol):
     def connection(self) -> Any:
         """Return a new `kombu.Connection`, not yet connected."""
 
+    def unreachable(self, error: BaseException) -> ServerLost:
+        """Return what to raise for an error of such a connection; no password is in it."""
+
 
 class Topic(NamedTuple):
     """An exchange.
@@ -138,8 +141,7 @@ class Wire:
         except TimeoutError:
             raise
         except self._lost as error:
-            msg = f"the broker {self._server.name} does not answer: {type(error).__name__}"
-            raise ServerLost(msg) from None  # its own text may hold the URL
+            raise self._server.unreachable(error) from None  # its own text may hold the URL
 
     @property
     def driver(self) -> str:

@@ -1,16 +1,19 @@
 """Our workers on RabbitMQ when something dies: nothing is lost, nothing hangs, and what began early ends loudly."""
 
+import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nbcanvas import group
-from nbcanvas.errors import WorkerLostError
+from nbcanvas import chain, chord, group
+from nbcanvas.errors import ChordError, WorkerLostError
 from tests.cluster.fleet import Fleet
 from tests.cluster.proxy import Proxy
-from tests.servers import RabbitMQ, until
+from tests.cluster.scene import EARLY, LATE, Scene
+from tests.servers import RabbitMQ, Redis, until
 
 pytestmark = pytest.mark.servers
 TASKS = "tests.cluster.amqp_tasks"
@@ -84,3 +87,57 @@ def test_a_cut_connection_loses_nothing(rabbitmq_server: RabbitMQ, redis_url: st
                 time.sleep(0.5)
             assert result.get(timeout=40) == list(range(30))
             assert all(len(began) == 1 for began in notes(tmp_path).values())
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Iterator[Redis]:
+    """A Redis for results that keeps everything when it is stopped, and may be stopped."""
+    server = Redis(tmp_path_factory.mktemp("results"), persistent=True)
+    yield server
+    server.stop()
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize(
+    ("dies", "sig", "conf"),
+    [
+        ("worker", signal.SIGKILL, EARLY),
+        ("worker", signal.SIGKILL, LATE),
+        ("rabbitmq", signal.SIGTERM, EARLY),
+        ("rabbitmq", signal.SIGKILL, LATE),
+        ("redis", signal.SIGTERM, EARLY),
+        ("redis", signal.SIGKILL, LATE),
+    ],
+)
+def test_a_chord_in_a_chord_outlives(
+    rabbitmq_server: RabbitMQ, results: Redis, tmp_path: Path, dies: str, sig: int, conf: dict
+) -> None:
+    """Two servers, no transaction over both: nothing is lost, and each body runs once."""
+    queue = f"outlives_{dies}_{sig}_{len(conf)}"
+    scene = Scene(rabbitmq_server.url, tmp_path, results.url, task_default_queue=queue, **conf)
+    try:
+        workers = [scene.fleet.ours() for _ in range(2)]
+        steps = [scene.sig("step", number, scene.path, 0.03) for number in range(60)]
+        inner = chord(steps[:20], scene.body("inner"))
+        end = scene.sig("after", "end", scene.path)
+        run = scene.submit(chain(chord([inner, *steps[20:]], scene.body()), end))
+        scene.wait_ran(15)
+        if dies == "worker":
+            workers[0].kill()
+        else:
+            server = rabbitmq_server if dies == "rabbitmq" else results
+            server.stop(sig)
+            server.start()
+        if dies == "worker" and not conf:  # what it had begun ends loudly, and so does what waited for it
+            with pytest.raises((WorkerLostError, ChordError)):
+                run.get(timeout=60)
+            assert all(times == 1 for times in scene.ran().values())
+            return
+        assert run.get(timeout=60) == "end"
+        ran = scene.ran()
+        assert set(ran) == {*map(str, range(60)), "inner", "body", "end"}
+        assert [ran[word] for word in ("inner", "body", "end")] == [1, 1, 1]
+        again = Counter(ran) - Counter(dict.fromkeys(ran, 1))
+        assert sum(again.values()) <= (4 if dies == "worker" else 0), f"more ran twice than what was lost: {again}"
+    finally:
+        scene.close()

@@ -76,9 +76,13 @@ def test_no_more_is_taken_than_asked_for_and_what_is_given_back_is_first_again(a
     other.close()
     until(lambda: app.broker.depth()[app.conf.task_default_queue] == 3, 10)
     ledger.requeue(taken)
-    numbers = [app.post.read(one.letter).call.payload.load()[0][0] for one in take(ledger, 6)]
-    assert numbers[0] == 0
-    assert sorted(numbers) == list(range(6))
+    # To who gives back, RabbitMQ may send what stands behind that first: its consumer is free before the queue has it.
+    ledger.close()
+    until(lambda: app.broker.depth()[app.conf.task_default_queue] == 6, 10)
+    third = app.ledger("three@here")
+    numbers = [app.post.read(one.letter).call.payload.load()[0][0] for one in take(third, 6)]
+    third.close()
+    assert numbers == list(range(6))
 
 
 def test_what_a_dead_worker_had_comes_again_and_what_it_began_is_said_to_have_begun(app, ledger):

@@ -36,15 +36,21 @@ class Heart:
         self._ledger = ledger
         self._also = also
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="nbcanvas-heart", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Beat once, here, and go on in a thread."""
-        self._ledger.beat()
+        """Beat once, here, and go on in a thread; a server that is away again is waited for there."""
+        lost = False
+        try:
+            self._ledger.beat()
+        except ServerLost as error:
+            log.warning("no heartbeat: %s", error)
+            lost = True
+        self._thread = threading.Thread(target=self._beat, args=(lost,), name="nbcanvas-heart", daemon=True)
         self._thread.start()
 
-    def _beat(self) -> None:
-        last, lost = monotonic(), False
+    def _beat(self, lost: bool) -> None:
+        last = monotonic()
         while not self._stopped.wait(_BEAT):
             try:
                 self._ledger.beat()
@@ -69,7 +75,7 @@ class Heart:
     def stop(self) -> None:
         """Beat no more."""
         self._stopped.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(_BEAT)
 
 
