@@ -101,6 +101,8 @@ class Step(NamedTuple):
         Do not acknowledge: more steps of this delivery follow.
     quiet
         The record is told to clients that listen, and not stored (``ignore_result``).
+    began
+        When the task began to run; None when it never did.
     """
 
     delivery: Delivery | None
@@ -114,6 +116,7 @@ class Step(NamedTuple):
     dispatches: Join | None = None
     keeps: bool = False
     quiet: bool = False
+    began: float | None = None
 
 
 class Filled(NamedTuple):
@@ -150,6 +153,15 @@ class Answer(NamedTuple):
 class Ledger(Protocol):
     """See the module's text.  Every method may raise `nbcanvas.errors.ServerLost`, and may then be called again."""
 
+    def connect(self) -> None:
+        """Reach the servers, and say that this worker is there; to be called before anything else, until it is done.
+
+        Raises
+        ------
+        AccessRefused
+            When it is of no use to call again.
+        """
+
     def take(self, limit: int, begin: int = 0, timeout: float | None = 1.0) -> Sequence[Delivery]:
         """Take up to `limit` messages, waiting `timeout` seconds for the first (None: until `wake`).
 
@@ -160,6 +172,12 @@ class Ledger(Protocol):
         """Record that the tasks of these deliveries begin; or (`begun` False) that they do not, after all.
 
         Returns the tags that are not this worker's any more, so far as the ledger can tell: their tasks must not begin.
+        """
+
+    def runs(self, running: Iterable[tuple[Delivery, float]]) -> None:
+        """Hear which tasks run for a while now, and since when: their clients are told, if they have not been.
+
+        Of shorter ones they hear with the step (`Step.began`).
         """
 
     def commit(self, steps: Sequence[Step]) -> Sequence[Answer]:

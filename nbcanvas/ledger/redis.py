@@ -13,6 +13,8 @@ like that of any other.
 ``nbcanvas:dead``                        list of dead letters, the latest first; JSON
 ``nbcanvas:dead:count``                  how many there ever were
 ======================================== ==========================================================================
+
+A worker with something to do asks for messages; one without is handed the next (`waiting`).
 """
 
 from __future__ import annotations
@@ -25,37 +27,39 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic, time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nbcanvas.backend.redis import RedisBackend
 from nbcanvas.backend.redis.news import headline
 from nbcanvas.backend.redis.steps import Written
 from nbcanvas.broker.envelope import open_
+from nbcanvas.broker.names import Names
 from nbcanvas.broker.port import Writes
 from nbcanvas.broker.redis import Lists
-from nbcanvas.errors import CanvasError, ImproperlyConfigured, ServerLost
+from nbcanvas.errors import ImproperlyConfigured
 from nbcanvas.plan.engine import Arrival
-from nbcanvas.plan.times import moment
 from nbcanvas.protocol.letter import Letter
+from nbcanvas.protocol.signatures import CONTINUE_QUEUE
 from nbcanvas.servers.queues import Queues, QueueSpec
 from nbcanvas.servers.ready import ready
-from nbcanvas.servers.redis import Link, RedisServer, load_script
+from nbcanvas.servers.redis import RedisServer, load_script
 
 from .port import Answer, Delivery, Filled, Step
+from .waiting import Waiting
 from .writing import client_of, written
 
 __all__ = ["RedisLedger"]
 
 log = logging.getLogger("nbcanvas.ledger")
 
-_TAKE, _AGAIN, _STARTED, _BEAT, _BACK, _REJECT, _LEAVE = (
-    load_script(__package__, name) for name in ("take", "again", "started", "beat", "back", "reject", "leave")
+_TAKE, _HANDED, _AGAIN, _STARTED, _BEAT, _BACK, _REJECT, _LEAVE = (
+    load_script(__package__, name) for name in ("take", "handed", "again", "started", "beat", "back", "reject", "leave")
 )
 
 #: Seconds between two looks at the lists of less urgent messages while nothing comes.
 _GLANCE: Final = 0.05
-#: Seconds the server waits for a message to hand over, at a time.
-_WAIT: Final = 5
+#: The same, for the first look.
+_GLANCE_FIRST: Final = 0.01
 #: Seconds after which a dead worker is forgotten: until then the server may still hand it messages.
 _FORGET: Final = 60.0
 #: Dead letters that are kept.
@@ -64,6 +68,34 @@ _DEAD: Final = 100_000
 _AT_ONCE: Final = 1000
 #: A property of messages that were given back after workers had died over them.
 _LOST: Final = "nbcanvas_lost"
+
+
+class _Places(NamedTuple):
+    """The lists on the server that a worker takes from.
+
+    Attributes
+    ----------
+    every, first
+        All of them, the most urgent first; the most urgent one of each queue.
+    handed
+        For each of `first`, where messages of it are handed over.
+    inboxes
+        For each of `every`, where what dead workers had begun is.
+    waits
+        Those of `first` that an idle worker waits for: nobody is in a hurry where calls go on in a plan.
+    glances
+        Where else a message may be.
+    queue_of
+        The queue of each list.
+    """
+
+    every: Sequence[str]
+    first: Sequence[str]
+    handed: Sequence[str]
+    inboxes: Sequence[str]
+    waits: Sequence[str]
+    glances: Sequence[str]
+    queue_of: Mapping[str, str]
 
 
 class RedisLedger:
@@ -106,16 +138,17 @@ class RedisLedger:
         self._lists = lists
         self._queues = queues
         self._silence = silence
-        prefix = f"{lists.prefix}nbcanvas:"
-        self._workers = f"{prefix}workers"
+        keys, prefix = Names(lists.prefix), f"{lists.prefix}nbcanvas:"
+        self._workers, self._dead = keys.workers, keys.dead
         self._prefixes = [f"{prefix}{what}:" for what in ("unacked", "begun", "inbox", "handed")]
         self._unacked, self._begun = (f"{one}{self.worker}" for one in self._prefixes[:2])
-        self._dead = f"{prefix}dead"
         self._facts = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": time()})
         self._specs: dict[str, QueueSpec] = {}
-        self._links: dict[str, Link] = {}
         self._tag = 0
-        self._unsure = range(0)  # tags of a take whose reply was lost
+        self._take_more = 0, 0
+        self._waiting = Waiting(self._server, _HANDED, self._handed, self._take_handed)
+        self._was_idle = False
+        self._looked = 0.0
         self._held: dict[str, tuple[Delivery, str]] = {}
         self._left: dict[str, Sequence[Arrival]] = {}
         self._woken = False
@@ -126,13 +159,18 @@ class RedisLedger:
         self._taking = threading.Lock()
         for name in names:
             self._specs[name] = _possible(queues[name])
-        self._ever = dict.fromkeys(self._keys())
+        self._places = self._placed(self._specs)
+        self._ever = dict.fromkeys(self._places.every)
         self._declared: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<RedisLedger {self.worker!r} at {self._server.name}>"
 
     # -- taking -------------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Reach the server, and say that this worker is there."""
+        self.beat()
 
     def take(self, limit: int, begin: int = 0, timeout: float | None = 1.0) -> Sequence[Delivery]:
         """Take up to `limit` messages, waiting `timeout` seconds for the first (None: until `wake`).
@@ -142,59 +180,80 @@ class RedisLedger:
         if limit <= 0:
             return ()
         until = None if timeout is None else monotonic() + timeout
+        limit = min(limit, _AT_ONCE)
         with self._taking:
             if self._closed:
                 return ()
-            while True:
-                self._declare()
-                found = self._pop(min(limit, _AT_ONCE), begin)
-                if found or self._is_woken() or (until is not None and monotonic() >= until):
-                    return found
-                self._wait(until)
+            self._declare()
+            # A list that was empty a moment ago is waited for at once: that answers as quickly as a look at it.
+            waits = self._was_idle and (until is None or until > monotonic()) and len(self._places.waits) == 1
+            looks = not waits or self._waiting.unsure or monotonic() - self._looked > _GLANCE
+            found: Sequence[Delivery] = self._pop(limit, begin) if looks else ()
+            if not (found or self._is_woken() or (until is not None and monotonic() >= until)):
+                found = self._wait(limit, begin, until)
+                if not found:
+                    self._is_woken()
+            self._was_idle = len(found) < limit
+            return found
 
-    def _pop(self, limit: int, begin: int) -> Sequence[Delivery]:
-        found = self._pop_again(limit, begin) if self._unsure else []
+    def _pop(self, limit: int, begin: int) -> list[Delivery]:
+        found = self._pop_again(limit, begin) if self._waiting.unsure else []
         if not found:
-            names = list(self._specs)
-            rows = [self._lists.keys(name) for name in names]
-            first = [row[0] for row in rows]
-            keys = [key for step in zip(*rows, strict=True) for key in step]  # all queues' most urgent lists come first
-            handed = [f"{self._prefixes[3]}{self.worker}:{key}" for key in first]
-            tag = self._tag
-            self._tag += limit
-            self._unsure = range(tag + 1, tag + limit + 1)
+            places, tags = self._places, self._tags(limit)
+            self._waiting.unsure.append(tags)
             flat = self._server.run(
                 _TAKE,
-                (self._unacked, self._begun, *handed, *keys, *self._inboxes(keys)),
-                (limit, begin, tag, len(first), *first),
+                (self._unacked, self._begun, *places.handed, *places.every, *places.inboxes),
+                (limit, begin, tags.start - 1, len(places.first), *places.first),
             )
-            self._unsure = range(0)
+            self._waiting.unsure.remove(tags)
             found = self._deliveries(flat)
-        if begin and found:
-            self._tell_started(found[:begin], waits=True)
+        self._looked = monotonic()
         return found
 
+    def _tags(self, many: int) -> range:
+        """Return tags that no message has had."""
+        tag = self._tag
+        self._tag += many
+        return range(tag + 1, self._tag + 1)
+
+    def _handed(self, key: str) -> str:
+        return f"{self._prefixes[3]}{self.worker}:{key}"
+
     def _pop_again(self, limit: int, begin: int) -> list[Delivery]:
-        """Return what a take took whose reply was lost: it is recorded as this worker's, and nobody has it."""
-        unsure = self._unsure
-        found = self._deliveries(self._server.run(_AGAIN, (self._unacked, self._begun), (limit, begin, *unsure)))
-        self._unsure = range(int(found[-1].tag) + 1, unsure.stop) if len(found) == limit else range(0)
+        """Return what was taken and whose reply was lost: it is recorded as this worker's, and nobody has it."""
+        self._waiting.lay()
+        unsure = self._waiting.unsure
+        found: list[Delivery] = []
+        while unsure and not found:
+            tags = unsure[0]
+            found = self._deliveries(self._server.run(_AGAIN, (self._unacked, self._begun), (limit, begin, *tags)))
+            if len(found) == limit:
+                unsure[0] = range(int(found[-1].tag) + 1, tags.stop)
+            else:
+                del unsure[0]
         return found
 
     def _deliveries(self, flat: Sequence[bytes]) -> list[Delivery]:
-        queue_of = {key: name for name in list(self._specs) for key in self._lists.keys(name)}
+        queue_of = self._places.queue_of
         found: list[Delivery] = []
         for at in range(0, len(flat), 5):
             tag, key, lost, begun, raw = flat[at : at + 5]
             found.append(self._delivery(tag.decode(), key.decode(), int(lost), begun == b"1", raw, queue_of))
         return found
 
-    def _keys(self) -> list[str]:
-        """Return all lists it takes from."""
-        return [key for name in list(self._specs) for key in self._lists.keys(name)]
-
-    def _inboxes(self, keys: Iterable[str]) -> list[str]:
-        return [f"{self._prefixes[2]}{key}" for key in keys]
+    def _placed(self, specs: Iterable[str]) -> _Places:
+        """Return which lists belong to some queues."""
+        names = list(specs)
+        rows = [self._lists.keys(name) for name in names]
+        every = [key for step in zip(*rows, strict=True) for key in step]  # all queues' most urgent lists come first
+        first = [row[0] for row in rows]
+        handed = list(map(self._handed, first))
+        inboxes = [f"{self._prefixes[2]}{key}" for key in every]
+        waits = [row[0] for name, row in zip(names, rows, strict=True) if name != CONTINUE_QUEUE]
+        glances = [*(key for key in every if key not in waits), *inboxes, *handed]
+        queue_of = {key: name for name, row in zip(names, rows, strict=True) for key in row}
+        return _Places(every, first, handed, inboxes, waits, glances, queue_of)
 
     def _delivery(
         self, tag: str, key: str, lost: int, begun: bool, raw: bytes, queue_of: Mapping[str, str]
@@ -217,64 +276,50 @@ class RedisLedger:
             key = key.removesuffix(step.removeprefix(self._lists.prefix))
         return key.removeprefix(self._lists.prefix)
 
-    def _wait(self, until: float | None) -> None:
-        """Wait until a message is handed over, somebody wakes, or less urgent lists have something."""
-        links = self._waiting_links()
-        keys = self._keys()
-        glance = [*(key for key in keys if key not in links), *self._inboxes(keys)]
+    def _wait(self, limit: int, begin: int, until: float | None) -> Sequence[Delivery]:
+        """Wait until a message is handed over, somebody wakes, or less urgent lists have something.
+
+        Returns what was taken; nothing when somebody woke, or the time is over.
+        """
+        waiting = self._waiting
+        places = self._places
+        found: list[Delivery] = []
+        pause = _GLANCE_FIRST
+        self._take_more = limit, begin
         try:
-            while True:
-                seconds = None if until is None else until - monotonic()
-                if seconds is not None and seconds <= 0:
-                    return
-                numbers = {link.fileno(): key for key, link in links.items()}
-                found = ready([*numbers, self._bell[0]], _GLANCE if seconds is None else min(seconds, _GLANCE))
-                if self._bell[0] in found:
-                    return
-                for number in found:
-                    key = numbers[number]
-                    if links[key].read() is not None:
-                        return
-                    self._wait_on(links[key], key)
-                if not found and glance and self._server.ask("EXISTS", *glance):
-                    return
-        finally:
-            self._stop_waiting(links)
+            waiting.begin(places.waits)
+            over = False
+            while not (found or over):
+                seconds = pause if until is None else min(until - monotonic(), pause)
+                if seconds <= 0:
+                    break
+                files = waiting.files()
+                come = ready([*files, self._bell[0]], seconds)
+                if self._bell[0] in come:
+                    break
+                for number in come:
+                    taken = waiting.read(files[number])
+                    over = over or taken is None
+                    found += self._deliveries(taken or ())
+                if not come:
+                    pause = _GLANCE
+                    over = bool(places.glances) and bool(self._server.ask("EXISTS", *places.glances))
+            if over:
+                found += self._pop(limit, begin)
+            found += self._deliveries(waiting.stop())
+            if len(found) > limit:  # several lists had something at the same time
+                self.requeue(found[limit:])
+        except BaseException:
+            waiting.lose()
+            waiting.unsure += [range(int(one.tag), int(one.tag) + 1) for one in found]
+            raise
+        return found[:limit]
 
-    def _waiting_links(self) -> dict[str, Link]:
-        """Ask the server to hand over the next message of each queue; returns a connection for each."""
-        wanted = [self._lists.key(name) for name in self._specs]
-        for key in [key for key in self._links if key not in wanted]:
-            self._links.pop(key).close()
-        for key in wanted:
-            link = self._links.get(key)
-            if link is None or link.owed or link.stale:
-                if link is not None:
-                    link.close()
-                link = self._links[key] = self._server.connect(patient=True)
-                link.send(("CLIENT", "ID"))
-                link.number = link.read()
-            self._wait_on(link, key)
-        return dict(self._links)
-
-    def _wait_on(self, link: Link, key: str) -> None:
-        link.send(("BLMOVE", key, f"{self._prefixes[3]}{self.worker}:{key}", "RIGHT", "LEFT", _WAIT))
-
-    def _stop_waiting(self, links: Mapping[str, Link]) -> None:
-        """Let the server hand over nothing more: what it has handed over is in lists that `take` looks into."""
-        waiting = [link for link in links.values() if link.owed]
-        if not waiting:
-            return
-        try:
-            self._server.replies([("CLIENT", "UNBLOCK", link.number) for link in waiting])
-            for link in waiting:
-                if not ready([link.fileno()], 2.0):
-                    link.close()
-                    continue
-                link.read()
-        except (ServerLost, OSError):
-            for link in waiting:
-                link.close()
+    def _take_handed(self, key: str) -> tuple[Sequence[str], Sequence[int], range]:
+        """Return the keys and arguments of what takes what is handed over of a list, and what it calls messages."""
+        limit, begin = self._take_more
+        tags = self._tags(limit)
+        return (self._unacked, self._begun, self._handed(key), key), (limit, begin, tags.start - 1), tags
 
     def _is_woken(self) -> bool:
         with self._lock:
@@ -292,6 +337,8 @@ class RedisLedger:
 
     def _declare(self) -> None:
         """Bind the queues to their exchanges, as kombu's consumers do, for those who publish to exchanges."""
+        if self._declared.issuperset(self._specs):
+            return
         fresh = {name: spec for name, spec in self._specs.items() if name not in self._declared}
         commands = [
             ("SADD", f"{self._lists.prefix}{table}{exchange}", member)
@@ -316,27 +363,16 @@ class RedisLedger:
         gone = [tag.decode() for tag in self._server.run(_STARTED, (self._unacked, self._begun), (int(begun), *tags))]
         for tag in gone:
             self._held.pop(tag, None)
-        if begun:
-            self._tell_started([held[0] for tag in tags if (held := self._held.get(tag)) is not None])
         return gone
 
-    def _tell_started(self, deliveries: Iterable[Delivery], *, waits: bool = False) -> None:
-        """Tell the clients whose tasks they are; what cannot be told is not needed.
-
-        Parameters
-        ----------
-        deliveries
-            What begins.
-        waits
-            Whether those with an ETA wait for it yet.
-        """
-        now = time()
+    def runs(self, running: Iterable[tuple[Delivery, float]]) -> None:
+        """Tell the clients whose tasks run for a while now; what cannot be told is not needed."""
         told: dict[str, list[str]] = {}
-        for delivery in deliveries:
+        for delivery, since in running:
             letter = delivery.letter
             client = client_of(letter)
             if letter is not None and client:
-                line = _started(letter.headers, now, self._hostname, waits=waits)
+                line = _started(letter.headers, since, self._hostname)
                 if line is not None:
                     told.setdefault(client, []).append(f"{line}\n")
         self._tell(told)
@@ -395,6 +431,7 @@ class RedisLedger:
             sends=self._lists.sealed(sends) if sends else (),
             dispatches=step.dispatches,
             keeps=step.keeps,
+            began=None if step.began is None else (step.began, self._hostname),
         )
 
     # -- giving back --------------------------------------------------------------------------------------------------
@@ -435,7 +472,7 @@ class RedisLedger:
         """Say that this worker lives, and give back what silent ones had; to be called every second or so."""
         adopted, portion = 0, _AT_ONCE
         while portion > _AT_ONCE // 2 and not self._closed:  # the server does other things in between
-            mine = self._keys()
+            mine = self._places.every
             portion = self._server.run(
                 _BEAT,
                 (self._workers,),
@@ -458,6 +495,7 @@ class RedisLedger:
     def consume(self, queue: str) -> None:
         """Take from one more queue."""
         self._specs = {**self._specs, queue: _possible(self._queues[queue])}
+        self._places = self._placed(self._specs)
         self._ever.update(dict.fromkeys(self._lists.keys(queue)))
         self.wake()
 
@@ -465,10 +503,10 @@ class RedisLedger:
         """Take from a queue no more."""
         name = self._lists.key(queue)
         self._specs = {one: spec for one, spec in self._specs.items() if one != queue}
+        self._places = self._placed(self._specs)
         self.wake()
         with self._taking:  # nothing is handed over for it any more
-            handed = f"{self._prefixes[3]}{self.worker}:{name}"
-            while self._server.call("LMOVE", handed, name, "LEFT", "RIGHT") is not None:
+            while self._server.call("LMOVE", self._handed(name), name, "LEFT", "RIGHT") is not None:
                 pass
 
     def queues(self) -> Sequence[Mapping[str, Any]]:
@@ -483,26 +521,18 @@ class RedisLedger:
             self._woken, self._closed = True, True
             os.write(self._bell[1], b"!")
         with self._taking:
-            links, self._links = self._links, {}
-            keys = [self._lists.key(name) for name in self._specs]
-            handed = [f"{self._prefixes[3]}{self.worker}:{key}" for key in keys]
+            places = self._places
             try:
-                if self._unsure:  # nobody began these
-                    self._server.run(_STARTED, (self._unacked, self._begun), (0, *self._unsure))
-                # A connection that was closed may be handed a message until the server has heard of it.
-                numbers = [link.number for link in links.values()]
-                for link in links.values():
-                    link.close()
-                if numbers:
-                    self._server.replies([("CLIENT", "KILL", "ID", number) for number in numbers])
-                self._server.run(_LEAVE, (self._workers, self._unacked, self._begun, *handed), (self.worker, *keys))
+                self._waiting.close()
+                for tags in self._waiting.unsure:  # nobody began these
+                    self._server.run(_STARTED, (self._unacked, self._begun), (0, *tags))
+                self._server.run(
+                    _LEAVE, (self._workers, self._unacked, self._begun, *places.handed), (self.worker, *places.first)
+                )
             finally:
                 self._held.clear()
                 for end in self._bell:
                     os.close(end)
-
-
-#: Ends that Celery never stores; they are told, and known to who hears.
 
 
 def _possible(spec: QueueSpec) -> QueueSpec:
@@ -514,22 +544,15 @@ def _possible(spec: QueueSpec) -> QueueSpec:
     return spec
 
 
-def _started(headers: Mapping[str, Any], now: float, worker: str, *, waits: bool) -> str | None:
-    """Return the news that a task begins; that it was received, when it waits for its ETA."""
+def _started(headers: Mapping[str, Any], since: float, worker: str) -> str | None:
+    """Return the news that a task began."""
     task_id, root_id = headers.get("id"), headers.get("root_id")
     if not isinstance(task_id, str):
         return None
     retries, nesting = headers.get("retries"), headers.get("replaced_task_nesting")
     attempt = (retries if type(retries) is int else 0) + ((nesting if type(nesting) is int else 0) << 20)
     root = root_id if isinstance(root_id, str) else task_id
-    if waits and isinstance(headers.get("eta"), str):
-        try:
-            due = moment("eta", headers["eta"])
-        except (CanvasError, ValueError, TypeError):
-            return None
-        if due is not None and due > now:
-            return headline("received", task_id, attempt, now, root, {"due": due})
-    return headline("started", task_id, attempt, now, root, worker)
+    return headline("started", task_id, attempt, since, root, worker)
 
 
 def _again(delivery: Delivery) -> bytes:

@@ -64,6 +64,9 @@ _REMEMBERED: Final = 10_000
 #: States that backends store.
 _KEPT: Final = states.READY_STATES | {states.RETRY}
 
+#: A task nobody sent; to hear whether the backend answers.
+_NOBODY: Final = "nbcanvas.nobody"
+
 Key = tuple[Any, int, int]
 
 
@@ -162,6 +165,18 @@ class SplitLedger:
         return f"<SplitLedger of {self._hostname} at {self._server.name}>"
 
     # -- taking -------------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Reach broker and backend, and make the queues that are missing; nothing is taken yet."""
+        with self._lock:
+            link = self._link
+            if link is None or not link.usable:
+                self._lose()
+                link = self._link = self._server.link(self._heartbeat)
+            for name in self._names:
+                self._guard(lambda link=link, name=name: link.declare(self._queues[name]))
+        if self._replies is None:
+            self._backend.get(_NOBODY)
 
     def take(self, limit: int, begin: int = 0, timeout: float | None = 1.0) -> Sequence[Delivery]:
         """Take up to `limit` messages; see the port."""
@@ -576,6 +591,9 @@ class SplitLedger:
                 self._lose()
                 return False
             return True
+
+    def runs(self, running: Iterable[tuple[Delivery, float]]) -> None:
+        """Do nothing: that a task begins was stored before, and told with that."""
 
     def tell(self, client: str, root_id: str, events: Iterable[tuple[str, str, float, int, Any]]) -> None:
         """Tell a client what happens to its tasks on their way, where the result backend can."""

@@ -73,7 +73,6 @@ class EmbeddedWorker:
         self.slots: list[Slot] = []
         self._numbers = itertools.count(1)
         self._stopping = False
-        self._idle_gate = threading.Condition()
         self._new_executor = executors(self.pool, app)
         self.watchdog = Watchdog()
         self.rates = RateLimits()

@@ -28,13 +28,6 @@ pytestmark = pytest.mark.servers
 
 
 @pytest.fixture
-def world(redis_url):
-    made = World(redis_url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def ledger(world):
     made = world.ledger()
     yield made
@@ -217,14 +210,14 @@ def test_what_ignores_its_result_is_told_and_not_stored(world, ledger):
     stop = world.backend.watch([one.id], lambda *_: None)
     world.send(one)
     (delivery,) = ledger.take(1, 1, 0)
-    ledger.commit([world.steps(delivery)._replace(quiet=True)])
-    until(lambda: [news.kind for news in told] == ["started", "succeeded"], 10)
-    assert (told[0].data, told[1].record.payload, told[1].root_id) == ("w@here", 1, "root")
+    ledger.commit([world.steps(delivery)._replace(quiet=True, began=5.5)])
+    until(lambda: [news.kind for news in told] == ["succeeded"], 10)
+    assert (told[0].began, told[0].record.payload, told[0].root_id) == ((5.5, "w@here"), 1, "root")
     assert not world.keys("celery-task-meta-*")
     stop()
 
 
-def test_what_waits_for_its_eta_has_not_started(world, ledger):
+def test_what_waits_for_its_eta_has_not_begun_and_what_runs_is_told(world, ledger):
     told = []
     world.backend.on_news = told.append
     later = call("add", 1, countdown=60)
@@ -234,8 +227,8 @@ def test_what_waits_for_its_eta_has_not_started(world, ledger):
     ledger.started([delivery.tag], begun=False)
     assert world.server.call("SCARD", f"nbcanvas:begun:{ledger.worker}") == 0
     ledger.started([delivery.tag])
-    until(lambda: [news.kind for news in told] == ["received", "started"], 10)
-    assert 50 < told[0].data["due"] - time.time() <= 60
+    ledger.runs([(delivery, 7.5)])
+    until(lambda: [(news.kind, news.time, news.data) for news in told] == [("started", 7.5, "w@here")], 10)
     stop()
 
 
@@ -603,6 +596,97 @@ def test_a_connection_that_breaks_before_the_reply_of_a_take_costs_no_message(re
         assert ids(ledger.take(1, 0, 0)) == [one.id]
         ledger.close()
     world.close()
+
+
+def waits(world, ledger, begin=1):
+    """Let a ledger wait for a message in another thread; returns what it will return."""
+    pool = ThreadPoolExecutor(1)
+    waiting = pool.submit(ledger.take, 4, begin, 20)
+    until(lambda: blocked(world) == 1, 10)
+    pool.shutdown(wait=False)
+    return waiting
+
+
+def test_what_is_handed_over_is_taken_and_has_begun_without_another_word(world, redis_url):
+    server = Deaf(redis_url)
+    ledger = world.ledger(server=server)
+    unacked, begun = (f"nbcanvas:{what}:{ledger.worker}" for what in ("unacked", "begun"))
+    for number in range(3):
+        waiting = waits(world, ledger)
+        server.loses = "-- Take messages"  # asking for it would fail
+        one = call("add", number)
+        world.send(one)
+        (delivery,) = waiting.result(20)
+        server.loses = ""
+        assert ids([delivery]) == [one.id]
+        assert (world.server.call("HLEN", unacked), world.server.call("SCARD", begun)) == (1, 1)
+        world.commit(ledger, [world.steps(delivery)])
+        assert result(world, one) == number
+    ledger.close()
+
+
+def test_what_is_handed_over_to_a_connection_that_breaks_is_not_lost(redis_server, redis_url):
+    world = World(redis_url)
+    one = call("add", 1)
+    taken = threading.Event()
+    with Proxy(redis_server.port) as proxy:
+        ledger = world.ledger(server=RedisServer(f"redis://127.0.0.1:{proxy.port}/{redis_url.rpartition('/')[2]}"))
+
+        def watch(words, answered):
+            if answered and words[0] == b"BLMOVE":
+                taken.set()
+                proxy.cut()
+
+        proxy.on_command = watch
+        waiting = waits(world, ledger)
+        world.send(one)
+        with pytest.raises(ServerLost):
+            waiting.result(20)
+        assert taken.is_set()
+        assert world.broker.depth() == {"celery": 0}
+        proxy.on_command = None
+        proxy.mend()
+        assert ids(ledger.take(4, 1, 5)) == [one.id]
+        assert world.server.call("SCARD", f"nbcanvas:begun:{ledger.worker}") == 1
+        ledger.close()
+    world.close()
+
+
+def test_a_connection_that_was_let_go_of_takes_nothing_any_more(world, ledger):
+    ledger._take_more = 4, 1
+    ledger._waiting.begin(["celery"])  # as a take that waits
+    until(lambda: blocked(world) == 1, 10)
+    (waiter,) = ledger._waiting._waiters.values()
+    sock, waiter.link._connection._sock = waiter.link._connection._sock, None  # the server does not hear of its end
+    ledger._waiting.lose()
+    assert blocked(world) == 1
+    assert not ledger.take(4, 1, 0)  # looks for what it may have taken, and so has to be sure
+    assert blocked(world) == 0
+    world.send(call("add", 1))
+    assert len(ledger.take(4, 1, 0)) == 1
+    sock.close()
+
+
+def test_a_script_that_the_server_has_forgotten_costs_no_message(world, ledger):
+    for number in range(2):
+        waiting = waits(world, ledger)
+        world.server.call("SCRIPT", "FLUSH")
+        one = call("add", number)
+        world.send(one)
+        assert ids(waiting.result(20)) == [one.id]
+
+
+def test_less_urgent_messages_are_not_forgotten_while_others_come_one_by_one(world, ledger):
+    waiting = waits(world, ledger)
+    world.send(call("add", 1))
+    assert len(waiting.result(20)) == 1
+    late = call("add", 0, priority=9)
+    world.send(late)
+    found, end = [], time.monotonic() + 20
+    while late.id not in found:
+        assert time.monotonic() < end
+        world.send(call("add", 1))
+        found += ids(ledger.take(4, 0, 5))
 
 
 def test_a_close_behind_a_take_whose_reply_was_lost_gives_all_of_it_back(world, redis_url):

@@ -125,6 +125,22 @@ def test_an_early_task_is_marked_before_it_runs_and_a_late_one_need_not_be(bench
     assert not bench.ledger.unacked
 
 
+def test_of_a_long_task_is_told_while_it_runs_and_of_a_short_one_with_its_end(bench, monkeypatch):
+    steps = []
+    commit = bench.ledger.commit
+    monkeypatch.setattr(bench.ledger, "commit", lambda some: steps.extend(some) or commit(some))
+    bench.start(1)
+    for number in range(5):
+        bench.send("note", f"n{number}")
+        bench.state(f"n{number}")
+    now = time.time()
+    assert all(now - 10 < step.began <= now for step in steps)
+    bench.send("wait", "w")
+    until(lambda: bench.ledger.long.count("w") == 1, 10)
+    bench.gate.set()
+    assert bench.state("w") == states.SUCCESS
+
+
 def test_many_short_tasks_are_written_in_few_strokes(bench):
     for number in range(3000):
         bench.send("note", f"n{number}")
@@ -159,7 +175,7 @@ def test_what_waits_for_its_time_has_not_begun(bench):
     bench.send("note", "now")
     worker = bench.start()
     assert bench.state("now") == states.SUCCESS
-    until(lambda: [one["request"]["id"] for one in worker.scheduled()] == ["later"])
+    until(lambda: [one["request"]["id"] for one in worker.orders.scheduled()] == ["later"])
     assert "later" not in bench.ledger.begun
     assert bench.state("later") == states.SUCCESS
     assert bench.ran == [("now", True), ("later", True)]
@@ -201,11 +217,11 @@ def test_what_another_worker_has_by_now_does_not_begin(bench):
     bench.send("note", "n")
     bench.ledger.take, take = (lambda limit, _begin=0, timeout=1.0: take(limit, 0, timeout)), bench.ledger.take
     worker = bench.start(1)
-    until(lambda: bench.ran and "n" in worker.jobs)
+    until(lambda: bench.ran and "n" in worker.shared.jobs)
     with bench.ledger._changed:
         del bench.ledger.unacked["n"]
     bench.gate.set()
-    until(lambda: not worker.jobs)
+    until(lambda: not worker.shared.jobs)
     assert bench.ran == [("w", True)]
 
 
@@ -379,10 +395,10 @@ def test_the_pool_grows_and_shrinks(bench):
     worker = bench.start(1)
     for number in range(3):
         bench.send("wait", f"w{number}")
-    until(lambda: len(worker.running()) == 1)
-    worker.grow(2)
-    until(lambda: len(worker.running()) == 3)
-    worker.shrink(2)
+    until(lambda: len(worker.orders.running()) == 1)
+    worker.orders.grow(2)
+    until(lambda: len(worker.orders.running()) == 3)
+    worker.orders.shrink(2)
     bench.gate.set()
     until(lambda: len(worker.pool.slots) == 1)
     bench.send("note", "after")
@@ -394,5 +410,24 @@ def test_it_scales_with_the_work(bench):
     assert worker.pool.size == 1
     for number in range(4):
         bench.send("wait", f"w{number}")
-    until(lambda: len(worker.running()) == 4, 15)
-    assert worker.autoscale(2, 1) == (2, 1)
+    until(lambda: len(worker.orders.running()) == 4, 15)
+    assert worker.orders.autoscale(2, 1) == (2, 1)
+
+
+def test_a_server_that_goes_between_connecting_and_starting_is_waited_for(bench):
+    worker = ClusterWorker(bench.app, pool="threads", concurrency=1, ledger=bench.ledger)
+    bench.worker = worker
+    worker.connect()
+    beat, lost = bench.ledger.beat, [ServerLost("gone again")]
+
+    def gone():
+        if lost:
+            raise lost.pop()
+        beat()
+
+    bench.ledger.beat = gone
+    worker.start()
+    bench.send("note", "n")
+    assert bench.state("n") == "SUCCESS"
+    assert not lost
+    until(lambda: bench.ledger.beats > 1, 10, "its heart beats")

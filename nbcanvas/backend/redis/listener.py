@@ -11,13 +11,15 @@ anything.  They are rare while news come, and follow each other more slowly the 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from time import monotonic
+from math import inf
+from time import monotonic, sleep
 from typing import Final
 
 from nbcanvas.errors import ServerLost
@@ -47,6 +49,8 @@ _ASK: Final = 1.0
 _PROVEN: Final = 60.0
 #: Seconds between two tries to connect.
 _AGAIN: Final = 0.2
+#: Seconds between two readings of the channels of thousands of tasks.
+_BREATH: Final = 0.005
 #: Seconds with nothing to watch, after which the thread ends.
 _IDLE: Final = 30.0
 #: Seconds somebody who watches waits for the subscription.
@@ -78,6 +82,14 @@ class Listener:
         Takes a message of the client's channel.
     on_document
         Takes the id and the document of a task that was published.
+
+    Attributes
+    ----------
+    session
+        A number while this client's channel is listened to and only our workers are known of, which tell everything
+        there; another one each time that begins, 0 while it is not so.
+    wakes
+        When the thread looks around next, whoever rings; at no time, so far as is known, while it is about to sleep.
     """
 
     def __init__(
@@ -105,10 +117,13 @@ class Listener:
         self._look = look
         self._on_news = on_news
         self._on_document = on_document
+        self._sessions = itertools.count(1)
         self._begin()
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
+        self.session = 0
+        self.wakes = inf
         self._fresh: deque[Collection[str]] = deque()
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
@@ -133,7 +148,7 @@ class Listener:
                     target=self._run, args=(self._bell[0],), name="nbcanvas-listener", daemon=True
                 )
                 self._thread.start()
-            else:
+            elif not self.session or self.wakes > monotonic() + _FIRST:  # ours tell anyhow: it need not be at once
                 self._ring()
         if not self._ready.is_set():
             self._ready.wait(_PATIENCE)
@@ -205,6 +220,7 @@ class _Session:
         self.owner = owner
         self.bell = bell
         self.link: Link = owner._server.connect(patient=True)  # noqa: SLF001 - of this module
+        self.number = 0
         self.singles: set[str] = set()
         self.pattern = False
         #: Whether there are other workers than ours, so far as is known; until when that is proven; when it was asked.
@@ -223,7 +239,7 @@ class _Session:
             self.link.send((b"SUBSCRIBE", owner._news))  # noqa: SLF001
             self.link.read()
             owner._ready.set()  # noqa: SLF001
-            self.foreign = not owner._ours()  # noqa: SLF001
+            self._find(foreign=not owner._ours())  # noqa: SLF001
             self._check_epoch()
             # Whatever was said before this connection was there is looked for.
             self.fresh = list(owner._watched())  # noqa: SLF001
@@ -233,12 +249,20 @@ class _Session:
             self._loop()
             return True
         finally:
+            if owner.session == self.number:  # and not that of another thread, which began when this one was over
+                owner.session = 0
             self.link.close()
+
+    def _find(self, *, foreign: bool) -> None:
+        """Note whether there are other workers than ours."""
+        self.foreign = foreign
+        self.number = self.owner.session = 0 if foreign else next(self.owner._sessions)  # noqa: SLF001
 
     def _loop(self) -> None:
         owner = self.owner
         quiet = monotonic()
         while True:
+            owner.wakes = inf
             self._take_fresh(monotonic())
             self._do_what_is_due(monotonic())
             if owner._watched():  # noqa: SLF001
@@ -249,6 +273,9 @@ class _Session:
                 self._unsubscribe()
             until = min(self.sweep, self.check, self.first or self.sweep, quiet + _IDLE + 1)
             ends = (self.link.fileno(), self.bell)
+            owner.wakes = until
+            if owner._fresh:  # noqa: SLF001 - who brought it may have seen that
+                continue
             found = ready(ends, until - monotonic())
             if self.bell in found:
                 _hush(self.bell)
@@ -256,6 +283,8 @@ class _Session:
                     return
             if ends[0] in found:
                 self._hear()
+                if self.pattern:  # so many come that several may come at a time
+                    sleep(_BREATH)
 
     def _do_what_is_due(self, now: float) -> None:
         if self.first is not None and now >= self.first:
@@ -270,7 +299,7 @@ class _Session:
         if waiting and self.foreign and now > self.proven and now - self.asked > _ASK:
             self.asked = now
             if self.owner._ours():  # noqa: SLF001 - they live since
-                self.foreign = False
+                self._find(foreign=False)
                 self._unsubscribe()
         while waiting:
             ids = waiting.popleft()
@@ -345,7 +374,7 @@ class _Session:
         if found:  # somebody ended tasks and did not tell: one of Celery's workers, or ours, for another client
             self.proven = begun + _PROVEN
             if not self.foreign:
-                self.foreign = True
+                self._find(foreign=True)
                 self._subscribe(self.owner._watched())  # noqa: SLF001
         self.pause = _SECOND if found else min(self.pause * 1.5, _RARE if self.foreign else _AT_MOST)
         self.sweep = monotonic() + max(self.pause, (monotonic() - begun) * _SHARE)

@@ -49,7 +49,10 @@ class Commanded(Protocol):
     app: App
     hostname: str
     started: float
-    revokes: Revokes
+
+    @property
+    def revokes(self) -> Revokes:
+        """What was revoked."""
 
     @property
     def autoscales(self) -> bool:
@@ -163,10 +166,13 @@ class Desk:
         """Learn what is revoked, and listen."""
         if self._statedb:
             self.worker.revokes.load(self._statedb)
-        self.worker.revokes.refresh()
+        try:
+            self.worker.revokes.refresh()
+        except ServerLost as lost:
+            log.warning("what is revoked is learned later: %s", lost)  # it is asked at each heartbeat
         if self._node is not None:
             self._node.start()
-            if self._mingle and self._node.ready(_HELLO):
+            if self._node.listening(_HELLO) and self._mingle:  # a worker that is ready hears commands
                 self._say_hello()
 
     def stop(self) -> None:

@@ -21,9 +21,13 @@ class Job:
         Whether the ledger knows that its task begins.
     late
         Whether it is acknowledged when its task has ended; known when it starts.
+    since
+        When its task began to run; None before.
+    told
+        Whether its client has heard of that.
     """
 
-    __slots__ = ("began", "delivery", "due", "late", "message")
+    __slots__ = ("began", "delivery", "due", "late", "message", "since", "told")
 
     def __init__(self, delivery: Delivery, message: Message, *, began: bool = False) -> None:
         self.delivery = delivery
@@ -31,6 +35,14 @@ class Job:
         self.due = message.due
         self.began = began
         self.late = False
+        self.since: float | None = None
+        self.told = False
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: the task, and its id."""
+        call = self.message.call
+        return f"{call.task}[{call.id}]"
 
     def __repr__(self) -> str:
         return f"Job({self.message!r})"

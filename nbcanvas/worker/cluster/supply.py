@@ -52,6 +52,8 @@ class Supply:
         Says how much to take.
     before
         Called by a slot that finds nothing, before it fetches or sleeps.
+    postponed
+        Told of each job that waits for its time from now on.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class Supply:
         read: Callable[[Delivery], Job | None],
         portion: Callable[[], Portion],
         before: Callable[[], None],
+        postponed: Callable[[Job], None],
     ) -> None:
         self._ledger = ledger
         self._read = read
         self._portion = portion
         self._before = before
+        self._postponed = postponed
         self._ready: deque[Job] = deque()
         self._later: list[tuple[float, int, Job]] = []
         self._tie = itertools.count()
@@ -109,6 +113,7 @@ class Supply:
         with self._changed:
             first = not self._later or due < self._later[0][0]
             heapq.heappush(self._later, (due, next(self._tie), job))
+        self._postponed(job)
         if first:
             self._ledger.wake()
 
@@ -162,6 +167,7 @@ class Supply:
                     postponed.append(delivery.tag)
                 with self._changed:
                     heapq.heappush(self._later, (job.due, next(self._tie), job))
+                self._postponed(job)
                 continue
             job.began = number < begin
             jobs.append(job)

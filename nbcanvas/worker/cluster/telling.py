@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from time import time
 from typing import Any, Protocol
 
@@ -65,13 +66,24 @@ class Telephone:
 
         return tell
 
+    def runs(self, jobs: Sequence[Job]) -> None:
+        """Tell the clients whose tasks run for a while now."""
+        since = [(job.delivery, job.since) for job in jobs if job.since is not None]
+        for job in jobs:
+            job.told = True
+        self._ledger.runs(since)
+
     def held(self, job: Job) -> None:
-        """Tell the client whose message waits here because of a rate limit; of an ETA the ledger tells."""
+        """Tell the client whose message waits here, because of its ETA or a rate limit."""
         letter, message = job.delivery.letter, job.message
         client = letter.properties.get("reply_to") if letter is not None else None
-        if isinstance(client, str) and client:
-            event = (RECEIVED, message.call.id, time(), message.attempt, {"due": job.due})
+        if not isinstance(client, str) or not client or not client.isascii():
+            return
+        event = (RECEIVED, message.call.id, time(), message.attempt, {"due": job.due})
+        try:
             self._ledger.tell(client, message.root_id, [event])
+        except Exception as error:  # noqa: BLE001 - it must not cost the messages that came with this one
+            log.debug("nobody hears that %r waits: %s", job, error)
 
 
 def log_received(message: Message) -> None:

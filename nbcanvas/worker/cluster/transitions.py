@@ -12,7 +12,6 @@ from nbcanvas.errors import TaskRevokedError
 from nbcanvas.ledger.port import Delivery, Filled, Step
 from nbcanvas.plan import (
     Arrival,
-    Call,
     Errback,
     Failed,
     Ignored,
@@ -46,6 +45,7 @@ def ended(
     own: Record | None = None,
     holds: bool = False,
     priority: int | None = None,
+    began: float | None = None,
 ) -> list[Step]:
     """Return the steps of a message that was worked on.
 
@@ -67,6 +67,8 @@ def ended(
         Whether the message stays unacknowledged when all of it is done: it goes elsewhere.
     priority
         Of what is sent and names none itself; None for the one it has anyway.
+    began
+        When the task began to run.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def ended(
         children = [*children, *transition.children]
     record = record_of(message, outcome, worker, children, now, keep=keep, own=own)
     if not (transition.send or transition.arrivals or transition.skips or transition.errbacks):
-        return [Step(delivery, message, message.call.id, record, keeps=holds, quiet=not keep)]
+        return [Step(delivery, message, message.call.id, record, keeps=holds, quiet=not keep, began=began)]
     rest = _parts(transition, message.root_id, now, tell, priority)
     step = Step(
         delivery,
@@ -91,6 +93,7 @@ def ended(
         rest.arrivals[:1],
         keeps=holds or len(rest.arrivals) > 1,
         quiet=not keep,
+        began=began,
     )
     return [step, *_more(delivery, message, rest.arrivals[1:], holds=holds)]
 
@@ -176,23 +179,8 @@ def _parts(transition: Transition, root_id: str, now: float, tell: Tell, priorit
 
 def _ranked(message: Message, priority: int) -> Message:
     """Return a message with a priority, unless it has one."""
-    call = message.call
-    if "priority" in call.options:
-        return message
-    message.call = Call(
-        call.id,
-        call.task,
-        call.payload,
-        call.immutable,
-        {**call.options, "priority": priority},
-        call.links,
-        call.errbacks,
-        call.stamps,
-        call.group_id,
-        call.index,
-        call.version,
-        call.nesting,
-    )
+    if "priority" not in message.call.options:
+        message.call = message.call.with_options({"priority": priority})
     return message
 
 

@@ -23,6 +23,8 @@ __all__ = ["ProcessExecutor", "ProcessPool"]
 
 #: A message that has cost so many children fails, however often it may be redelivered.
 _LIVES = 3
+#: Tasks that are kept as bytes, old versions among them.
+_SHIPMENTS = 1000
 
 
 class ProcessPool:
@@ -50,6 +52,8 @@ class ProcessPool:
         if values_only or found is None or not found.is_fresh(task):
             with self._lock:
                 found = self._shipments[key] = ship(task, values_only=values_only)
+                while len(self._shipments) > _SHIPMENTS:
+                    del self._shipments[next(iter(self._shipments))]
         return found
 
     def lost(self, message: Message) -> int:

@@ -84,6 +84,10 @@ class _FarBackend:
     def expect(self, task_ids: Iterable[str]) -> None:
         """The kernel hears of them when they are sent."""
 
+    def tells(self, task_id: str) -> bool:
+        """Never: asking costs nothing that matters."""
+        return False
+
     def cleanup(self) -> None:
         self._link.ask("cleanup")
 
