@@ -44,6 +44,10 @@ class Names(NamedTuple):
         """Stamps that were revoked."""
         return f"{self.prefix}nbcanvas:revoked:stamps"
 
+    def sent(self, sender: str) -> str:
+        """Return where the server keeps the number of the last batch that a sender sent."""
+        return f"{self.prefix}nbcanvas:sent:{sender}"
+
     def code(self, digest: str) -> str:
         """Return where the code of a shipped task is."""
         return f"{self.prefix}nbcanvas-code-{digest}"

@@ -7,7 +7,7 @@ and what is behind a barrier is written once for all its members.  Any other ser
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
 from time import time
@@ -24,7 +24,7 @@ from nbcanvas.protocol.message import decode
 from nbcanvas.protocol.payload import Held, Text, TextArgs, refuse_argument, unpack, unpack_args, value_in
 from nbcanvas.protocol.saferepr import saferepr
 from nbcanvas.protocol.signatures import Plans, Reader, Reference, Writer
-from nbcanvas.protocol.splice import Raw, spliced
+from nbcanvas.protocol.splice import spliced
 
 __all__ = ["Post"]
 
@@ -160,10 +160,28 @@ class Post:
             self.seal(letter, message.root_id)
         return letter
 
-    def write_all(self, messages: Iterable[Message]) -> list[Letter]:
-        """Return messages as letters."""
-        write = self.write
-        return [write(message) for message in messages]
+    def in_common(self, message: Message) -> tuple[Any, ...] | None:
+        """Return what a message shares with those that differ in id, place and arguments alone; None for what is odd.
+
+        Messages of which this is equal have envelopes that a `Stencil` can write.
+        """
+        call, then = message.call, message.then
+        if call.options or call.links or call.errbacks or call.stamps or message.given or self.seal is not None:
+            return None
+        if message.payload is not None or message.due is not None or message.expires is not None:
+            return None
+        join = None
+        if then is not None:
+            if type(then) is not Slot:
+                return None
+            join = then.join
+        address = self._route(message)
+        if address.compression or self._compression or (address.serializer or self._serializer) != "json":
+            return None
+        if "expires" in address.defaults:
+            return None
+        headers = message.root_id, message.parent_id, message.retries, call.nesting
+        return (call.task, call.version, call.group_id, join, call.immutable, *headers, address)
 
     def _as_json(self, message: Message, client: str | None) -> tuple[bytes, tuple[str, str]]:
         call = message.call
@@ -181,7 +199,7 @@ class Post:
         text = f"[{args},{kwargs},{embed}]"
         if nested_deeper(text, DEEPEST):
             raise NotSerializable(f"{call.task}: its message would nest more than {DEEPEST} lists and objects")
-        return text.encode("ascii"), self._shown(payload, given)
+        return text.encode("ascii"), self.shown(payload, given)
 
     def _embed_text(self, message: Message, client: str | None) -> str:
         call, then = message.call, message.then
@@ -202,7 +220,7 @@ class Post:
         reference = Reference(plan_id, pointing) if plan_id is not None and pointing is not None else None
         return Writer(_texts_of, _held, client, reference)
 
-    def _shown(self, payload: Payload, given: Sequence[Payload]) -> tuple[str, str]:
+    def shown(self, payload: Payload, given: Sequence[Payload] = ()) -> tuple[str, str]:
         """Return ``argsrepr`` and ``kwargsrepr``."""
         kind = type(payload)
         if kind is tuple:
@@ -348,11 +366,11 @@ def _texts_of(payload: Payload) -> tuple[Any, Any]:
     """Return the texts of a call's arguments."""
     kind = type(payload)
     if kind is tuple:
-        return Raw(dumps(payload)), Raw("{}")
+        return Text(dumps(payload)), Text("{}")
     if kind is TextArgs:
-        return Raw(payload.args), Raw(payload.kwargs)
+        return Text(payload.args), Text(payload.kwargs)
     args, kwargs = payload.load()
-    return Raw(dumps(args)), Raw(dumps(kwargs))
+    return Text(dumps(args)), Text(dumps(kwargs))
 
 
 def _text_of(payload: Payload) -> str:

@@ -18,7 +18,9 @@ from nbcanvas.servers.queues import QueueSpec
 from nbcanvas.servers.redis import RedisServer, Script
 
 from .envelope import open_, seal
-from .port import Writes
+from .names import Names
+from .post import Post
+from .stencil import Stencil
 
 __all__ = ["PRIORITY_STEPS", "SEPARATOR", "Lists", "RedisBroker"]
 
@@ -29,10 +31,15 @@ PRIORITY_STEPS: Final = (0, 3, 6, 9)
 #: Envelopes, and bytes of them, that are sent at once.
 _AT_ONCE: Final = 500
 _BYTES: Final = 1_000_000
+#: So many messages that are alike are worth a stencil.
+_ALIKE: Final = 8
 #: Seconds that the bindings of an exchange are believed.
 _BINDINGS_FOR: Final = 5.0
 #: Messages that are shown to who asks what waits, of each list.
 _SHOWN: Final = 1000
+
+#: Lists, the envelope that is pushed to each, and the queue they are of.
+_Sealed = tuple[Sequence[str], bytes, str]
 
 # A batch that was sent is not sent again when its reply was lost: its number is the sender's last one.
 _PUSH: Final = Script(
@@ -157,7 +164,7 @@ class _Sender:
     """Numbers batches; the server knows the last number it has got from each sender."""
 
     def __init__(self, prefix: str) -> None:
-        self.key = f"{prefix}nbcanvas:sent:{urandom(8).hex()}"
+        self.key = Names(prefix).sent(urandom(8).hex())
         self.number = 0
 
 
@@ -183,12 +190,12 @@ class RedisBroker:
     def __init__(
         self,
         server: RedisServer,
-        post: Writes,
+        post: Post,
         lists: Lists | None = None,
         *,
         queues: Callable[[], Iterable[str]] = lambda: ("celery",),
         retry: Mapping[str, Any] | None = None,
-        workers: str = "nbcanvas:workers",
+        workers: str = Names().workers,
     ) -> None:
         self.server = server
         self._post = post
@@ -214,7 +221,7 @@ class RedisBroker:
         ServerLost
             When the server is away for longer than ``task_publish_retry_policy`` is patient.
         """
-        self.post(map(self._post.write, messages))
+        self._send(self._written(messages))
 
     def notice(self, queues: Iterable[str]) -> None:
         """Hear of queues that `depth` and `waiting` are to tell of, too."""
@@ -222,6 +229,28 @@ class RedisBroker:
 
     def post(self, letters: Iterable[Letter]) -> None:
         """Send letters, in order; while the server takes some, the next ones are written."""
+        self._send(
+            (self.lists.of(letter), seal(letter, tag), letter.queue)
+            for letter, tag in zip(letters, _tags(), strict=False)
+        )
+
+    def _written(self, messages: Sequence[Message]) -> Iterator[_Sealed]:
+        """Yield messages as they are sent; many that are alike by one stencil."""
+        tags = _tags()
+        for common, alike in itertools.groupby(messages, self._post.in_common):
+            stencil: Stencil | None = None
+            while some := list(itertools.islice(alike, _AT_ONCE)):
+                if stencil is None and common is not None and len(some) >= _ALIKE:
+                    stencil = Stencil(self._post, some[0])
+                    keys, queue = self.lists.of(stencil.letter), stencil.letter.queue
+                for message, tag in zip(some, tags, strict=False):
+                    if stencil is None:
+                        letter = self._post.write(message)
+                        yield self.lists.of(letter), seal(letter, tag), letter.queue
+                    else:
+                        yield keys, stencil.envelope(message, tag), queue
+
+    def _send(self, envelopes: Iterable[_Sealed]) -> None:
         if self._pid != getpid():  # a child: the senders are the parent's
             self._senders, self._pid = [], getpid()
         try:
@@ -229,7 +258,7 @@ class RedisBroker:
         except IndexError:
             sender = _Sender(self.lists.prefix)
         finish: Callable[[], None] | None = None
-        for batch in self._batches(letters):
+        for batch in self._batches(envelopes):
             if finish is not None:
                 finish()
             finish = self._push(sender, batch)
@@ -237,18 +266,16 @@ class RedisBroker:
             finish()
         self._senders.append(sender)  # one that came to no end is used no more
 
-    def _batches(self, letters: Iterable[Letter]) -> Iterator[Mapping[str, Sequence[bytes]]]:
+    def _batches(self, envelopes: Iterable[_Sealed]) -> Iterator[Mapping[str, Sequence[bytes]]]:
         """Yield lists, and the envelopes to push to each of them, as many as are sent at once."""
         batch: dict[str, list[bytes]] = {}
         count = size = 0
-        tags = _tags()
-        for letter in letters:
-            raw = seal(letter, next(tags))
-            for key in self.lists.of(letter):
+        for keys, raw, queue in envelopes:
+            for key in keys:
                 batch.setdefault(key, []).append(raw)
             count += 1
             size += len(raw)
-            self._noticed.add(letter.queue)
+            self._noticed.add(queue)
             if count >= _AT_ONCE or size >= _BYTES:
                 yield batch
                 batch, count, size = {}, 0, 0

@@ -24,7 +24,7 @@ from itertools import compress
 from types import MappingProxyType
 
 from nbcanvas import states
-from nbcanvas.plan import Call, Node, Place
+from nbcanvas.plan import Call, Node, Place, places
 
 from .attempts import NESTING, Attempt, End, Past, Start, taken
 from .event import Event
@@ -127,6 +127,15 @@ class State:
     def worker_names(self) -> Sequence[str]:
         """The names of worker slots; place 0 is no name."""
         return self._known.names
+
+    def eventful(self) -> set[int]:
+        """Return the rows of which `columns` do not tell all: they have attempts, errors, progress, or are grafted."""
+        known, index = self._known, self.tree.index
+        found = {*known.attempts, *known.due, *known.ends, *known.progress, *known.starts, *known.history}
+        for graft in self.tree.grafts:
+            found.add(index[graft.owner])
+            found.update(index[place.call.id] for place in places(graft.node))
+        return found
 
     # -- the canvas -------------------------------------------------------------------------------------------------
 

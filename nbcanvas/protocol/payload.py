@@ -70,7 +70,7 @@ class Packed:
 
 
 class Text:
-    """A value as JSON text.
+    """A value as JSON text; wherever it stands in what becomes JSON, it is its value.
 
     Attributes
     ----------
@@ -86,6 +86,11 @@ class Text:
     def load(self) -> Any:
         """Return a fresh copy of the value."""
         return loads(self.text)
+
+    __json__ = load
+
+    def __str__(self) -> str:
+        return self.text
 
     def __repr__(self) -> str:
         return f"<{len(self.text)} characters of JSON>"

@@ -59,7 +59,7 @@ def saferepr(value: Any, longest: int = 1024, deepest: int = 3, look: Callable[[
     look
         Applied to each item before it is shown, and to none that is not.
     """
-    if type(value) is tuple and len(value) < 30 and all(type(one) in _SIMPLE for one in value):
+    if type(value) is tuple and len(value) < 30 and _SIMPLE.issuperset(map(type, value)):
         text = repr(value)
         if len(text) < longest:
             return text

@@ -7,30 +7,10 @@ from typing import Any, Final
 
 from nbcanvas.errors import NotSerializable
 
-from .jsonable import dumps, loads, plain
+from .jsonable import dumps, plain
+from .payload import Text
 
-__all__ = ["Raw", "spliced"]
-
-
-class Raw:
-    """A JSON text that stands for its value.
-
-    Attributes
-    ----------
-    text
-        The text.
-    """
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __json__(self) -> Any:
-        return loads(self.text)
-
-    def __str__(self) -> str:
-        return self.text
+__all__ = ["spliced"]
 
 
 #: Stands where a text goes; a value that happens to be the same makes one too many, which is seen.
@@ -39,7 +19,7 @@ _MARK: Final = json.dumps(_HOLE)
 
 
 def spliced(value: Any) -> str:
-    """Return a value as JSON, with each `Raw` in it written as its text.
+    """Return a value as JSON, with each `Text` in it written as its text.
 
     Raises
     ------
@@ -49,7 +29,7 @@ def spliced(value: Any) -> str:
     texts: list[str] = []
 
     def stand_in(found: Any) -> Any:
-        if type(found) is Raw:
+        if type(found) is Text:
             texts.append(found.text)
             return _HOLE
         return plain(found)

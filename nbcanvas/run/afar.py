@@ -14,6 +14,7 @@ from nbcanvas import states
 from nbcanvas.events.state import State
 from nbcanvas.picture.markup import cut, error_text, names, number
 from nbcanvas.plan import Call
+from nbcanvas.plan.times import expiry_time
 
 from .reasons import Because, Busy, Host, Queued, Scene, Teller
 
@@ -68,11 +69,18 @@ class TellerOfClusters(Teller):
             or self._at_a_worker(row, call, retry)
             or (self._in_a_queue(call, message, place) if message is not None else self._nowhere(row, call))
         )
+        if call.id not in self.active and self._expired(row, call):
+            return Because("expired", f"it has expired: who takes it now drops it; {found.words}")
         return (
             found._replace(words=f"{found.words}; it waits for its {retry}")
             if retry and found.kind != "retry"
             else found
         )
+
+    def _expired(self, row: int, call: Call) -> bool:
+        sent = self.state.sent(row)
+        until = expiry_time(call.options, sent) if sent is not None else None
+        return until is not None and until < self.now
 
     def _retry(self, row: int) -> str:
         error = self.state.error(row)

@@ -16,7 +16,7 @@ from nbcanvas.app import App, Plan, current_app
 from nbcanvas.backend.port import Record, RunLine, RunStore, StoredRun
 from nbcanvas.errors import CorruptResult, NBCanvasError, ResultExpired, UnknownRun, WorkerLostError
 from nbcanvas.events.state import State
-from nbcanvas.plan import Call
+from nbcanvas.plan import Call, Node
 
 from . import plainly
 from . import stored as kept
@@ -115,7 +115,8 @@ def _with_task(task_id: str, store: RunStore) -> StoredRun | None:
         ):
             continue
         try:
-            state = State.of(_plan(store, stored).root, stored.started).apply(_heard(store, stored).events)
+            root = _plan(store, stored).root
+            state = State.of(root, stored.started).apply(_heard(store, stored, root).events)
         except CorruptResult as error:
             log.warning("while looking for task %s: %s", task_id, error)
             continue
@@ -128,8 +129,8 @@ def _plan(store: RunStore, run: StoredRun) -> Planned:
     return kept.load_plan(run) if store.trusted else plainly.load_plan(run)
 
 
-def _heard(store: RunStore, run: StoredRun) -> Heard:
-    return kept.load_state(run) if store.trusted else plainly.load_state(run)
+def _heard(store: RunStore, run: StoredRun, root: Node) -> Heard:
+    return kept.load_state(run) if store.trusted else plainly.load_state(run, root)
 
 
 def _unknown(word: str, app: App, lines: Sequence[RunLine]) -> UnknownRun:
@@ -188,7 +189,8 @@ class AttachedRun(Run):
     """
 
     def __init__(self, app: App, store: RunStore, stored: StoredRun) -> None:
-        planned, heard = _plan(store, stored), _heard(store, stored)
+        planned = _plan(store, stored)
+        heard = _heard(store, stored, planned.root)
         state = State.of(planned.root, stored.started, items_of).apply(heard.events)
         records = store.results(state.tree.calls)
         ends = [end_of(state, one, record) for one, record in records.items() if not is_over(state, one)]
@@ -255,7 +257,7 @@ class AttachedRun(Run):
                 log.warning("%s: what its kernel says cannot be read: %s", self.id, error)
                 return
             if stored is not None and stored.seen != self._seen:
-                heard = _heard(self._store, stored)
+                heard = _heard(self._store, stored, self.root)
                 self._seen, self._parents = stored.seen, heard.parents
                 self._events.extend(heard.events)
                 self.finished = self.finished or stored.finished

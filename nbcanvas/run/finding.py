@@ -18,6 +18,7 @@ from contextlib import suppress
 from time import monotonic, time
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
+from nbcanvas.app import App
 from nbcanvas.backend.port import RunStore, StoredRun, flush_all
 from nbcanvas.errors import NotSerializable
 from nbcanvas.events.state import State
@@ -90,8 +91,7 @@ class _Kept:
         self.run = run
         self.store = store
         self.version = -1
-        #: The plan as it was written in haste, until it is written small.
-        self._wide = b""
+        self._waiting = self._closed = False
         self.next = monotonic() + _FIRST + len(run) * _FOR_EACH
         # What workers elsewhere go on with, whoever dies here, is kept before they hear of it.
         store.put(run.id, self._all, at_once=run.app.remote)
@@ -100,9 +100,7 @@ class _Kept:
         run = self.run
         kernel = Kernel.here(elsewhere=run.app.remote)
         plan, said = self._plan(), b""  # of a run that begins nothing has been heard yet
-        if not self.store.trusted:
-            self._wide = plan
-        else:
+        if self.store.trusted:
             state = run.snapshot()
             self.version, said = state.version, self._state(state)
         return StoredRun(run.id, run.name, run.started, run.finished, time(), str(kernel), VERSION, plan, said)
@@ -119,20 +117,26 @@ class _Kept:
             return b""
 
     def _state(self, state: State) -> bytes:
-        return stored.dump_state(state, self.run.app) if self.store.trusted else plainly.dump_state(self.run, state)
+        return stored.dump_state(state, self.run.app) if self.store.trusted else plainly.dump_state(self.run.id, state)
 
     def say(self) -> None:
-        """Have what is known now kept, in the thread that writes."""
+        """Have what is known by then kept, in the thread that writes."""
         self.next = monotonic() + _EVERY
-        self.store.update(self.run.id, self._news)
+        if not (self._waiting or self._closed):  # while the store is away, what is to be said does not pile up
+            self._waiting = True
+            self.store.update(self.run.id, self._news)
+
+    def close(self) -> None:
+        """Say the last word."""
+        self.say()
+        self._closed = True
 
     def _news(self) -> dict[str, float | bytes | None]:
-        """Return the columns that changed."""
+        """Return the columns that changed; once: whoever writes them repeats what could not be written."""
+        self._waiting = False
         run, begun = self.run, monotonic()
         state = run.snapshot()
         news: dict[str, float | bytes | None] = {"seen": time(), "finished": run.finished}
-        if self._wide:
-            news["plan"], self._wide = plainly.small(self._wide), b""
         if state.version != self.version:
             news["state"] = self._state(state)
             self.version = state.version
@@ -163,7 +167,17 @@ class _Keeper:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="nbcanvas-runs", daemon=True)
                 self._thread.start()
+        kept.run.app.before_close(self.leave)
         kept.run.add_done_callback(lambda _: kept.say())
+
+    def leave(self, app: App) -> None:
+        """Say what is known of an app's runs, which is closed now, and nothing more."""
+        with self._lock:
+            gone = [kept for kept in self._kept.values() if kept.run.app is app]
+            for kept in gone:
+                del self._kept[id(kept.run)]
+        for kept in gone:
+            kept.close()
 
     def drop(self, run: Run) -> None:
         """Keep a run no longer."""

@@ -1,6 +1,6 @@
 """A run as it is kept where others may write: JSON, of which nothing is ever run, imported or unpickled.
 
-The frozen canvas stands there as messages have it, what was heard as recordings have it (docs/recording.md), without
+The frozen canvas stands there as messages have it, and beside it what was heard of its calls (`run.heard`), without
 arguments and results: those are in the canvas, and beside it.
 """
 
@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import Any, Final
+from typing import Final
 
 from nbcanvas.backend.port import StoredRun
 from nbcanvas.errors import CorruptResult, InvalidTaskError
 from nbcanvas.events.state import State
-from nbcanvas.plan import Call
+from nbcanvas.plan import Node
 from nbcanvas.protocol import plans
-from nbcanvas.protocol.plain import LEFT_OUT, LIMIT, Malformed
+from nbcanvas.protocol.plain import Malformed
 
-from . import recorded
+from . import heard
 from .stored import Heard, Planned
-from .views import Description, Views
 
-__all__ = ["dump_plan", "dump_state", "load_plan", "load_state", "small"]
+__all__ = ["dump_plan", "dump_state", "load_plan", "load_state"]
 
 #: Bytes of a run that are read, once decompressed.
 _LARGEST: Final = 1024 * 1024 * 1024
-_NOTHING: Final = Description((), {}, None, None)
 
 
 def dump_plan(planned: Planned) -> bytes:
@@ -36,13 +34,9 @@ def dump_plan(planned: Planned) -> bytes:
     NotSerializable
         When one of its arguments has no form in JSON.
     """
-    whole = {"plan": plans.dump(planned.root), "parent": planned.parent_id, "canvas": planned.canvas}
-    return json.dumps(whole).encode()
-
-
-def small(plan: bytes) -> bytes:
-    """Return what `dump_plan` gave as fewer bytes, of which `load_plan` makes the same."""
-    return zlib.compress(plan, 1)
+    parent, canvas = json.dumps(planned.parent_id), json.dumps(planned.canvas)
+    text = f'{{"plan":{plans.dump(planned.root)},"parent":{parent},"canvas":{canvas}}}'
+    return zlib.compress(text.encode("ascii"), 1)  # before the first message goes: in haste
 
 
 def load_plan(stored: StoredRun) -> Planned:
@@ -62,35 +56,16 @@ def load_plan(stored: StoredRun) -> Planned:
 
 
 def _wide(data: bytes) -> bytes:
-    return data if data.startswith(b"{") else zlib.decompressobj().decompress(data, _LARGEST)
+    return zlib.decompressobj().decompress(data, _LARGEST)
 
 
-class _Told:
-    """A run as a recording is written of it: without arguments and results."""
-
-    def __init__(self, run: Any, state: State) -> None:
-        self._state = state
-        self.id, self.name, self.canvas = run.id, run.name, run.canvas
-        self.root, self.finished, self.done = run.root, run.finished, run.done
-
-    def snapshot(self) -> State:
-        return self._state
-
-    def value_of(self, call: Call) -> Any:
-        return LEFT_OUT
-
-    def describe(self, call: Call) -> Description:
-        return _NOTHING
-
-
-def dump_state(run: Views, state: State) -> bytes:
+def dump_state(run_id: str, state: State) -> bytes:
     """Return what is known of a run as bytes."""
-    told: Any = _Told(run, state)
-    return zlib.compress(recorded.write(told, limit=64 * LIMIT * (len(state.tree.calls) + 16), clocks=True).encode(), 1)
+    return zlib.compress(heard.write(run_id, state).encode("utf-8"))
 
 
-def load_state(stored: StoredRun) -> Heard:
-    """Return what was heard of a stored run.
+def load_state(stored: StoredRun, root: Node) -> Heard:
+    """Return what was heard of a stored run, whose frozen canvas is `root`.
 
     Raises
     ------
@@ -100,8 +75,7 @@ def load_state(stored: StoredRun) -> Heard:
     if not stored.state:  # it had just begun
         return Heard([], {})
     try:
-        text = zlib.decompressobj().decompress(stored.state, _LARGEST)
-        return Heard(list(recorded.read(text).state.events()), {})
+        return Heard(list(heard.read(_wide(stored.state), root)), {})
     except (Malformed, zlib.error, ValueError, RecursionError) as error:
         raise _corrupt(stored, "state", error) from error
 

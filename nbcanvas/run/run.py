@@ -350,12 +350,12 @@ class Run(Views):
             callback(self)
 
     def cancel(self, terminate: bool = False) -> None:
-        """Revoke every call that has not ended.
+        """Revoke every call that has not ended; what runs already ends by itself, and nothing follows it.
 
         Parameters
         ----------
         terminate
-            Also end those that run.
+            End what runs, too.
         """
         known = self.app.backend.get_many(self._open)
         over = {task_id for task_id, record in known.items() if record.state in states.READY_STATES}
@@ -384,6 +384,22 @@ class Run(Views):
         """Return the value of a call that succeeded; None when it is not kept."""
         record = self.app.backend.get(call.id)
         return None if record is None else unpack(record.payload)
+
+    def kept_value_of(self, call: Call) -> Any:
+        """Return the value of a call that succeeded; None when its task ignores it.
+
+        Raises
+        ------
+        ResultExpired
+            When it is not kept any more.
+        """
+        record = self.app.backend.get(call.id)
+        if record is not None and record.state in states.READY_STATES:
+            return unpack(record.payload)
+        if self.app.ignores_result(call):
+            return None
+        msg = f"the value of {call.task} ({call.id}) was forgotten or has expired; rerun() makes it again"
+        raise ResultExpired(msg)
 
     def describe(self, call: Call) -> Description:
         """Return a call's own arguments, its queue, and the id of what started it."""

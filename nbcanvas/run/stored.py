@@ -25,7 +25,7 @@ from nbcanvas.plan import Call, Chain, Fan, Node
 from nbcanvas.protocol.payload import Packed, pack, unpack
 from nbcanvas.worker.execute import portable
 
-__all__ = ["VERSION", "Heard", "Kernel", "Planned", "dump_plan", "dump_state", "load_plan", "load_state"]
+__all__ = ["VERSION", "Heard", "Kernel", "Planned", "dump_plan", "dump_state", "lives", "load_plan", "load_state"]
 
 #: Of the form below.
 VERSION: Final = 1
@@ -90,12 +90,13 @@ class Kernel(NamedTuple):
         """
         if self.elsewhere:
             return None
-        if self.host == socket.gethostname() and not _alive(self.pid):
+        if self.host == socket.gethostname() and not lives(self.pid):
             return seen
         return seen if time() - seen > SILENCE else None
 
 
-def _alive(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether there is a process of that id on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -72,6 +72,10 @@ class Views:
         """Return the value of a call that succeeded; None when it is not kept."""
         raise NotImplementedError
 
+    def kept_value_of(self, call: Call) -> Any:
+        """Return the value of a call that succeeded; ResultExpired when it is not kept any more."""
+        return self.value_of(call)
+
     def describe(self, call: Call) -> Description:
         """Return a call's own arguments, its queue, and the id of what started it."""
         raise NotImplementedError
@@ -261,10 +265,15 @@ class Views:
 
         The values are those its own value is made of: of a group those of all members, of a chain those of the last
         step that has any; so of a chord that of its body, and as long as there is none, those of the header.
+
+        Raises
+        ------
+        ResultExpired
+            When one of them was forgotten, or has expired.
         """
         from nbcanvas.tables import values
 
-        return values(self.snapshot(), value_of=self.value_of)
+        return values(self.snapshot(), value_of=self.kept_value_of)
 
     def diff(
         self, other: Framed, *, slower: float = 1.5, unchanged: bool = False, clocks: bool | None = None

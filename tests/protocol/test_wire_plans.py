@@ -119,6 +119,23 @@ def test_all_that_a_call_says_comes_back():
     assert described(load(dump(call))) == described(call)
 
 
+def test_members_that_are_alike_are_written_at_once():
+    def read(members):
+        root = frozen(group(members))
+        text = dump(root)
+        assert described(load(text)) == described(root)
+        return len(text) / len(members)
+
+    plain = [Signature("add", (place, 'é"%', 0.5, None)) for place in range(1000)]
+    assert read(plain) < 80
+    assert read([Signature("add", ([place],), {"y": {"z": place}}) for place in range(1000)]) < 120
+    odd = Signature("add", (1,), options={"queue": "other"})
+    read([*plain[:9], odd, *plain[:3], odd, Signature("mul", (1,)), *plain[:20]])
+    read([Signature("add", (1,), options={"task_id": f"id {place}"}) for place in range(9)])
+    root = frozen(chain(group(plain[:100]), Signature("sum")))
+    assert described(load(dump(root))) == described(root)
+
+
 def test_plans_may_be_long_and_deep():
     long = Chain([Call(f"c{i}", "add", (i,)) for i in range(10_000)])
     assert [step.id for step in load(dump(long)).steps] == [step.id for step in long.steps]

@@ -268,6 +268,8 @@ def test_a_value_that_was_forgotten_is_not_waited_for(tasks, timeout, several):
     run.result.forget()
     with pytest.raises(ResultExpired, match=r"has ended, but its value was forgotten or has expired; rerun\(\) makes"):
         run.get(timeout=timeout)
+    with pytest.raises(ResultExpired, match=r"the value of add \(.*\) was forgotten or has expired; rerun\(\) makes"):
+        run.values()
     assert run.wait(timeout=5) is run
     assert run.rerun().get(timeout=5) == ([2, 4] if several else 2)
 
