@@ -292,20 +292,7 @@ def _on_retry(message: Message, outcome: Retried, now: float) -> Transition:
     call = message.call
     payload = message.payload if outcome.payload is None else outcome.payload
     if outcome.options:
-        call = Call(
-            call.id,
-            call.task,
-            call.payload,
-            call.immutable,
-            {**call.options, **outcome.options},
-            call.links,
-            call.errbacks,
-            call.stamps,
-            call.group_id,
-            call.index,
-            call.version,
-            call.nesting,
-        )
+        call = call.with_options(outcome.options)
     given = message.given if outcome.payload is None else ()
     again = Message(
         call,

@@ -26,7 +26,7 @@ from nbcanvas.canvas.trampoline import drive
 from nbcanvas.errors import CanvasError, DuplicateId, InvalidTaskError, NotASignature, NotSerializable
 from nbcanvas.ids import IdSource
 
-from .graph import calls_of
+from .graph import places
 from .model import NO_OPTIONS, Call, Chain, Fan, Node, Payload
 from .times import check_times
 
@@ -487,8 +487,8 @@ def freeze(
 def inherit(node: Node, call: Call) -> None:
     """Make a fresh replacement carry on for the call it replaces.
 
-    Its last call gets the links, the group and the place; each of its steps gets the errbacks; every call gets the
-    stamps it does not have itself.
+    Its last call gets the links, the group and the place; each of its steps gets the errbacks; every call, those in
+    links and errbacks of its own included, gets the stamps it does not have itself.
 
     Parameters
     ----------
@@ -497,6 +497,9 @@ def inherit(node: Node, call: Call) -> None:
     call
         The call that is replaced.
     """
+    if call.stamps:
+        for place in places(node):
+            place.call.stamps = {**call.stamps, **(place.call.stamps or {})}
     steps = node.steps if isinstance(node, Chain) else (node,)
     for step in steps:
         if isinstance(step, Call):
@@ -505,6 +508,3 @@ def inherit(node: Node, call: Call) -> None:
     if isinstance(last, Call):
         last.links += call.links
         last.group_id, last.index = call.group_id, call.index
-    if call.stamps:
-        for inner in calls_of(node):
-            inner.stamps = {**call.stamps, **(inner.stamps or {})}

@@ -133,6 +133,23 @@ class Call:
     def __repr__(self) -> str:
         return f"Call({self.task!r}, {self.id!r})"
 
+    def with_options(self, more: Mapping[str, Any]) -> Call:
+        """Return the same call with further options, which come before its own."""
+        return Call(
+            self.id,
+            self.task,
+            self.payload,
+            self.immutable,
+            {**self.options, **more},
+            self.links,
+            self.errbacks,
+            self.stamps,
+            self.group_id,
+            self.index,
+            self.version,
+            self.nesting,
+        )
+
 
 class Chain:
     """Steps that run one after the other, each given the value of the one before; at least two."""

@@ -35,6 +35,7 @@ from hypothesis import strategies as st
 
 import nbcanvas.canvas as ours
 from nbcanvas.canvas import set_default_host
+from tests.visitors import InGroup
 
 celery = pytest.importorskip("celery")
 
@@ -198,21 +199,8 @@ def test_nothing_is_shared(one, two):
 
 
 def visitors(base):
-    class InGroup(base):
-        in_group = False
-
-        def on_group_start(self, group, **headers):
-            self.in_group = True
-            return {"in_group": [True], "stamped_headers": ["in_group"]}
-
-        def on_group_end(self, group, **headers):
-            self.in_group = False
-
-        def on_chain_start(self, chain, **headers):
-            return {"in_group": [self.in_group], "stamped_headers": ["in_group"]}
-
-        def on_signature(self, sig, **headers):
-            return {"in_group": [self.in_group], "stamped_headers": ["in_group"]}
+    class InGroupVisitor(InGroup, base):
+        """The guide's."""
 
     class Custom(base):
         def on_signature(self, sig, **headers):
@@ -234,7 +222,7 @@ def visitors(base):
         def on_chain_start(self, chain, **headers):
             return {"in_chain": len(chain.tasks)}
 
-    return {"in_group": InGroup, "custom": Custom, "listed": Listed}
+    return {"in_group": InGroupVisitor, "custom": Custom, "listed": Listed}
 
 
 def assert_same_stamps(mine, theirs, key=None):

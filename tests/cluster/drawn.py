@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.plan.recipes import build, canvases, depth_of
 from tests.plan.reference import Group, Meaning, steps_of, tag_of, tasks_of
+from tests.plan.replacements import IN_PLACE
 
 __all__ = ["Drawn", "anything", "batch", "comparable", "cook", "plain_enough", "wired"]
 
@@ -59,13 +60,15 @@ class Drawn(NamedTuple):
 
 @functools.cache
 def wired(depth: int) -> st.SearchStrategy[Any]:
-    """Return recipes whose tasks have links and errbacks, too: what Celery's guide says of them Celery does."""
+    """Return recipes whose tasks have links, errbacks, replacements: what Celery's guide says of them Celery does."""
     task = st.tuples(st.just("task"), ENDS, st.integers(0, 1), st.booleans())
     good = st.tuples(st.just("task"), st.just(("ok",)), st.integers(0, 1), st.booleans())
+    replaced = st.tuples(st.just("replace"), st.sampled_from(IN_PLACE))
     leaf = st.one_of(
         task,
         task,
         task,
+        st.tuples(st.just("task"), replaced, st.integers(0, 1), st.booleans()),
         st.tuples(st.sampled_from(["map", "starmap"]), st.integers(1, 3), st.sampled_from([False] * 7 + [True])),
         st.tuples(st.just("link"), task, task),
         st.tuples(st.just("link"), st.tuples(st.just("link"), task, good), task),
@@ -153,7 +156,7 @@ def cook(recipe: Any, run: str, stamps: dict[str, Any] | None = None, *, pin: bo
 def _name(value: Any, run: str, pin: bool) -> None:
     if isinstance(value, list):
         for each in value:
-            _name(each, run, pin)
+            _name(each, run, pin and value[:1] != ["replace"])  # what replaces a task is to have its id
     elif isinstance(value, dict):
         task = str(value.get("task"))
         if task in {"work", "heard"}:

@@ -37,7 +37,7 @@ class Seen(NamedTuple):
     workers
         Whose workers ran it.
     known
-        The tags of the tasks that could be looked up: not of those that a task brought in that replaced itself.
+        The tags of the tasks that could be looked up: of a replacement only what ends it, as what was replaced.
     """
 
     end: tuple[Any, ...]
@@ -69,12 +69,12 @@ class Reading:
         self.canvases = canvases
         self.names = names
 
-    def await_rest(self, seconds: float = 90.0, still: float = 1.5) -> None:
+    def await_rest(self, seconds: float = 240.0, still: float = 3.0) -> None:
         """Wait until everything that should end has, or nothing has happened for a while."""
         wanted = [
             f"celery-task-meta-{task_id}"
             for drawn, names in zip(self.canvases, self.names, strict=True)
-            for tags in [{tag for tag, _, _ in drawn.meaning.ends}]
+            for tags in [drawn.meaning.stored.keys()]
             for task_id, tag in names.items()
             if tag in tags
         ]
@@ -156,9 +156,7 @@ def _tree(found: Any) -> Any:
     return [[first[0]] if members is None else [first[0], _tree(members)] for first, members in found]
 
 
-def ours(
-    app: Any, store: Any, canvases: Sequence[Drawn], seconds: float = 90.0, *, links: bool = True
-) -> tuple[list[Seen], list[Any]]:
+def ours(app: Any, store: Any, canvases: Sequence[Drawn], *, links: bool = True) -> tuple[list[Seen], list[Any]]:
     """Send canvases by our client, all at once; returns what became of each, and the Runs.
 
     Without `links` nothing is said of what hangs on tasks: a Run does not wait for it.
@@ -170,11 +168,11 @@ def ours(
     names = [
         {place.call.id: name_of(place.call) for place in places(run.root) if links or not place.role} for run in runs
     ]
-    end = time.monotonic() + seconds
+    _await(runs)
     ends = []
     for run in runs:
         try:
-            run.wait(timeout=max(end - time.monotonic(), 0.01))
+            run.wait(timeout=0.01)
         except Exception as error:
             ends.append(("waits", str(error)))
             continue
@@ -184,7 +182,19 @@ def ours(
     return [reading.seen(place, end) for place, end in enumerate(ends)], runs
 
 
-def theirs(app: Any, store: Any, canvases: Sequence[Drawn], seconds: float = 90.0) -> list[Seen]:
+def _await(runs: Sequence[Any], still: float = 20.0) -> None:
+    """Wait until every run has ended, or nothing has happened for a while: a busy machine is no failure."""
+    last, since = None, time.monotonic()
+    while not all(run.done for run in runs):
+        now = [dict(run.counts) for run in runs]
+        if now != last:
+            last, since = now, time.monotonic()
+        elif time.monotonic() - since > still:
+            break
+        time.sleep(0.1)
+
+
+def theirs(app: Any, store: Any, canvases: Sequence[Drawn]) -> list[Seen]:
     """Send canvases by Celery's client, all at once; returns what became of each."""
     results = []
     for drawn in canvases:
@@ -192,9 +202,9 @@ def theirs(app: Any, store: Any, canvases: Sequence[Drawn], seconds: float = 90.
         if drawn.stamps:
             sig.stamp(**drawn.stamps)
         results.append(sig.apply_async())
-    names = [{f"{drawn.run}.{tag}": tag for tag, _, _ in drawn.meaning.ends} for drawn in canvases]
+    names = [{f"{drawn.run}.{tag}": tag for tag in drawn.meaning.stored} for drawn in canvases]
     reading = Reading(store, canvases, names)
-    reading.await_rest(seconds)
+    reading.await_rest()
     ends = [("waits",) if _hangs(result) else _asked(_Patient(result), 2.0) for result in results]
     results.clear()
     gc.collect()  # Celery's results unsubscribe as they go, which takes a server that is still there

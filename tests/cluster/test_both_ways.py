@@ -8,6 +8,7 @@ ours, and our client on both kinds at once, where they share the headers of chor
 from __future__ import annotations
 
 import functools
+import json
 
 import pytest
 from hypothesis import settings
@@ -15,7 +16,14 @@ from hypothesis import strategies as st
 
 from nbcanvas.plan import calls_of
 from tests.cluster import seen
-from tests.cluster.compare import assert_none, differences_to_celery, differences_to_meaning
+from tests.cluster.compare import (
+    assert_none,
+    counts_apart,
+    counts_for_nobody,
+    differences_to_celery,
+    differences_to_meaning,
+    drops_a_value,
+)
 from tests.cluster.drawn import anything, batch, comparable, cook, plain_enough, wired
 from tests.cluster.fleet import Fleet
 from tests.plan.simulate import name_of
@@ -51,7 +59,10 @@ def canvases():
 @pytest.fixture(scope="module")
 def odd_ones():
     """Canvases that Celery's client sends in ways of its own: chunks, and chains that end in groups, in headers."""
-    return batch(DEEP, COUNT // 4, "o", lambda canvas: not plain_enough(canvas))
+    # What replaces a task in them, Celery's worker counts in its own ways, or not at all.
+    return batch(
+        DEEP, COUNT // 4, "o", lambda canvas: not plain_enough(canvas) and '"replace"' not in json.dumps(canvas)
+    )
 
 
 def named(canvases, name, **how):
@@ -112,6 +123,72 @@ def test_celerys_client_on_our_worker(fleet_of, canvases, celerys, pool):
             (one, differences_to_meaning(one, got, celerys=False, client=False) + differences_to_celery(one, got, its))
             for one, got, its in zip(drawn, found, celerys, strict=True)
         )
+
+
+TASK = ("task", ("ok",), 0, False)
+GROUP = ("chain", [("group", [TASK, TASK])])
+#: A chain of nothing but a group, behind something, in the places where Celery takes it so.
+LONE_GROUPS = {
+    "a body": ("chord", [TASK], GROUP),
+    "a member of a body": ("chord", [TASK], ("group", [GROUP])),
+    "a member of a step": ("chain", [TASK, ("group", [GROUP, TASK])]),
+}
+
+
+def test_a_chain_of_nothing_but_a_group_is_given_its_value(fleet_of):
+    """Celery drops it; where ours and Celery's are compared such canvases are left out, and only they."""
+    drawn = [cook(recipe, f"lone{place}") for place, recipe in enumerate(LONE_GROUPS.values())]
+    (theirs, its), (ours, our_store) = fleet_of(1), fleet_of(3)
+    with theirs, ours:
+        theirs.celery("threads", wait=False)
+        ours.ours("threads")
+        dropped = seen.theirs(theirs.celery_client(), its, drawn)
+        found = seen.theirs(ours.celery_client(), our_store, drawn)
+    for one, got, without in zip(drawn, found, dropped, strict=True):
+        assert got.runs == one.meaning.runs
+        assert (got.end[0], without.end[0]) == ("value", "value")
+        assert without.runs["t2", "t2()"] == without.runs["t3", "t3()"] == 1
+        assert drops_a_value(one.canvas)
+    spliced = ("chain", [TASK, ("group", [GROUP])])  # in a chain a group of one is its member, in Celery, too
+    assert not drops_a_value(cook(spliced, "spliced").canvas)
+
+
+CHORD = ("chord", [TASK], TASK)
+LATE = ("task", ("retry", 1, "ok"), 0, False)
+#: Chords directly in a group that a member of a header ends in.
+CHORDS_IN_GROUPS = {
+    "a body": ("chord", [LATE, ("chord", [TASK], ("group", [CHORD]))], TASK),
+    "a step": ("chord", [LATE, ("|", [TASK, ("group", [CHORD, TASK])])], TASK),
+}
+
+
+def test_a_chord_in_a_group_counts_for_the_header_that_the_group_is_in(fleet_of):
+    """Celery counts it apart, and waits, or goes on without what is late: such canvases are compared with `Meaning`."""
+    drawn = [cook(recipe, f"apart{place}") for place, recipe in enumerate(CHORDS_IN_GROUPS.values())]
+    fleet, store = fleet_of(3)
+    with fleet:
+        fleet.ours("threads")
+        found = seen.theirs(fleet.celery_client(), store, drawn)
+    for one, got in zip(drawn, found, strict=True):
+        assert got.runs == one.meaning.runs
+        assert counts_apart(one.canvas)
+        assert not counts_for_nobody(one.canvas)
+
+
+def test_a_chord_in_a_chain_of_nothing_but_a_group_counts_for_the_header(fleet_of):
+    """Celery's client writes another group's id, and everybody waits; left out where we compare, and only that."""
+    group = ("chain", [("group", [TASK, CHORD])])
+    drawn = cook(("chord", [group, TASK], TASK), "counted")
+    fleet, store = fleet_of(1)
+    with fleet:
+        fleet.celery("threads")
+        (got,), _ = seen.ours(fleet.client(), store, [drawn])
+        (without,) = seen.theirs(fleet.celery_client(), store, [cook(drawn.recipe, "miscounted")])
+    assert got.end == ("value", drawn.meaning.end.what)
+    assert without.end == ("waits",)
+    assert counts_for_nobody(drawn.canvas)
+    followed = ("chord", [("|", [group, TASK]), TASK], TASK)
+    assert not counts_for_nobody(cook(followed, "followed").canvas)
 
 
 def test_celerys_own_forms_on_our_worker(fleet_of, odd_ones):

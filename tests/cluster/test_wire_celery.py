@@ -10,7 +10,9 @@ Where we write something else on purpose:
 
 * ``root_id`` of a group's members, where nobody sent them, is the group's: all that a run sends has one root.
 * A chord's body that is a chain is its first step with the others in ``options.chain``, always: Celery writes it so in
-  a chain, and in full in a chord alone. A chain of one is its step.
+  a chain, and in full in a chord alone. A chain of one is its step. What follows a chord in such a chain stands behind
+  it there; Celery leaves it in that chord's body when its client had it there (``chord(h, a | b)`` is ``chord(h, a)``
+  followed by ``b``, by Celery's own ``chord._unroll_body``).
 * A chord that waits counts for what is around it in its body only; Celery says so in the chord's options once more.
 * A group at the end of a header's member counts as one list, handed on by ``celery.accumulate``; Celery's members count
   one by one, and when the step before fails the chord waits for ever. (Canvases here have none; it is read as Celery
@@ -42,7 +44,7 @@ from nbcanvas.ids import random_source  # noqa: E402
 from nbcanvas.plan import freeze, start  # noqa: E402
 from nbcanvas.protocol.letter import Letter  # noqa: E402
 from nbcanvas.protocol.payload import WIRE  # noqa: E402
-from tests.cluster.drawn import batch, plain_enough, wired  # noqa: E402
+from tests.cluster.drawn import batch, cook, plain_enough, wired  # noqa: E402
 from tests.cluster.worlds import define  # noqa: E402
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
@@ -99,7 +101,7 @@ class Wire:
         while hasattr(first, "steps"):
             first = first.steps[0]
         messages = start(node, (), None, first.id, None, time.time()).send
-        return [opened(json.loads(seal(letter, "tag"))) for letter in post.write_all(messages)]
+        return [opened(json.loads(seal(letter, "tag"))) for letter in map(post.write, messages)]
 
     def read_and_written(self, message):
         """Return what we send on of a message that we got, in the words of the arguments that it came with."""
@@ -161,7 +163,8 @@ def tidy(value, *, hanging=False):
         if hanging and key in {"task_id", "reply_to"}:
             continue
         inside = split(one) if key in {"chord", "body"} and isinstance(one, dict) else one
-        found[key] = tidy(inside, hanging=hanging or key in {"callbacks", "errbacks", "link", "link_error"})
+        inside = tidy(inside, hanging=hanging or key in {"callbacks", "errbacks", "link", "link_error"})
+        found[key] = sunk(inside) if key == "chain" else inside
     options = found.get("options")
     if options is not None and (found["subtask_type"] == "chord" or "chord" not in options):
         for key in ("group_id", "group_index", "chord"):
@@ -169,14 +172,25 @@ def tidy(value, *, hanging=False):
     if found.get("task") == "celery.chain" and len(found["kwargs"]["tasks"]) == 1:
         (only,) = found["kwargs"]["tasks"]
         return {**only, "options": {**options, **only["options"]}}
-    if found.get("task") == "celery.chain" and found["kwargs"]["tasks"][0]["subtask_type"] == "chord":
-        first, *rest = found["kwargs"]["tasks"]
-        body = first["kwargs"]["body"]
-        while body["subtask_type"] == "chord":
-            body = body["kwargs"]["body"]
-        body["options"]["chain"] = rest[::-1] + body["options"].get("chain", [])
-        return first
+    if found.get("task") == "celery.chain":
+        steps = found["kwargs"]["tasks"] = sunk(found["kwargs"]["tasks"][::-1])[::-1]
+        if len(steps) == 1:
+            return steps[0]
     return found
+
+
+def sunk(chain):
+    """Return steps, the last one first, with all that follows a chord behind the end of its body."""
+    for place in reversed(range(len(chain))):
+        if chain[place]["subtask_type"] == "chord":
+            end = chain[place]["kwargs"]["body"]
+            while end["subtask_type"] == "chord":
+                end = end["kwargs"]["body"]
+            behind = [*chain[:place], *end["options"].get("chain", [])]
+            if behind:
+                end["options"]["chain"] = sunk(behind)
+            return chain[place:]
+    return chain
 
 
 def split(body):
@@ -208,22 +222,41 @@ def simple(canvas):
     return all(map(simple, canvas.values()))
 
 
-def test_random_canvases_are_published_as_celery_does(wire):
+def assert_told_alike(wire, one):
+    """Fail unless both clients publish the same for a canvas, and we send on what we read of Celery's."""
     client = wire.theirs.thread_oid
+    stamped = Signature.from_dict(one.canvas)
+    if one.stamps:
+        stamped.stamp(**one.stamps)
+    canvas = json.loads(json.dumps(stamped))
+    theirs = wire.published(celery.Signature.from_dict(copy.deepcopy(canvas), app=wire.theirs).apply_async)
+    ours = wire.written(Signature.from_dict(canvas))
+    assert comparable(ours, client) == comparable(theirs, client), f"{one.recipe!r} is told otherwise"
+    again = [wire.read_and_written(message) for message in theirs]
+    assert comparable(again, client) == comparable(theirs, client), f"{one.recipe!r} is read otherwise"
+
+
+def test_random_canvases_are_published_as_celery_does(wire):
     drawn = [
         *batch(wired(4), 60, "deep", lambda canvas: plain_enough(canvas) and simple(canvas)),
         *batch(wired(2), 100, "flat", lambda canvas: plain_enough(canvas) and simple(canvas)),
     ]
     for one in drawn:
-        stamped = Signature.from_dict(one.canvas)
-        if one.stamps:
-            stamped.stamp(**one.stamps)
-        canvas = json.loads(json.dumps(stamped))
-        theirs = wire.published(celery.Signature.from_dict(copy.deepcopy(canvas), app=wire.theirs).apply_async)
-        ours = wire.written(Signature.from_dict(canvas))
-        assert comparable(ours, client) == comparable(theirs, client), f"{one.recipe!r} is told otherwise"
-        again = [wire.read_and_written(message) for message in theirs]
-        assert comparable(again, client) == comparable(theirs, client), f"{one.recipe!r} is read otherwise"
+        assert_told_alike(wire, one)
+
+
+TASK = ("task", ("ok",), 0, False)
+CHORD = ("chord", [TASK], TASK)
+#: What has differed once.
+CHORDS = {
+    "two in a chain that is a body": ("chord", [TASK], ("chain", [CHORD, CHORD, TASK])),
+    "one in a body, then another": ("|", [("chord", [TASK], CHORD), CHORD, TASK]),
+}
+
+
+@pytest.mark.parametrize("recipe", CHORDS.values(), ids=CHORDS)
+def test_chords_in_bodies_are_published_as_celery_does(wire, recipe):
+    assert_told_alike(wire, cook(recipe, "chords"))
 
 
 # -- options -----------------------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ def work(self, *args, tag, do, more=None):
             raise self.retry(countdown=0)
     if what == "fail":
         raise Boom(tag)
+    if what == "replace":
+        return self.replace(app.signature(details[0]))
     return symbol(tag, args, more)
 
 

@@ -36,7 +36,11 @@ ACCUMULATE = "celery.accumulate"
 
 
 class Task(NamedTuple):
-    """One call: its name in the test (`tag`), what it does, and what hangs on it."""
+    """One call: its name in the test (`tag`), what it does, and what hangs on it.
+
+    `known` is the tag of the task whose id it has, where that is not its own: what ends a replacement has the id of
+    what it replaced; "<id>" is an id that nobody knows before.
+    """
 
     tag: str
     task: str
@@ -45,6 +49,7 @@ class Task(NamedTuple):
     immutable: bool
     links: tuple = ()
     errbacks: tuple = ()
+    known: str = ""
 
 
 class Group(NamedTuple):
@@ -222,6 +227,18 @@ def hearers(steps: Any) -> list[Task]:
     return [first] if first else [task for member in steps[-1].members for task in hearers(member)]
 
 
+def brought_in(steps: Any) -> list:
+    """Return the steps of a replacement: nobody knew their ids before."""
+    return [
+        step._replace(
+            known="<id>", links=tuple(map(brought_in, step.links)), errbacks=tuple(map(brought_in, step.errbacks))
+        )
+        if isinstance(step, Task)
+        else Group(tuple(map(brought_in, step.members)))
+        for step in steps
+    ]
+
+
 # -- evaluating it -------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +253,12 @@ class Meaning:
         (tag, state, result): how each call ended, those that never ran included.
     heard
         (errback's tag, failed task's tag, exception): what errbacks were told that take the exception itself.
+    told
+        (errback's tag, the tag whose id it was told): the same, as one sees it who has only ids to go by.
+    stored
+        Tag -> (state, result): what is stored under the id of that task; for a replaced one, its replacement's end.
+    brought
+        The tags of those that stand in a replacement.
     end
         How the whole ended; a group that nothing waits for gives the list of its values all the same.
     """
@@ -244,6 +267,9 @@ class Meaning:
         self.runs: Counter = Counter()
         self.ends: Counter = Counter()
         self.heard: Counter = Counter()
+        self.told: Counter = Counter()
+        self.stored: dict[str, tuple] = {}
+        self.brought: set[str] = set()
         self.end = self.steps(steps_of(canvas, *partials), [])
 
     def steps(self, steps: Any, given: list) -> End:
@@ -271,6 +297,8 @@ class Meaning:
         return End("value", [end.what for end in ends], "")
 
     def task(self, task: Task, given: list) -> End:
+        if task.known:
+            self.brought.add(task.tag)
         args = list(task.args) if task.immutable else [*given, *task.args]
         if task.task in {"celery.map", "celery.starmap"}:
             return self.mapped(task)
@@ -301,11 +329,11 @@ class Meaning:
         return self.succeeded(task, [item_value(*([i] if task.task == "celery.map" else i)) for i in items])
 
     def replaced(self, task: Task, canvas: dict) -> End:
-        steps = steps_of(canvas)
+        steps = brought_in(steps_of(canvas))
         if not steps or isinstance(steps[-1], Group):
             steps += [Task(ACCUMULATE, ACCUMULATE, (), {}, immutable=False)]
         steps = [s._replace(errbacks=s.errbacks + task.errbacks) if isinstance(s, Task) else s for s in steps]
-        steps[-1] = steps[-1]._replace(links=steps[-1].links + task.links)
+        steps[-1] = steps[-1]._replace(links=steps[-1].links + task.links, known=task.known or task.tag)
         return self.steps(steps, [])
 
     def succeeded(self, task: Task, value: Any) -> End:
@@ -322,11 +350,14 @@ class Meaning:
     def ended(self, task: Task, end: End) -> End:
         state = {"value": "SUCCESS", "failed": "FAILURE", "revoked": "REVOKED"}[end.kind]
         self.ends[task.tag, state, str(end.what)] += 1
+        if task.known != "<id>":
+            self.stored[task.known or task.tag] = (state, str(end.what))
         return end
 
     def tell(self, task: Task, exc: str) -> None:
         for errback in task.errbacks:
             if errback and isinstance(errback[0], Task) and errback[0].task == "heard":
                 self.heard[errback[0].tag, task.tag, exc] += 1
+                self.told[errback[0].tag, task.known or task.tag] += 1
             else:
                 self.steps(errback, [task.tag])

@@ -17,9 +17,12 @@ from nbcanvas.app import App
 from nbcanvas.backend.local import LocalBackend
 from nbcanvas.canvas import chain, group
 from nbcanvas.errors import Ignore, Reject
+from nbcanvas.plan import places
 from nbcanvas.protocol.payload import unpack
+from nbcanvas.run import submit
 from tests.plan.recipes import build, canvases
 from tests.plan.reference import Meaning, item_value, symbol
+from tests.plan.replacements import AS_CELERY, AS_MEANT
 from tests.plan.simulate import Boom, exception_text, name_of
 from tests.plan.test_size import SHAPES, nested, work
 
@@ -42,7 +45,7 @@ class World:
 
     def clear(self):
         self.backend.forget(list(self.backend.records()))
-        self.runs, self.heard = Counter(), Counter()
+        self.runs, self.heard, self.told, self.stamps = Counter(), Counter(), Counter(), {}
 
     def name(self, task_id):
         return name_of(self.backend.get(task_id).call)
@@ -55,6 +58,7 @@ class World:
         value = symbol(tag, [self.shown(value) for value in args], more)
         with self.lock:
             self.runs[tag, value] += 1
+            self.stamps[tag] = task.request.stamps
         if what == "retry":
             again, what = details
             if task.request.retries < again:
@@ -70,6 +74,7 @@ class World:
     def _heard(self, request, exc, tag):
         with self.lock:
             self.heard[tag, self.name(request.id), exception_text(exc, self.name)] += 1
+            self.told[tag, request.id] += 1
 
     def _item(self, *item):
         if any("boom" in str(part) for part in item):
@@ -159,6 +164,23 @@ def test_apply_means_what_the_reference_means(world, recipe, args):
         finally:
             world.backend = world.app.backend
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("name", [*AS_CELERY, *AS_MEANT])
+def test_a_replacement_has_the_id_the_links_the_errbacks_and_the_stamps(world, name):
+    """Celery says the same of all of these but the stamps: see tests/cluster/test_both_ways_replace.py."""
+    world.clear()
+    canvas = build((AS_CELERY | AS_MEANT)[name])
+    meaning = Meaning(json.loads(json.dumps(canvas)))
+    run = submit(canvas, app=world.app, stamps={"lab": "x"})
+    run.wait(timeout=10)
+    world.await_rest(meaning)
+    world.assert_means(meaning)
+    names = {place.call.id: name_of(place.call) for place in places(run.root)}
+    assert Counter((tag, names.get(told, "<id>")) for tag, told in world.told.elements()) == meaning.told
+    records = {names[id_]: world.backend.get(id_) for id_ in names}
+    assert {tag: (records[tag].state, world._text(records[tag])) for tag in meaning.stored} == meaning.stored
+    assert {tag: stamps for tag, stamps in world.stamps.items() if stamps != {"lab": ["x"]}} == {}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
