@@ -61,12 +61,17 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         envvar=["NBCANVAS_APP", "APP"],
         help="The app: a module (with `app` or `celery` in it), or module:attribute.",
     ),
-    click.option("-b", "--broker", envvar=["NBCANVAS_BROKER_URL", "BROKER_URL"], help="URL of the broker."),
     click.option(
-        "--result-backend", envvar=["NBCANVAS_RESULT_BACKEND", "RESULT_BACKEND"], help="URL of the result backend."
+        "-b", "--broker", metavar="URL", envvar=["NBCANVAS_BROKER_URL", "BROKER_URL"], help="Where the broker is."
+    ),
+    click.option(
+        "--result-backend",
+        metavar="URL",
+        envvar=["NBCANVAS_RESULT_BACKEND", "RESULT_BACKEND"],
+        help="Where results are kept.",
     ),
     click.option("--loader", hidden=True, help="Accepted for compatibility."),
-    click.option("--config", envvar="CONFIG_MODULE", help="A module of settings."),
+    click.option("--config", metavar="MODULE", envvar="CONFIG_MODULE", help="A module of settings."),
     click.option(
         "--workdir", type=click.Path(exists=True, file_okay=False), help="Change to this directory, and import from it."
     ),

@@ -19,7 +19,7 @@ from nbcanvas.broker.names import Names
 from nbcanvas.ledger.split import DEAD
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.servers.kombu import Arrived
-from nbcanvas.servers.redis import Command, RedisServer
+from nbcanvas.servers.redis import RedisServer, Script
 
 from .common import Given, common_options
 from .remote import remote_app
@@ -31,6 +31,17 @@ __all__ = ["dead"]
 _MOST: Final = 10_000
 #: How long a queue is listened to before it counts as empty.
 _QUIET: Final = 0.5
+
+
+#: Moves a letter, once whoever does it.
+_BACK: Final = Script(
+    """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
+for place = 3, #KEYS do redis.call('DEL', KEYS[place]) end
+redis.call('LPUSH', KEYS[2], ARGV[2])
+return 1
+"""
+)
 
 
 class Dead(NamedTuple):
@@ -139,17 +150,18 @@ class OnRedis:
         if not letter.queue or not raw:
             msg = f"{letter.id} does not say which queue it came from: it cannot go back"
             raise click.ClickException(msg)
-        back = f"{self._names.prefix}{letter.queue}"
-        moved = ("LREM", self._names.dead, 1, entry), ("LPUSH", back, raw)
-        self._server.pipeline([("MULTI",), *self._forgetting(letter.task_id), *moved, ("EXEC",)])
+        keys = [self._names.dead, f"{self._names.prefix}{letter.queue}", *self._forgetting(letter.task_id)]
+        if not self._server.run(_BACK, keys, (entry, raw)):
+            msg = f"{letter.id} is not there any more: somebody else has dealt with it"
+            raise click.ClickException(msg)
 
-    def _forgetting(self, task_id: str) -> Sequence[Command]:
-        """Forget how a task has ended, or how that ends is not stored; returns what is to be done with the rest."""
+    def _forgetting(self, task_id: str) -> Sequence[str]:
+        """Forget how a task has ended, or how that ends is not stored; returns the keys that go with the letter."""
         backend = self._backend
         if not task_id:
             return ()
         if isinstance(backend, RedisBackend) and backend.server.same_as(self._server):
-            return (("DEL", backend.keys.task + task_id, backend.keys.mark + task_id),)
+            return (backend.keys.task + task_id, backend.keys.mark + task_id)
         backend.forget([task_id])
         return ()
 

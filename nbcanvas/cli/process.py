@@ -16,6 +16,8 @@ from typing import Final
 
 import click
 
+from nbcanvas.run.stored import lives
+
 __all__ = ["COLD", "WARM", "Signals", "detach", "expanded", "node_name", "pid_file", "start_anew"]
 
 WARM: Final = "warm"
@@ -58,7 +60,7 @@ def pid_file(path: str | None) -> Iterator[None]:
     file = Path(path)
     if file.exists():
         text = file.read_text("utf-8").strip()
-        if text.isdigit() and int(text) != os.getpid() and _lives(int(text)):
+        if text.isdigit() and int(text) != os.getpid() and lives(int(text)):
             msg = f"pid file {path} names process {text}, which runs: is the worker started already?"
             raise click.ClickException(msg)
     file.write_text(f"{os.getpid()}\n", "utf-8")
@@ -66,16 +68,6 @@ def pid_file(path: str | None) -> Iterator[None]:
         yield
     finally:
         file.unlink(missing_ok=True)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 class Signals:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -9,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from nbcanvas.app import App
+from nbcanvas.servers.urls import masked
 
 from .common import Given, app_of, common_options
 from .saying import Say, Unavailable, as_json, body_of, told
@@ -38,6 +41,10 @@ class Command(NamedTuple):
     arguments: Sequence[tuple[str, Callable[[str], Any]]] = ()
     variadic: str | None = None
     timeout: float = 1.0
+
+
+#: An argument that has to be there, as signatures write it.
+_NEEDED: Final = re.compile("<[^>]*>")
 
 
 def _truth(text: str) -> bool:
@@ -89,12 +96,12 @@ CONTROL: Final[Mapping[str, Command]] = {
         "<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>",
         [("task_name", str), ("rate_limit", str)],
     ),
-    "revoke": Command("Do not run tasks.", "[id1 [id2 [… [idN]]]]", (), "task_id"),
+    "revoke": Command("Do not run tasks.", "<id1> [id2 [… [idN]]]", (), "task_id"),
     "revoke_by_stamped_headers": Command(
-        "Do not run tasks that bear a stamp.", "[key1=value1 [key2=value2 [… [keyN=valueN]]]]", (), "headers"
+        "Do not run tasks that bear a stamp.", "<key1=value1> [key2=value2 [… [keyN=valueN]]]", (), "headers"
     ),
     "shutdown": Command("End workers."),
-    "terminate": Command("End tasks that run.", "<signal> [id1 [id2 [… [idN]]]]", [("signal", str)], "task_id"),
+    "terminate": Command("End tasks that run.", "<signal> <id1> [id2 [… [idN]]]", [("signal", str)], "task_id"),
     "time_limit": Command(
         "Change a task's time limits.",
         "<task_name> <soft_secs> [hard_secs]",
@@ -155,6 +162,10 @@ def _arguments(name: str, command: Command, words: Sequence[str]) -> dict[str, A
         except (ValueError, click.BadParameter) as error:
             msg = f"{name}: {key} is no {getattr(kind, '__name__', 'value').strip('_')}: {word!r}"
             raise click.UsageError(msg) from error
+    needed = [one.strip("<>") for one in _NEEDED.findall(command.signature)]
+    if len(words) < len(needed):
+        msg = f"{name} needs {' and '.join(needed[len(words) :])}: {name} {command.signature}"
+        raise click.UsageError(msg)
     rest = list(words[len(command.arguments) :])
     if command.variadic:
         found[command.variadic] = rest
@@ -165,20 +176,15 @@ def _arguments(name: str, command: Command, words: Sequence[str]) -> dict[str, A
     return found
 
 
-def _chosen(commands: Mapping[str, Command], kind: str, name: str) -> Command:
-    if name not in commands:
-        known = ", ".join(commands)
-        msg = f"Command {name} not recognized. Available {kind} commands: {known}"
-        raise click.UsageError(msg)
-    return commands[name]
-
-
 def remote_app(given: Given) -> App:
     """Return the app, which has to have a broker that workers are on."""
     app = app_of(given)
     if not app.remote:
         msg = "which broker? Give its URL with -b, or an app whose broker_url is a server with -A"
         raise click.UsageError(msg)
+    if app.redis is not None:
+        with told():
+            app.redis.ask("PING")  # it says best what is wrong, and at once
     return app
 
 
@@ -217,10 +223,27 @@ def _ask(
     elif found:
         say.count(len(found), missing)
     if not found:
-        listening = f"; {', '.join(missing[:20])} did not answer" if missing else ""
-        msg = f"No nodes replied within time constraint{listening}"
+        if missing:
+            why = f"; {', '.join(missing[:20])} did not answer"
+        else:
+            why = f": no worker listens on {masked(str(app.conf.broker_url))}"
+        msg = f"No nodes replied within time constraint{why}"
         raise Unavailable(msg)
     return found
+
+
+def _do(
+    given: Given, asked: Asked, kind: str, name: str, words: Sequence[str], body: Callable[[Any], str] | None
+) -> list[dict[str, Any]]:
+    """Ask, or tell, what the command line says, see `_ask`."""
+    known = INSPECT if kind == "inspect" else CONTROL
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 2)
+        did = f"Did you mean {' or '.join(near)}? " if near else ""
+        msg = f"Command {name} not recognized. {did}Available {kind} commands: {', '.join(known)}"
+        raise click.UsageError(msg)
+    command = known[name]
+    return _ask(given, asked, name, _arguments(name, command, words), command.timeout, body)
 
 
 def _merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -247,9 +270,7 @@ def status(given: Given, **options: Any) -> None:
 def inspect(given: Given, command: str, arguments: tuple[str, ...], **options: Any) -> None:
     """Ask workers something: COMMAND is one of those that --list shows."""
     asked = Asked(**options)
-    chosen = _chosen(INSPECT, "inspect", command)
-    words = _arguments(command, chosen, arguments)
-    found = _ask(given, asked, command, words, chosen.timeout, body_of(command))
+    found = _do(given, asked, "inspect", command, arguments, body_of(command))
     if asked.json_:
         click.echo(as_json(_merged(found)))
 
@@ -263,11 +284,7 @@ def inspect(given: Given, command: str, arguments: tuple[str, ...], **options: A
 def control(given: Given, command: str, arguments: tuple[str, ...], **options: Any) -> None:
     """Tell workers something: COMMAND is one of those that --list shows."""
     asked = Asked(**options)
-    chosen = _chosen(CONTROL, "control", command)
-    words = _arguments(command, chosen, arguments)
-    if command == "heartbeat":
-        found = _ask(given, asked, command, words, chosen.timeout, lambda reply: "")
-    else:
-        found = _ask(given, asked, command, words, chosen.timeout, None)
+    nothing = (lambda reply: "") if command == "heartbeat" else None
+    found = _do(given, asked, "control", command, arguments, nothing)
     if asked.json_:
         click.echo(as_json(found))

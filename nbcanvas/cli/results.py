@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nbcanvas.errors import TimeoutError as WaitedTooLong
+from nbcanvas.plan import Call
 from nbcanvas.protocol.saferepr import shown
 
 from .common import Given, app_of, common_options
-from .saying import as_json, told
+from .saying import Say, as_json, told
 
 __all__ = ["call", "result"]
 
@@ -84,7 +85,7 @@ class _JSON(_ParamType):
         try:
             found = json.loads(value)
         except ValueError as error:
-            self.fail(f"{value!r} is no JSON: {error}", param, ctx)
+            self.fail(f"{value!r} is not valid JSON: {error}", param, ctx)
         if not isinstance(found, self.kind):
             self.fail(f"{value!r} is no {self.name}", param, ctx)
         return found
@@ -117,19 +118,28 @@ class _Moment(_ParamType):
 @click.argument("name")
 @click.option("-a", "--args", type=_JSON(list, "array"), default="[]", help="Positional arguments.")
 @click.option("-k", "--kwargs", type=_JSON(dict, "object"), default="{}", help="Keyword arguments.")
-@click.option("--eta", type=_Moment(), help="scheduled time.")
-@click.option("--countdown", type=float, help="eta in seconds from now.")
-@click.option("--expires", type=_Moment(number=True), help="expiry time.")
-@click.option("--serializer", default=None, help="task serializer.")
-@click.option("--queue", help="custom queue name.")
-@click.option("--exchange", help="custom exchange name.")
-@click.option("--routing-key", help="custom routing key.")
+@click.option("--eta", type=_Moment(), help="When it is to run: 2026-12-24T18:00 (UTC unless it says).")
+@click.option("--countdown", metavar="SECONDS", type=float, help="Run it in so many seconds.")
+@click.option("--expires", type=_Moment(number=True), help="Do not run it after that time, or in so many seconds.")
+@click.option("--serializer", metavar="NAME", help="How its arguments travel: json, pickle …")
+@click.option("--queue", metavar="NAME", help="The queue to send it to.")
+@click.option("--exchange", metavar="NAME", help="The exchange to send it to.")
+@click.option("--routing-key", metavar="KEY", help="With that routing key.")
+@click.option("--no-check", is_flag=True, help="Do not ask the workers whether they know the task.")
 @common_options
-def call(given: Given, name: str, args: list[Any], kwargs: dict[str, Any], **options: Any) -> None:
-    """Call a task by name, and print its id."""
+def call(given: Given, name: str, args: list[Any], kwargs: dict[str, Any], no_check: bool, **options: Any) -> None:
+    """Call a task by name, and print its id.
+
+    A task that no worker of its queue knows is not sent; where no worker is, it waits.
+    """
     from .remote import remote_app
 
     app = remote_app(given)
     with told():
+        if not no_check and not options["exchange"]:
+            say = Say(given)
+            queue = {"queue": options["queue"]} if options["queue"] else {}
+            for note in app.fleet.check([Call("", name, None, options=queue)]):
+                say.aside(f"warning: {note}")
         sent = app.send_task(name, args, kwargs, **{key: one for key, one in options.items() if one is not None})
     click.echo(sent.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -187,8 +186,3 @@ BODIES: Final[Mapping[str, Callable[[Any], str]]] = {
 def body_of(command: str) -> Callable[[Any], str]:
     """Return what writes the answers to a question."""
     return BODIES.get(command, _pretty)
-
-
-def is_terminal() -> bool:
-    """Whether a person reads."""
-    return sys.stdout.isatty()

@@ -15,6 +15,7 @@ from nbcanvas.errors import CanvasError, InvalidTaskError, NBCanvasError, NotReg
 from nbcanvas.plan import Call, Chain, Fan, Node, places
 from nbcanvas.protocol.payload import pack, pack_args, size_of, unpack_args
 from nbcanvas.result import AsyncResult
+from nbcanvas.worker.slots import pool_name
 
 from .errors import nearest
 
@@ -97,6 +98,7 @@ def problems(sig: Signature, app: Any) -> tuple[Node | None, list[Problem]]:
         return None, [Problem("error", "", str(error), error)]
     found = _few(stuck)
     found += _few(_errors(root, app))
+    found += _few(_of_the_pool(root, app))
     found += _few(_of_the_workers(root, app))
     found += _few(_bound_to_this_process(root))
     sizes = [(size_of(call.payload), call) for call, _ in _calls(root)]
@@ -214,6 +216,20 @@ def _of_the_workers(root: Node, app: Any) -> Iterator[Problem]:
         yield Problem("error", "", str(error), error)
     else:
         yield from (Problem("note", "", said) for said in told)
+
+
+def _of_the_pool(root: Node, app: Any) -> Iterator[Problem]:
+    """Yield the tasks that cannot be sent to a process, where that is what runs them."""
+    if app.remote or pool_name(app.worker.pool if app.worker is not None else app.conf.worker_pool) != "processes":
+        return
+    first = {(call.task, call.version): call for call, _ in reversed(list(_calls(root)))}
+    for (name, version), call in reversed(first.items()):
+        task = app.tasks.find(name, version)
+        try:
+            if task is not None:
+                app.pack_task(task)
+        except NotSerializable as error:
+            yield Problem("error", path_of(root, call), str(error), error)
 
 
 def _bound_to_this_process(root: Node) -> Iterator[Problem]:

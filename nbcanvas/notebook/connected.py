@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -156,18 +157,7 @@ def cluster_(session: Session, words: list[str]) -> None:
 
 def inspect_(session: Session, words: list[str]) -> pd.DataFrame:
     """Ask workers, with ``--destination`` and ``--timeout``; answers are shown as they come."""
-    from .panel import parser_for
-
-    parser = parser_for("inspect")
-    parser.add_argument("what", nargs="?")
-    parser.add_argument("-d", "--destination")
-    parser.add_argument("-t", "--timeout", type=float, default=1.0)
-    given = parser.parse_args(words)
-    if given.what is None:
-        raise CellError(f"%canvas inspect takes one of {', '.join(INSPECTIONS)}")
-    if given.what not in INSPECTIONS:
-        raise UnknownOption.of("inspection", given.what, INSPECTIONS, f"there are {', '.join(INSPECTIONS)}")
-    names = [name for name in (given.destination or "").split(",") if name] or None
+    given, names = _given("inspect", "inspection", INSPECTIONS, words)
     app = current_app()
     told = app.control.ask(given.what, _asking(given.what), names, timeout=given.timeout)
     answers: dict[str, Any] = {}
@@ -181,6 +171,24 @@ def inspect_(session: Session, words: list[str]) -> pd.DataFrame:
     if told.missing:
         session.show_bundle({"text/plain": f"no answer from {', '.join(told.missing)}"})
     return frame
+
+
+def _given(order: str, kind: str, known: Collection[str], words: list[str]) -> tuple[Namespace, list[str] | None]:
+    """Read ``WHAT [ARGUMENT…] [--destination NAME,…] [--timeout SECONDS]``; returns it, and the workers meant."""
+    from .panel import parser_for
+
+    parser = parser_for(order)
+    parser.add_argument("what", nargs="?")
+    if order == "control":
+        parser.add_argument("arguments", nargs="*")
+    parser.add_argument("-d", "--destination")
+    parser.add_argument("-t", "--timeout", type=float, default=1.0)
+    given = parser.parse_args(words)
+    if given.what is None:
+        raise CellError(f"%canvas {order} takes one of {', '.join(known)}")
+    if given.what not in known:
+        raise UnknownOption.of(kind, given.what, known, f"there are {', '.join(known)}")
+    return given, [name for name in (given.destination or "").split(",") if name] or None
 
 
 def _asking(what: str) -> Mapping[str, Any]:
@@ -252,22 +260,9 @@ def control_(session: Session, words: list[str]) -> pd.DataFrame:
     """``control COMMAND [ARGUMENT…] [--destination NAME,…] [--timeout SECONDS]``."""
     import pandas as pd
 
-    from .panel import parser_for
-
-    parser = parser_for("control")
-    parser.add_argument("command", nargs="?")
-    parser.add_argument("arguments", nargs="*")
-    parser.add_argument("-d", "--destination")
-    parser.add_argument("-t", "--timeout", type=float, default=1.0)
-    given = parser.parse_args(words)
-    if given.command is None:
-        raise CellError(f"%canvas control takes one of {', '.join(COMMANDS_TO_WORKERS)}")
-    if given.command not in COMMANDS_TO_WORKERS:
-        hint = f"there are {', '.join(COMMANDS_TO_WORKERS)}"
-        raise UnknownOption.of("command", given.command, COMMANDS_TO_WORKERS, hint)
-    arguments = _arguments(given.command, given.arguments)
-    names = [name for name in (given.destination or "").split(",") if name] or None
-    tell = getattr(current_app().control, given.command)
+    given, names = _given("control", "command", COMMANDS_TO_WORKERS, words)
+    arguments = _arguments(given.what, given.arguments)
+    tell = getattr(current_app().control, given.what)
     told = tell(**arguments, destination=names, reply=True, timeout=given.timeout) or []
     answers = {worker: said for reply in told for worker, said in reply.items()}
     clocks = tells_clocks(session.settings, session.shell)

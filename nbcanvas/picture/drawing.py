@@ -1,7 +1,7 @@
 """The strokes every svg picture is made of.
 
 Attributes instead of classes, system fonts, and colours that read on white and on black: an svg is seen inside an
-``<img>``, where no theme reaches it.
+``<img>``, where no theme reaches it but the page's colour scheme (`dark`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 
 from nbcanvas import states
 
+from .dark import dark_style
 from .markup import LOOKS, data_uri, escape, extent, number
 from .words import ORDER, words
 
@@ -33,7 +34,7 @@ _FONT: Final = "system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif"
 LINE: Final = "#8b929c"
 #: Text on light fills, and text on whatever is behind the picture.
 INK, CAPTION = "#20262e", "#767c85"
-#: Fill of a state; all are light, for dark ink.
+#: Fill of a state; all are light, for dark ink (`dark` has the others).
 FILL: Final[Mapping[str, str]] = {
     states.SUCCESS: "#dff3e7",
     states.FAILURE: "#fde4e3",
@@ -76,10 +77,11 @@ Chip = tuple[str, float]
 def document(parts: Iterable[str], width: float, height: float, alt: str) -> str:
     """Return an svg document of `parts`, which start at 0, 0; `alt` is its title."""
     across, high = width + 2 * _MARGIN, height + 2 * _MARGIN
+    drawn = "".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{across:.0f}" height="{high:.0f}" '
         f'viewBox="{-_MARGIN:.0f} {-_MARGIN:.0f} {across:.0f} {high:.0f}" role="img" '
-        f'font-family="{_FONT}" font-size="12"><title>{escape(alt, 1000)}</title>{"".join(parts)}</svg>'
+        f'font-family="{_FONT}" font-size="12"><title>{escape(alt, 1000)}</title>{dark_style(drawn)}{drawn}</svg>'
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from nbcanvas.app import App
 from nbcanvas.canvas import Signature, children, chunks, kind_of, maybe_signature
+from nbcanvas.errors import ServerLost
 from nbcanvas.events.tree import MAPS
 from nbcanvas.plan import Call, Chain, Fan, Node, calls_of, start
 from nbcanvas.protocol.payload import size_of, unpack_args
@@ -351,4 +353,8 @@ def in_words(root: Node, sig: Signature, app: App) -> Explanation:
     def arguments(call: Call) -> tuple[Any, Any]:
         return unpack_args(call.payload)
 
-    return explain(root, sig, args_of=arguments, size_of=size, queue_of=app.queue_of, known=app.tasks)
+    known = {*app.tasks}
+    if app.remote:
+        with suppress(ServerLost):
+            known.update(*(one.tasks or () for one in app.fleet.workers().values()))
+    return explain(root, sig, args_of=arguments, size_of=size, queue_of=app.queue_of, known=known)

@@ -266,11 +266,9 @@ class Notebook:
         return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
 
     def theme(self, name: str) -> None:
-        dark = "Dark" in name
         self.page.evaluate(THEME, name)
-        self.page.wait_for_selector(
-            f'body[data-jp-theme-light="{"false" if dark else "true"}"]', state="attached", timeout=20_000
-        )
+        # Written when the theme's style sheet is there, and the one before it gone.
+        self.page.wait_for_selector(f'body[data-jp-theme-name="{name}"]', state="attached", timeout=20_000)
 
     def close(self) -> None:
         self.page.evaluate(CLOSE)

@@ -267,6 +267,26 @@ def test_stills_are_legible_on_any_ground(chrome, picture, scheme, ground):
     page.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_still_in_an_image_follows_the_page_that_shows_it(chrome, scheme):
+    """As JupyterLab sets it with its theme, whatever the system prefers."""
+    page = chrome.new_page(color_scheme="light" if scheme == "dark" else "dark")
+    page.set_content(f'<body style="color-scheme:{scheme}">{views()["graph"].html}</body>')
+    page.evaluate("document.images[0].decode()")
+    darkest = page.evaluate("""() => {
+      const [image] = document.images, [width, height] = [image.naturalWidth, image.naturalHeight];
+      const brush = new OffscreenCanvas(width, height).getContext("2d");
+      brush.drawImage(image, 0, 0);
+      const seen = brush.getImageData(0, 0, width, height).data, counts = {};
+      for (let i = 0; i < seen.length; i += 4)
+        if (seen[i + 3] === 255) { const c = seen.slice(i, i + 3).join(); counts[c] = (counts[c] ?? 0) + 1; }
+      const [most] = Object.entries(counts).sort((one, other) => other[1] - one[1])[0];
+      return most.split(",").map(Number);
+    }""")
+    assert (max(darkest) < 100) == (scheme == "dark")
+    page.close()
+
+
 #: The contrast of each text with the last filled shape drawn below its middle, or with the ground.
 CONTRASTS = """(ground) => {
   const channels = (colour) => {
@@ -285,13 +305,13 @@ CONTRASTS = """(ground) => {
     const box = text.getBoundingClientRect(), below = [];
     const x = box.x + box.width / 2, y = box.y + box.height / 2;
     for (const shape of document.querySelectorAll("rect")) {
-      const place = shape.getBoundingClientRect(), fill = shape.getAttribute("fill");
+      const place = shape.getBoundingClientRect(), fill = getComputedStyle(shape).fill;
       const before = shape.compareDocumentPosition(text) & Node.DOCUMENT_POSITION_FOLLOWING;
       const around = place.left <= x && x <= place.right && place.top <= y && y <= place.bottom;
       if (before && around && fill !== "none" && !fill.startsWith("url"))
         below.push([fill, Number(shape.getAttribute("fill-opacity") ?? 1)]);
     }
-    const one = luminance(channels([[text.getAttribute("fill"), 1]])), other = luminance(channels(below));
+    const one = luminance(channels([[getComputedStyle(text).fill, 1]])), other = luminance(channels(below));
     return [text.textContent, (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05)];
   });
 }"""

@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from nbcanvas import Recording, Run, errors, submit
+from nbcanvas import Recording, Run, current_app, errors, submit
 from nbcanvas.notebook import CellError, UnknownOption, line, run_canvas, run_cell
 from nbcanvas.notebook.errors import CanvasSyntaxError
 
@@ -339,6 +339,17 @@ def test_a_dry_run_runs_nothing_and_says_what_is_wrong(shell):
     [bundle] = shell.shows("%%canvas --dry-run\ngroup(add.s(i, i) for i in range(10)) | tsum.s()")
     assert "No problems found." in bundle["text/plain"]
     assert "chord" in bundle["text/plain"]
+
+
+def test_a_dry_run_names_tasks_that_cannot_be_sent_to_a_process(shell):
+    shell.run("lock = __import__('threading').Lock()\n@task\ndef locked():\n    with lock:\n        return 1")
+    [bundle] = shell.shows("%%canvas -n\ngroup(add.s(1, 2), locked.si())")
+    assert "No problems found." in bundle["text/plain"]
+    current_app().conf.worker_pool = "prefork"
+    [bundle] = shell.shows("%%canvas -n\ngroup(add.s(1, 2), locked.si(), locked.si())")
+    text = bundle["text/plain"]
+    assert "1 of these would fail" in text
+    assert "✗ group[1]: task locked cannot be sent to a process: TypeError: cannot pickle" in text
 
 
 def test_a_dry_run_of_what_cannot_travel_shows_every_problem(shell):

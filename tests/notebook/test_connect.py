@@ -90,11 +90,11 @@ def test_cells_go_to_the_cluster_and_back(shell, redis_url):
         fleet.ours(name="ours@h")
         told = repr(shell.run(f"%canvas connect {redis_url}"))
         assert f"broker   {redis_url}" in told
-        assert "1 Celery, 1 nbcanvas workers with 4 slots on queue celery" in told
+        assert "2 (1 Celery, 1 nbcanvas) with 4 slots on queue celery" in told
         assert shell.run('%%canvas -w\ngroup(signature("slow", (n,)) for n in range(4)) | signature("total")') == 6
         status = repr(shell.run("%canvas status"))
         assert redis_url in status
-        assert "1 Celery, 1 nbcanvas workers" in status
+        assert "2 (1 Celery, 1 nbcanvas)" in status
         told = shell.error("%%canvas\nadd.s(1, 2)")
         assert isinstance(told.error, NotRegistered)
         assert "theirs@h" in told.text

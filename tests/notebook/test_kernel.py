@@ -102,16 +102,21 @@ def test_the_publishers_thread_ends_with_the_last_run(kernel, eventually):
     eventually(lambda: kernel.run(code).value == "[]")
 
 
-def test_an_interrupt_stops_the_waiting_not_the_run(kernel):
+def interrupted(kernel, wait, behind):
+    """Interrupt a cell that waits for eight seconds' work; returns it, and the cell behind it."""
     kernel.run("%%canvas -o total\ngroup(nap.s(0.2) for i in range(40)) | tsum.s()")
-    waiting = kernel.start("total.get()")
-    queued = kernel.start("marker = 'ran'")
+    waiting, queued = kernel.start(wait), kernel.start(behind)
     time.sleep(0.4)
     begun = time.monotonic()
     kernel.interrupt()
     kernel.wait(waiting, 5)
     assert time.monotonic() - begun < 2.5  # of eight, on a busy machine
     assert waiting.error["ename"] == "WaitInterrupted"
+    return waiting, queued
+
+
+def test_an_interrupt_stops_the_waiting_not_the_run(kernel):
+    waiting, queued = interrupted(kernel, "total.get()", "marker = 'ran'")
     [line] = waiting.error["traceback"]
     assert "the run goes on" in line
     assert "total.wait() waits again, total.cancel() stops it" in line
@@ -131,15 +136,7 @@ def test_an_interrupt_of_the_cell_that_waits(kernel):
 
 
 def test_an_interrupt_of_await(kernel):
-    kernel.run("%%canvas -o total\ngroup(nap.s(0.2) for i in range(40)) | tsum.s()")
-    waiting = kernel.start("await total")
-    queued = kernel.start("1 + 1")
-    time.sleep(0.4)
-    begun = time.monotonic()
-    kernel.interrupt()
-    kernel.wait(waiting, 5)
-    assert time.monotonic() - begun < 2.5  # of eight, on a busy machine
-    assert waiting.error["ename"] == "WaitInterrupted"
+    _, queued = interrupted(kernel, "await total", "1 + 1")
     kernel.wait(queued, 5)
     assert queued.status == "aborted"
     assert float(kernel.run("await total").value) == pytest.approx(8.0)

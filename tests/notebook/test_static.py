@@ -99,9 +99,8 @@ def executed(cells, monkeypatch, **env):
     return notebook
 
 
-@pytest.mark.parametrize("cells", [VALUES, TABLES, CLOCKS], ids=["values", "tables", "clocks"])
-def test_nbval_compares_a_notebook_without_a_sanitise_file(tmp_path, monkeypatch, cells):
-    notebook = executed(cells, monkeypatch, NBCANVAS_DISPLAY="static")
+def compared(notebook, tmp_path):
+    """Have nbval run a notebook again and compare what it shows."""
     path = tmp_path / "notebook.ipynb"
     nbformat.write(notebook, path)
     command = [
@@ -118,9 +117,15 @@ def test_nbval_compares_a_notebook_without_a_sanitise_file(tmp_path, monkeypatch
         os.devnull,
         str(path),
     ]
-    done = subprocess.run(
+    return subprocess.run(
         command, capture_output=True, text=True, timeout=110, cwd=tmp_path, env=environment(), check=False
     )
+
+
+@pytest.mark.parametrize("cells", [VALUES, TABLES, CLOCKS], ids=["values", "tables", "clocks"])
+def test_nbval_compares_a_notebook_without_a_sanitise_file(tmp_path, monkeypatch, cells):
+    notebook = executed(cells, monkeypatch, NBCANVAS_DISPLAY="static")
+    done = compared(notebook, tmp_path)
     assert done.returncode == 0, done.stdout[-4000:]
     assert f"{len(cells)} passed" in done.stdout
 
@@ -181,25 +186,7 @@ def test_saving_says_what_it_needs(tmp_path, monkeypatch):
 def test_nbval_notices_another_value(tmp_path, monkeypatch):
     notebook = executed(VALUES[:3], monkeypatch, NBCANVAS_DISPLAY="static")
     notebook.cells[1].source = notebook.cells[1].source.replace("100", "99")
-    path = tmp_path / "notebook.ipynb"
-    nbformat.write(notebook, path)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--nbval",
-        "--rootdir",
-        str(tmp_path),
-        "-c",
-        os.devnull,
-        str(path),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=110, cwd=tmp_path, env=environment(), check=False
-    )
+    done = compared(notebook, tmp_path)
     assert done.returncode == 1
     assert "2 failed" in done.stdout
 

@@ -13,6 +13,7 @@ from nbcanvas.canvas import Signature, chain, chord, group
 from nbcanvas.events.event import Event
 from nbcanvas.events.state import State
 from nbcanvas.ids import seeded_ids
+from nbcanvas.picture.dark import DARK
 from nbcanvas.picture.folding import BUDGET
 from nbcanvas.picture.grown import Grown
 from nbcanvas.picture.layout import layout
@@ -273,9 +274,18 @@ def test_names_cannot_break_out(name):
     root = Chain([call("a", name, links=(call("l", name),)), Fan("g", [call("b", name), call("c", name)])])
     svg = canvas_svg(root, State.of(root, 0.0))
     assert {element.tag for element in ET.fromstring(svg.encode()).iter()} <= {
-        NS + tag for tag in ("svg", "g", "title", "text", "rect", "polyline", "path")
+        NS + tag for tag in ("svg", "g", "title", "style", "text", "rect", "polyline", "path")
     }
     assert re.fullmatch(r'<img alt="[^"<>]*" src="[^"<>]*" style="[^"<>]*">', canvas_html(root))
+
+
+def test_the_style_for_dark_pages_has_only_the_colours_that_are_drawn():
+    root = frozen(chain(Signature("add", args=(1, 1)), Signature("mul", args=(2,))))
+    [style] = ET.fromstring(canvas_svg(root)).iter(f"{NS}style")
+    drawn = {one.get(what) for one in ET.fromstring(canvas_svg(root)).iter() for what in ("fill", "stroke")}
+    named = re.findall(r'\[(?:fill|stroke)="(#\w+)"\]', style.text)
+    assert named
+    assert set(named) <= drawn & DARK.keys()
 
 
 def test_an_empty_canvas_has_a_picture():

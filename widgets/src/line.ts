@@ -15,6 +15,12 @@ interface ControlModel {
   off(event: string, listener: () => void): void;
 }
 
+/** What takes what the kernel publishes: a `Store`. */
+interface Fed {
+  take(value: unknown): void;
+  connect(connected: boolean): void;
+}
+
 const REFERENCE = "IPY_MODEL_";
 
 /** What is said to the kernel: what to do, and with what. */
@@ -47,6 +53,18 @@ export class Line {
     return () => {
       stopped = true;
       stop();
+    };
+  }
+
+  /** Give a store what the kernel publishes, and whether it is there; returns how to stop that. */
+  feed(store: Fed): () => void {
+    const take = () => store.take(this.model.get("snapshot"));
+    take();
+    this.model.on("change:snapshot", take);
+    const unwatch = this.watch((connected) => store.connect(connected));
+    return () => {
+      unwatch();
+      this.model.off("change:snapshot", take);
     };
   }
 

@@ -18,17 +18,13 @@ export default () => {
 
   function initialize({ model }: { model: AnyModel<Spoken> }): () => void {
     line = new Line(model);
-    const take = () => store.take(model.get("snapshot"));
-    take();
-    model.on("change:snapshot", take);
-    const unwatch = line.watch((connected) => store.connect(connected));
+    const unfeed = line.feed(store);
     const look = setInterval(() => {
       if (views > 0 && !store.over && document.visibilityState === "visible") watched();
     }, WATCHED);
     return () => {
       clearInterval(look);
-      unwatch();
-      model.off("change:snapshot", take);
+      unfeed();
     };
   }
 

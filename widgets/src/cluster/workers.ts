@@ -88,7 +88,7 @@ class Queues {
     private readonly tell: Tell,
   ) {
     this.field.type = "text";
-    this.field.placeholder = "queue";
+    this.field.placeholder = "add a queue";
     this.field.size = 8;
     this.field.setAttribute("aria-label", `A queue that ${worker} is to take from too`);
     this.add = new Button("Add", `Let ${worker} take from this queue too`, () => this.more());

@@ -15,14 +15,7 @@ export default () => {
 
   function initialize({ model }: { model: AnyModel<LiveModel> }): () => void {
     line = new Line(model);
-    const take = () => store.take(model.get("snapshot"));
-    take();
-    model.on("change:snapshot", take);
-    const unwatch = line.watch((connected) => store.connect(connected));
-    return () => {
-      unwatch();
-      model.off("change:snapshot", take);
-    };
+    return line.feed(store);
   }
 
   function render({ el }: { el: HTMLElement }): () => void {

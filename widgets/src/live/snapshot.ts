@@ -1,39 +1,34 @@
 // What the kernel sends: `BarsModel` of nbcanvas/picture/bars.py as JSON, with a growing number and a few words more
 // (`LiveView` in nbcanvas/notebook/live.py). Each is complete; none builds on another.
 
-export interface Bar {
+/** How far a bar, or the whole run, is. */
+interface Progress {
+  state: string;
+  total: number;
+  done: number;
+  failed: number;
+  revoked: number;
+  ignored: number;
+  retried: number;
+  running: number;
+  fraction: number;
+}
+
+export interface Bar extends Progress {
   label: string;
   task: string;
   role: string;
   depth: number;
   tasks: number;
-  total: number;
-  done: number;
-  failed: number;
-  revoked: number;
-  ignored: number;
-  retried: number;
-  running: number;
   sent: number;
-  fraction: number;
-  state: string;
   unit: string;
   waiting_for: string;
 }
 
-export interface Snapshot {
+export interface Snapshot extends Progress {
   bars: Bar[];
-  state: string;
-  total: number;
-  done: number;
-  failed: number;
-  revoked: number;
-  ignored: number;
-  retried: number;
-  running: number;
   /** Ended before the run began: what a rerun has from an earlier one. */
   kept: number;
-  fraction: number;
   elapsed: number;
   rate: number | null;
   left: number | null;
