@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.meters import serve
 
 from . import WORKERS
-from .celery import SOLO, Adapter
+from .celery import SOLO, adapter
 
 if __name__ == "__main__":
-    serve("celery", f"{WORKERS} workers with --pool solo, JSON, defaults", Adapter(SOLO).cases())
+    serve("celery", f"{WORKERS} workers with --pool solo, JSON, defaults", adapter(SOLO).cases())

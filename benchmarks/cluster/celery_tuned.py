@@ -5,11 +5,11 @@ from __future__ import annotations
 from benchmarks.meters import serve
 
 from . import WORKERS
-from .celery import QUIET, SOLO, Adapter
+from .celery import QUIET, SOLO, adapter
 
 if __name__ == "__main__":
     serve(
         "celery",
         f"{WORKERS} workers with --pool solo {' '.join(QUIET)}; results looked for every ms",
-        Adapter([(*command, *QUIET) for command in SOLO], 0.001).cases(),
+        adapter([(*command, *QUIET) for command in SOLO], 0.001).cases(),
     )

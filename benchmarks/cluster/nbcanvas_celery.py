@@ -5,9 +5,9 @@ from __future__ import annotations
 from benchmarks.meters import serve
 
 from . import WORKERS
-from .nbcanvas import Adapter
+from .nbcanvas import adapter
 
 if __name__ == "__main__":
     from .celery import SOLO
 
-    serve("nbcanvas", f"our client, {WORKERS} Celery workers with --pool solo, defaults", Adapter(SOLO).cases())
+    serve("nbcanvas", f"our client, {WORKERS} Celery workers with --pool solo, defaults", adapter(SOLO).cases())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from time import sleep
 from typing import Any
@@ -17,12 +17,71 @@ from benchmarks.peers import THREADS
 #: Consumers and results are polled for; by default ten times a second.
 POLL = 0.0005
 
-app = MemoryHuey(immediate=False)
-add, total = (app.task()(function) for function in (work.add, work.total))
+
+class Adapter:
+    """The cases on a huey.
+
+    Parameters
+    ----------
+    app
+        The huey.
+    start
+        Starts its consumers, and returns when they work.
+    poll
+        Seconds between two looks at a result.
+    """
+
+    def __init__(self, app: Any, start: Callable[[], object], poll: float) -> None:
+        self.app = app
+        self.add, self.total = (app.task()(function) for function in (work.add, work.total))
+        self._start = cache(start)
+        self._poll = poll
+
+    def value(self, result: Any) -> Any:
+        while (value := result.get()) is None:
+            sleep(self._poll)
+        return value
+
+    def values(self, results: Sequence[Any]) -> Sequence[Any]:
+        for result in reversed(results):  # the last one first: looking for what is not there yet costs the workers time
+            self.value(result)
+        return [self.value(result) for result in results]
+
+    def group(self, size: int) -> Once:
+        self._start()
+
+        def once() -> None:
+            assert self.values([self.add(i, i) for i in range(size)]) == [i + i for i in range(size)]
+
+        return once
+
+    def roundtrip(self, _size: int) -> Once:
+        self._start()
+        return lambda: self.value(self.add(1, 1))
+
+    def chain(self, size: int) -> Once:
+        self._start()
+
+        def once() -> None:
+            first = last = self.add.s(0, 1)
+            for _ in range(size - 1):
+                last = last.then(self.add, 1).on_complete  # `then` on the first one walks to the end: quadratic
+            results = self.app.enqueue(first)
+            assert self.values(list(results))[-1] == size
+
+        return once
+
+    def chord(self, size: int) -> Once:
+        self._start()
+
+        def once() -> None:
+            header = [self.add.s(i, i) for i in range(size)]
+            assert self.value(self.app.enqueue(package.chord(header, self.total.s()))) == size * (size - 1)
+
+        return once
 
 
-@cache
-def _consume() -> None:
+def _consume(app: MemoryHuey) -> None:
     app.create_consumer(
         workers=THREADS,
         worker_type="thread",
@@ -33,56 +92,11 @@ def _consume() -> None:
     ).start()
 
 
-def _value(result: Any) -> Any:
-    while (value := result.get()) is None:
-        sleep(POLL)
-    return value
-
-
-def _values(results: Sequence[Any]) -> Sequence[Any]:
-    return [_value(result) for result in results]
-
-
-def group(size: int) -> Once:
-    _consume()
-
-    def once() -> None:
-        assert _values([add(i, i) for i in range(size)]) == [i + i for i in range(size)]
-
-    return once
-
-
-def roundtrip(_size: int) -> Once:
-    _consume()
-    return lambda: _value(add(1, 1))
-
-
-def chain(size: int) -> Once:
-    _consume()
-
-    def once() -> None:
-        first = last = add.s(0, 1)
-        for _ in range(size - 1):
-            last = last.then(add, 1).on_complete  # `then` on the first one walks to the end, which is quadratic
-        results = app.enqueue(first)
-        assert _values(list(results))[-1] == size
-
-    return once
-
-
-def chord(size: int) -> Once:
-    _consume()
-
-    def once() -> None:
-        result = app.enqueue(package.chord([add.s(i, i) for i in range(size)], total.s()))
-        assert _value(result) == size * (size - 1)
-
-    return once
-
-
 if __name__ == "__main__":
+    memory = MemoryHuey(immediate=False)
+    here = Adapter(memory, lambda: _consume(memory), POLL)
     serve(
         "huey",
         f"MemoryHuey(immediate=False), {THREADS} consumer threads here, pickled, polled every {POLL * 1e3} ms",
-        {"group": group, "roundtrip": roundtrip, "chain": chain, "chord": chord},
+        {"group": here.group, "roundtrip": here.roundtrip, "chain": here.chain, "chord": here.chord},
     )

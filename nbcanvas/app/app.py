@@ -30,6 +30,7 @@ from nbcanvas.plan.freezing import Packer, inherit
 from nbcanvas.protocol.payload import Packing, pack_args, unpack_args
 from nbcanvas.request import Context, current, running
 from nbcanvas.result import bound_to, result_of
+from nbcanvas.servers.urls import masked
 from nbcanvas.states import EXCEPTION_STATES
 from nbcanvas.task import Task as BaseTask
 from nbcanvas.task import from_function, prepare
@@ -39,6 +40,7 @@ from .connections import Connections
 from .perform import Performer
 from .registry import TaskRegistry
 from .routing import Router
+from .secret import hidden
 from .settings import Settings, TaskDefaults, ignores_result
 
 if TYPE_CHECKING:  # what only apps with servers load
@@ -153,6 +155,7 @@ class App:
         **settings: Any,
     ) -> None:
         self.main = main
+        broker, backend = hidden(broker), hidden(backend)  # in a traceback that shows variables, too
         urls = {name: url for name, url in (("broker_url", broker), ("result_backend", backend)) if url}
         self.conf = Settings({**settings, **({"include": include} if include else {}), **urls})
         self.defaults = TaskDefaults.of(self.conf)
@@ -168,6 +171,7 @@ class App:
         self.conf.on_change(self._reconsider)
         self.control = Control(self)
         self.worker: Any = None
+        self._before_close: dict[Callable[[App], None], None] = {}
         self._starting = threading.RLock()
         self._ids: IdSource | None = None
         add_builtins(self)
@@ -198,10 +202,18 @@ class App:
     set_default = set_current
 
     def close(self) -> None:
-        """Stop the embedded worker, and let go of servers and the result backend."""
+        """Stop the embedded worker, and let go of servers and the result backend; who uses it again connects anew."""
         self.stop_worker()
+        for tell in list(self._before_close):
+            tell(self)
         self.control.close()
         self._connections.close()
+        if self.remote:
+            self._reconsider()
+
+    def before_close(self, tell: Callable[[App], None]) -> None:
+        """Have something called, once, when this app is closed, while its servers are still there."""
+        self._before_close[tell] = None
 
     def __enter__(self) -> Self:
         return self
@@ -283,6 +295,7 @@ class App:
         **settings
             Settings that differ.
         """
+        broker, backend = hidden(broker), hidden(backend)
         servers = {"broker_url", "broker_read_url", "broker_write_url", "result_backend"}
         kept = {name: value for name, value in self.conf.given.items() if name not in servers}
         made = type(self)(
@@ -388,12 +401,17 @@ class App:
         return datetime.now(UTC)
 
     def bugreport(self) -> str:
-        """Return what a report of a bug should say of versions and settings."""
+        """Return what a report of a bug should say of versions and settings; no password is in it."""
         import platform
+        from importlib.metadata import version
 
         given = ", ".join(sorted(self.conf.given)) or "none"
+        used = ", ".join(f"{name} {version(name)}" for name in ("redis", "hiredis", "kombu"))
+        broker = masked(str(self.conf.broker_url)) if self.remote else "the worker in this process"
+        results = masked(str(self.conf.result_backend)) if self.conf.result_backend else "beside the broker"
         return (
-            f"nbcanvas, Python {platform.python_version()} on {platform.system()}\n"
+            f"nbcanvas {version('nbcanvas')}, Python {platform.python_version()} on {platform.platform()}\n"
+            f"{used}\nbroker {broker}\nresults {results}\n"
             f"pool {self.conf.worker_pool}, {len(self.tasks)} tasks\nsettings given: {given}"
         )
 

@@ -13,9 +13,12 @@ from nbcanvas.backend.urls import is_database, resolved
 from nbcanvas.errors import ImproperlyConfigured
 
 if TYPE_CHECKING:
-    from .app import App
+    from nbcanvas.backend.encoding import Encoding
 
-__all__ = ["Backends", "seconds"]
+    from .app import App
+    from .settings import Settings
+
+__all__ = ["Backends", "encoding_of", "seconds"]
 
 #: The settings a database backend is made of; it is made anew when one of them changes.
 _SETTINGS: Final = (
@@ -99,14 +102,12 @@ class Backends:
                 raise
             msg = "a database as result_backend needs SQLAlchemy: pip install sqlalchemy"
             raise ImproperlyConfigured(msg) from None
-        from nbcanvas.backend.encoding import Encoding
         from nbcanvas.result.trees import child
 
-        accept = conf.accept_content if conf.result_accept_content is None else conf.result_accept_content
         return DatabaseBackend(
             found,
             self.local,
-            Encoding(conf.result_serializer, accept),
+            encoding_of(conf),
             queue_of=app.queue_of,
             tree_of=lambda started: child(started, app).as_tuple(),
             expires=self._expires,
@@ -122,6 +123,14 @@ class Backends:
 
     def _expires(self) -> float | None:
         return seconds(self._app.conf.result_expires)
+
+
+def encoding_of(conf: Settings) -> Encoding:
+    """Return how the settings have results look."""
+    from nbcanvas.backend.encoding import Encoding
+
+    accept = conf.accept_content if conf.result_accept_content is None else conf.result_accept_content
+    return Encoding(conf.result_serializer, accept)
 
 
 def seconds(expires: Any) -> float | None:

@@ -139,11 +139,11 @@ def hello(app: App) -> str:
     if not workers:
         return "no worker answers: what is sent waits until one is there"
     kinds = Counter(map(_kind, workers))
-    said = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    said = f"{len(workers)} ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})"
     slots = sum(one.slots or 0 for one in workers)
     queues = sorted({queue for one in workers for queue in one.queues or ()})
     return (
-        f"{said} worker{'s' * (len(workers) != 1)} with {slots} slot{'s' * (slots != 1)}"
+        f"{said} with {slots} slot{'s' * (slots != 1)}"
         + (f" on {'queue' if len(queues) == 1 else 'queues'} {', '.join(queues[:8])}" if queues else "")
         + (f" and {len(queues) - 8} more" if len(queues) > 8 else "")
     )

@@ -9,8 +9,9 @@ import functools
 import logging
 import os
 import socket
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nbcanvas.backend.port import Backend
@@ -23,13 +24,12 @@ from nbcanvas.protocol.payload import EMBEDDED, WIRE, Packing
 from nbcanvas.request import current
 from nbcanvas.servers.urls import is_redis
 
-from .backends import Backends, seconds
+from .backends import Backends, encoding_of, seconds
 from .hearing import tell
 from .secret import Hidden
 
 if TYPE_CHECKING:  # what only apps with servers load
     from nbcanvas.backend.documents import Documents
-    from nbcanvas.backend.encoding import Encoding
     from nbcanvas.backend.redis.plans import Plans
     from nbcanvas.broker.kombu import KombuBroker
     from nbcanvas.broker.post import Post
@@ -85,6 +85,8 @@ _REDIS_SETTINGS: Final = (
     "redis_username",
     "result_backend_transport_options",
 )
+#: Seconds that a first run waits for events to be heard, at most.
+_PATIENCE: Final = 0.5
 #: Transport options that mean something here.
 _TRANSPORT: Final = ("client_name", "socket_timeout")
 
@@ -205,10 +207,11 @@ class Connections:
 
     def close(self) -> None:
         """Let go of every server."""
-        self._backends.close()
         made, self._made = self._made, {}
-        for _, one in made.values():
-            _let_go(one)
+        with ExitStack() as stack:  # all of them, whatever one says; what was made last goes first
+            stack.callback(self._backends.close)
+            for _, one in made.values():
+                stack.callback(_let_go, one)
 
     def _kept(self, name: str, settings: Sequence[str], make: Callable[[], Made], *more: Any) -> Made:
         """Return what was made before, or make it anew when one of the settings it is made of has changed."""
@@ -375,7 +378,7 @@ class Connections:
         def make() -> Backend:
             backend = RedisBackend(
                 server,
-                self._encoding(),
+                encoding_of(app.conf),
                 client_id=self.client_id,
                 prefix=transport.get("global_keyprefix", ""),
                 expiry=Expiry.of(
@@ -428,6 +431,8 @@ class Connections:
         def make() -> Receiver:
             receiver = Receiver(server, Events.of(app.conf), Foreign(app.hub.feed).hear, accept=app.conf.accept_content)
             receiver.start()
+            weakref.finalize(app, receiver.end).atexit = False  # an app that nobody has any more
+            receiver.listening(_PATIENCE)  # so that the first events are heard
             return receiver
 
         self._kept("events", _EVENTS, make, server)
@@ -442,20 +447,13 @@ class Connections:
         server = self.kombu
         return self._kept("sent", _EVENTS, lambda: SentEvents(self._app, self.origin), server)
 
-    def _encoding(self) -> Encoding:
-        from nbcanvas.backend.encoding import Encoding
-
-        conf = self._app.conf
-        accept = conf.accept_content if conf.result_accept_content is None else conf.result_accept_content
-        return Encoding(conf.result_serializer, accept)
-
     def _documents(self) -> Documents:
         from nbcanvas.backend.documents import Documents
         from nbcanvas.result.trees import child
 
         app = self._app
         return Documents(
-            self._encoding(),
+            encoding_of(app.conf),
             extended=bool(app.conf.given.get("result_extended", False)),
             queue_of=app.queue_of,
             tree_of=lambda started: child(started, app).as_tuple(),

@@ -34,6 +34,8 @@ FRESH: Final = 30.0
 _NOBODY: Final = 0.2
 #: So long a question waits for an answer.
 PATIENCE: Final = 1.0
+#: How much alike two names of tasks are when one may be meant by the other (difflib's ratio).
+_CLOSE: Final = 0.8
 #: A worker that does not answer is remembered for so many seconds.
 REMEMBERED: Final = 300.0
 #: So many workers, queues and tasks are named in one sentence.
@@ -182,9 +184,21 @@ class Fleet:
         """
         known = self._workers
         if known is None or fresh or monotonic() - known[0] > FRESH:
-            found = self.seen(self.ask(("registered", "active_queues", "stats")))
+            found = self.seen({} if self._deserted() else self.ask(("registered", "active_queues", "stats")))
             known = self._workers = monotonic(), {one.name: one for one in found.workers if not one.silent}
         return known[1]
+
+    def _deserted(self) -> bool:
+        """Whether the broker, a Redis, says that nobody listens for commands: then no answer is waited for."""
+        server = self._app.redis
+        if server is None:
+            return False
+        from nbcanvas.broker.names import Names
+        from nbcanvas.remote.mailbox import Mailbox
+
+        conf = self._app.conf
+        bound = f"{Names.of(conf).prefix}_kombu.binding.{Mailbox.of(conf).topic.name}"
+        return not server.ask("EXISTS", bound)
 
     def all_ours(self) -> bool:
         """Say whether there are workers, and every one is nbcanvas's own; a server that does not answer is a no."""
@@ -286,19 +300,18 @@ class Fleet:
 
     def _unknown(self, task: str, queue: str, consumers: Mapping[str, Worker]) -> NotRegistered:
         names = {name for one in consumers.values() for name in one.tasks or {}}
-        near = difflib.get_close_matches(task, names, _NAMED)
-        bare = {name.rpartition(".")[2]: name for name in sorted(names)}  # the module may be called otherwise there
-        near += [bare[name] for name in difflib.get_close_matches(task.rpartition(".")[2], bare, _NAMED)]
-        near = list(dict.fromkeys(near))[:_NAMED]
-        hint = (
-            f"{_and(sorted(consumers))} {'takes' if len(consumers) == 1 else 'take'} from {queue!r} and do not know it"
-        )
-        hint = hint.replace("and do not", "and does not") if len(consumers) == 1 else hint
-        hint += f"; near it: {', '.join(near)}" if near else f"; known there: {_few(sorted(names))}"
-        ways = "import its module there (-A, --include) and restart"
-        if any(one.kind == "nbcanvas" for one in consumers.values()):
-            ways += ", ship it by value (connect with ship=True)"
-        return NotRegistered(task, f"{hint}. {ways}; or send it unchecked (connect with check=False)")
+        takes, does = ("takes", "does") if len(consumers) == 1 else ("take", "do")
+        hint = f"{_and(sorted(consumers))} {takes} from {queue!r} and {does} not know it"
+        near = _near(task, names)
+        if near:
+            hint += f": did you mean {' or '.join(map(repr, near))}?"
+        else:
+            hint += f"; known there: {_few(sorted(names))}" if names else ""
+        ways = ["import its module there (-A, --include) and restart"]
+        if task in self._app.tasks and any(one.kind == "nbcanvas" for one in consumers.values()):
+            ways.append("ship it by value (connect with ship=True, --ship)")
+        ways.append("send it unchecked (connect with check=False, --no-check)")
+        return NotRegistered(task, f"{hint.rstrip('.')}{' ' if near else '. '}Ways out: {'; '.join(ways)}")
 
     def forget(self) -> None:
         """Know nothing any more: the next check asks."""
@@ -307,6 +320,16 @@ class Fleet:
             self._heard.clear()
             self._fine.clear()
             self._said.clear()
+
+
+def _near(task: str, names: Iterable[str]) -> list[str]:
+    """Return the names that are meant, maybe: nearly the same, or the same in another module."""
+    bare = task.rpartition(".")[2]
+    same = sorted(name for name in names if name.rpartition(".")[2] == bare)
+    close = difflib.get_close_matches(task, sorted(names), _NAMED, _CLOSE)
+    last = {name.rpartition(".")[2]: name for name in sorted(names)}
+    close += [last[name] for name in difflib.get_close_matches(bare, last, _NAMED, _CLOSE)]
+    return list(dict.fromkeys([*same, *close]))[:_NAMED]
 
 
 def _ships(app: App, call: Call) -> bool:

@@ -32,6 +32,8 @@ def tell(hub: Hub, news: News) -> None:
     if feed is None:
         return
     try:
+        if news.began is not None:
+            feed((kinds.STARTED, news.id, news.began[0], news.attempt, news.began[1]))
         feed((news.kind, news.id, news.time, news.attempt, _data(news)))
     except (NBCanvasError, ValueError, TypeError, KeyError) as error:
         log.warning("news of task %s makes no sense: %s", news.id, error)

@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 from nbcanvas.backend.urls import is_file, resolved
 from nbcanvas.errors import ImproperlyConfigured
-from nbcanvas.servers.urls import masked
+from nbcanvas.servers.urls import canonical_host, masked
 
 from .secret import Hidden
 from .settings import DEFAULTS, unknown
@@ -54,7 +54,7 @@ _BROKERS: Final = ("NBCANVAS_BROKER_URL", "CELERY_BROKER_URL")
 _BACKENDS: Final = ("NBCANVAS_RESULT_BACKEND", "CELERY_RESULT_BACKEND")
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)\}")
 _USERINFO: Final = re.compile(r"^([A-Za-z][\w+.-]*://)(?:([^/@]*)@)?(.*)$", re.DOTALL)
-_LOOPBACK: Final = frozenset({"", "localhost", "127.0.0.1", "::1", "[::1]"})
+_LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}")
 
 
 class Target:
@@ -326,7 +326,7 @@ def is_loopback(url: str) -> bool:
         return True
     host = found[3].partition("/")[0]
     host = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    return host.lower() in _LOOPBACK or host.startswith("127.")
+    return canonical_host(host) == "localhost" or _LOOPBACK.fullmatch(host) is not None
 
 
 def has_password(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""The tasks of an app, by name; every definition of a name is remembered as long as runs may still use it."""
+"""The tasks of an app, by name; every definition of a name is remembered: runs may still use it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from nbcanvas.servers.urls import masked
 
-__all__ = ["Hidden"]
+__all__ = ["Hidden", "hidden"]
 
 
 class Hidden(str):
@@ -29,3 +29,10 @@ class Hidden(str):
 
     def __deepcopy__(self, memo: Mapping[int, Any]) -> Hidden:
         return self
+
+
+def hidden(given: Any) -> Any:
+    """Return a URL, or several, so that none shows a password; anything else as it is."""
+    if isinstance(given, list | tuple):
+        return [hidden(one) for one in given]
+    return Hidden(given) if isinstance(given, str) else given

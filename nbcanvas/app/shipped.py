@@ -72,6 +72,8 @@ _GIVEN_BACK: Final = 1000
 _CODES: Final = 1000
 _ROOTS: Final = 10_000
 _LOADED: Final = 1000
+#: Tasks that are kept packed.
+_PACKED: Final = 100
 #: Seconds until a code that was stored is said to be needed still.
 _AGAIN: Final = 600.0
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -291,6 +293,8 @@ class Shipping:
                 f"give large values as arguments, or load them in the task"
             )
         made = self._packed[task.name, task.version] = packed, hashlib.sha256(packed.data).hexdigest()
+        while len(self._packed) > _PACKED:  # a kernel lives long, and each edit of a cell is another version
+            del self._packed[next(iter(self._packed))]
         return made
 
     def cargo(self) -> list[Cargo]:

@@ -1,12 +1,13 @@
 """Values and exceptions as Celery's result backends write them, and back again.
 
-The serializer is kombu's; what it refuses is pickled, as every Celery up to 5.6 did with all results of its database
-backend, and as Celery 5.7 still reads it.  An exception becomes a document ``exc_type``, ``exc_message``,
+The serializer is kombu's.  In a database what it refuses is pickled, as every Celery up to 5.6 did with all results of
+its database backend, and as Celery 5.7 still reads it; anywhere else a pickle is neither written nor opened, unless
+that is the serializer.  An exception becomes a document ``exc_type``, ``exc_message``,
 ``exc_module`` (the pickle serializer takes the exception itself).  Celery's own exceptions have the names they have
 there, so that either side finds its own class.
 
-What is read is trusted as far as Celery trusts it: whoever may write to the store of results can have code run by
-those who read pickles from it.  A document's exception is only ever an exception class that is loaded already.
+Whoever may write to a store of pickles can have code run by those who read it.  A document's exception is only ever an
+exception class that is loaded already.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Encoding:
         Celery's ``result_serializer``.
     accept
         Celery's ``result_accept_content``; what else is refused when it is read.
+    trusted
+        Whether pickles are written and read beside what the serializer makes: in a database they are.
 
     Raises
     ------
@@ -66,7 +69,7 @@ class Encoding:
         When kombu has no such serializer.
     """
 
-    def __init__(self, serializer: str = "json", accept: Iterable[str] = ("json",)) -> None:
+    def __init__(self, serializer: str = "json", accept: Iterable[str] = ("json",), *, trusted: bool = False) -> None:
         registry = serialization.registry
         try:
             self.content_type, self.content_encoding, _ = registry._encoders[serializer]  # noqa: SLF001 - no other way
@@ -76,6 +79,7 @@ class Encoding:
             raise ImproperlyConfigured(msg) from None
         self._serializer = self.serializer = serializer
         self._pickles = serializer == "pickle"
+        self._trusted = trusted
         if self.content_type not in self._accept:
             msg = (
                 f"results are written with the serializer {serializer!r}, which is not accepted when they are read: "
@@ -83,11 +87,26 @@ class Encoding:
             )
             raise ImproperlyConfigured(msg)
 
+    def trusting(self) -> Encoding:
+        """Return the same for a store that may hold pickles."""
+        return Encoding(self._serializer, self._accept, trusted=True)
+
     # -- values -------------------------------------------------------------------------------------------------------
 
     def dump(self, value: Any) -> bytes:
-        """Encode a value; pickled when the serializer refuses it."""
-        return self.try_dump(value) or _pickled(value)
+        """Encode a value; what the serializer refuses is pickled where pickles are trusted.
+
+        Raises
+        ------
+        NotSerializable
+            When it can be encoded by no means.
+        """
+        found = self.try_dump(value)
+        if found is not None:
+            return found
+        if self._trusted:
+            return _pickled(value)
+        raise NotSerializable(f"{shown(value)[:100]} has no form in {self._serializer}")
 
     def try_dump(self, value: Any) -> bytes | None:
         """Encode a value by the serializer, or return None when it refuses it."""
@@ -119,7 +138,7 @@ class Encoding:
             try:
                 return serialization.loads(data, self.content_type, self.content_encoding, accept=self._accept)
             except Exception as error:
-                if not data.startswith(_PICKLE):
+                if not (self._trusted and data.startswith(_PICKLE)):
                     msg = f"{len(data)} bytes that are no {self._serializer} ({_first_line(error)})"
                     raise CorruptResult(msg) from error
         try:

@@ -98,6 +98,10 @@ class LocalBackend:
     def expect(self, task_ids: Iterable[str]) -> None:
         """Do nothing: there is no other process."""
 
+    def tells(self, task_id: str) -> bool:
+        """Never: asking costs nothing that matters."""
+        return False
+
     def watches(self, task_id: str) -> bool:
         """Whether somebody watches a task."""
         return task_id in self._watchers

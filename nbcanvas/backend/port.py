@@ -179,6 +179,9 @@ class Backend(Protocol):
     def expect(self, task_ids: Iterable[str]) -> None:
         """Hear that these tasks will be worked on in this process."""
 
+    def tells(self, task_id: str) -> bool:
+        """Whether this process is told of a task's end and has not been: there is no need to ask how it is."""
+
     def settle(self, task_id: str, record: Record) -> bool:
         """Store how an attempt ended; False (and nothing stored) when that attempt, or a later one, was settled."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -120,29 +121,13 @@ class RPCBackend:
                     link.declare(self._queue)
                 finally:
                     link.close()
-                self._reader = threading.Thread(target=self._read, name="nbcanvas-rpc", daemon=True)
+                mine = weakref.ref(self), self._server, self._queue, self._closed
+                self._reader = threading.Thread(target=_read, args=mine, name="nbcanvas-rpc", daemon=True)
                 self._reader.start()
             self._ready.set()
 
-    def _read(self) -> None:
-        pause, closed = _PAUSE[0], self._closed
-        while not closed.is_set():
-            try:
-                link = self._server.link()
-                try:
-                    link.declare(self._queue)
-                    link.consume(self._queue.name, self._heard, tag="results", no_ack=True)
-                    pause = _PAUSE[0]
-                    while not closed.is_set():
-                        link.drain(_TURN)
-                finally:
-                    link.close()
-            except ServerLost as error:
-                log.warning("results are not read, and it is tried again: %s", error)
-                closed.wait(pause)
-                pause = min(pause * 2, _PAUSE[1])
-
-    def _heard(self, arrived: Arrived) -> None:
+    def hear(self, arrived: Arrived) -> None:
+        """Take a result that came."""
         letter = arrived.letter
         task_id = letter.properties.get("correlation_id")
         if not isinstance(task_id, str):
@@ -179,6 +164,10 @@ class RPCBackend:
 
     def expect(self, task_ids: Iterable[str]) -> None:
         """Do nothing."""
+
+    def tells(self, task_id: str) -> bool:
+        """Never: asking costs nothing that matters."""
+        return False
 
     def settle(self, task_id: str, record: Record) -> bool:
         """Have a result sent with the next `flush`; of a client's own, keep it."""
@@ -277,10 +266,42 @@ class RPCBackend:
 
     def close(self, timeout: float = 2.0) -> None:
         """Send what is left, and read no more."""
+        try:
+            self.flush()
+        except ServerLost as error:
+            log.warning("%d results were not sent: %s", len(self._outbox), error)
         self._closed.set()
         reader = self._reader
         if reader is not None and self._pid == os.getpid() and reader is not threading.current_thread():
             reader.join(timeout)
+
+
+def _read(
+    owner: Callable[[], RPCBackend | None], server: KombuServer, queue: QueueSpec, closed: threading.Event
+) -> None:
+    """Read results, until the backend is closed, or nobody has it any more."""
+
+    def heard(arrived: Arrived) -> None:
+        backend = owner()
+        if backend is not None:
+            backend.hear(arrived)
+
+    pause = _PAUSE[0]
+    while not (closed.is_set() or owner() is None):
+        try:
+            link = server.link()
+            try:
+                link.declare(queue)
+                link.consume(queue.name, heard, tag="results", no_ack=True)
+                pause = _PAUSE[0]
+                while not (closed.is_set() or owner() is None):
+                    link.drain(_TURN)
+            finally:
+                link.close()
+        except ServerLost as error:
+            log.warning("results are not read, and it is tried again: %s", error)
+            closed.wait(pause)
+            pause = min(pause * 2, _PAUSE[1])
 
 
 def joins_in(node: Node) -> bool:

@@ -118,9 +118,9 @@ class Dispatcher:
             except ServerLost:
                 self._waiting.extendleft(reversed(found))
                 raise
-            except (TypeError, ValueError) as error:  # a field that is no JSON
+            except Exception as error:  # noqa: BLE001 - a field that is no JSON; those behind it are told
                 self.dropped += len(found)
-                log.warning("%d events cannot be written: %s", len(found), error)
+                log.warning("%d events cannot be written: %.500s", len(found), error)
 
     def _publish(self, wire: Wire, found: list[dict[str, Any]]) -> None:
         """Events of tasks travel together, others alone, in the order they came in."""

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from typing import Any
 
 from nbcanvas.errors import ServerLost
 from nbcanvas.protocol.saferepr import shown
 from nbcanvas.servers.wire import Server, Topic, Wire
 
 from .clock import Clock
+from .consumer import ConsumerThread
 from .mailbox import Mailbox, Request, reads_request
 
 __all__ = ["Node"]
 
 log = logging.getLogger("nbcanvas.remote")
 
-#: How often a thread looks whether it should end.
-_TICK: Final = 0.5
-#: Seconds between attempts to reach a broker that does not answer: the first, and the most.
-_AGAIN: Final = (0.2, 5.0)
 
-
-class Node:
+class Node(ConsumerThread):
     """Hears commands for one worker, in a thread of its own.
 
     Parameters
@@ -52,47 +47,14 @@ class Node:
         self._mailbox = mailbox
         self._clock = clock
         self._perform = perform
-        self._wire: Callable[[], Wire] = lambda: Wire(server, accept=accept, serializer=serializer)
-        self._stop = threading.Event()
-        self._listens = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"nbcanvas-remote-{hostname}", daemon=True)
+        super().__init__(
+            f"nbcanvas-remote-{hostname}",
+            lambda: Wire(server, accept=accept, serializer=serializer),
+            f"{hostname} hears no commands",
+        )
 
-    def start(self) -> None:
-        """Begin to listen."""
-        self._thread.start()
-
-    def ready(self, timeout: float) -> bool:
-        """Wait until commands are heard; False when they are not in time."""
-        return self._listens.wait(timeout)
-
-    def stop(self) -> None:
-        """Listen no more."""
-        self._stop.set()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(_TICK * 4)
-
-    def _run(self) -> None:
-        wait = _AGAIN[0]
-        while not self._stop.is_set():
-            try:
-                with self._wire() as wire:
-                    wire.listen(
-                        self._mailbox.inbox(self.hostname), lambda body, headers: self._hear(wire, body, headers)
-                    )
-                    self._listens.set()
-                    wait = _AGAIN[0]
-                    while not self._stop.is_set():
-                        wire.drain(_TICK)
-            except ServerLost as lost:
-                self._listens.clear()
-                log.warning("%s hears no commands: %s; trying again", self.hostname, lost)
-                self._stop.wait(wait)
-                wait = min(wait * 2, _AGAIN[1])
-            except Exception:  # whatever it is, a worker that works is not to become deaf
-                self._listens.clear()
-                log.exception("%s: remote control starts again", self.hostname)
-                self._stop.wait(wait)
-                wait = min(wait * 2, _AGAIN[1])
+    def _subscribe(self, wire: Wire) -> None:
+        wire.listen(self._mailbox.inbox(self.hostname), lambda body, headers: self._hear(wire, body, headers))
 
     def _hear(self, wire: Wire, body: Any, headers: Mapping[str, Any]) -> None:
         self._clock.adjust(headers.get("clock"))

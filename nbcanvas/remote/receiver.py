@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic, sleep
 from typing import Any, Final
 from uuid import uuid4
 
-from nbcanvas.errors import ServerLost
 from nbcanvas.servers.wire import Enough, Server, Wire
 
+from .consumer import ConsumerThread
 from .mailbox import Events
 
 __all__ = ["Receiver"]
 
-log = logging.getLogger("nbcanvas.remote")
-
-_TICK: Final = 0.5
-_AGAIN: Final = (0.5, 10.0)
 #: In a flood of events this thread works so many seconds, then rests so many: what the broker cannot keep meanwhile is
 #: lost.  Events are hints; a kernel has better things to do.
 _WORK: Final = 0.02
@@ -28,7 +22,7 @@ _REST: Final = 0.04
 _LONGEST: Final = 10_000
 
 
-class Receiver:
+class Receiver(ConsumerThread):
     """Hears every event on a broker.
 
     Parameters
@@ -57,50 +51,24 @@ class Receiver:
     ) -> None:
         self.heard = 0
         self.refused = 0
-        self._wire: Callable[[], Wire] = lambda: Wire(server, accept={*accept, events.serializer})
         self._events = events
         self._sink = sink
         self._ready = ready
-        self._stop = threading.Event()
-        self._listens = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="nbcanvas-events", daemon=True)
         self._since = 0.0
+        super().__init__(
+            "nbcanvas-events", lambda: Wire(server, accept={*accept, events.serializer}), "no events are heard"
+        )
 
-    def start(self) -> None:
-        """Begin to listen."""
-        self._thread.start()
+    def _subscribe(self, wire: Wire) -> None:
+        wire.listen(self._events.inbox(str(uuid4())), self._hear)
 
-    def listening(self, timeout: float) -> bool:
-        """Wait until events are heard; False when they are not in time."""
-        return self._listens.wait(timeout)
+    def _began(self) -> None:
+        if self._ready is not None:
+            self._ready()
 
-    def stop(self) -> None:
-        """Listen no more."""
-        self._stop.set()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(_TICK * 4)
-
-    def _run(self) -> None:
-        wait = _AGAIN[0]
-        while not self._stop.is_set():
-            try:
-                with self._wire() as wire:
-                    wire.listen(self._events.inbox(str(uuid4())), self._hear)
-                    wire.drain(0.01)  # on Redis one listens from the first look on
-                    self._listens.set()
-                    wait = _AGAIN[0]
-                    if self._ready is not None:
-                        self._ready()
-                    while not self._stop.is_set():
-                        self._since = 0.0
-                        wire.drain(_TICK)
-            except ServerLost as lost:
-                log.warning("no events are heard: %s; trying again", lost)
-            except Exception:  # events are hints: nothing else ends because of one
-                log.exception("listening to events starts again")
-            self._listens.clear()
-            self._stop.wait(wait)
-            wait = min(wait * 2, _AGAIN[1])
+    def _drain(self, wire: Wire) -> None:
+        self._since = 0.0
+        super()._drain(wire)
 
     def _hear(self, body: Any, headers: Mapping[str, Any]) -> None:
         if self._stop.is_set():

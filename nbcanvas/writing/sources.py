@@ -127,7 +127,6 @@ class Sources:
         self.pieces: dict[str, str] = {}
         self.tracks = False
         self._bound: dict[str, Any] = {}
-        self._under_way: set[str] = set()
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 

@@ -19,10 +19,11 @@ import sqlalchemy as sa
 from nbcanvas import App, chain, group
 from nbcanvas.backend.database import DatabaseBackend
 from nbcanvas.backend.encoding import Encoding
-from nbcanvas.backend.port import Record
+from nbcanvas.backend.port import Record, StoredRun
 from nbcanvas.errors import ChordError, CorruptResult, ImproperlyConfigured, RemoteError
 from nbcanvas.plan import Call
 from nbcanvas.protocol.payload import pack, unpack
+from tests.servers import until
 
 COLUMNS = "celery_taskmeta (task_id, status, result, date_done)"
 
@@ -289,6 +290,43 @@ def test_while_the_database_is_locked_results_are_read_from_memory_and_written_l
     assert [row["task_id"] for row in rows(file)] == ["t"]
     said = caplog.text
     assert "database is locked" in said and "are not kept" in said and "works again" in said
+
+
+def test_no_thread_outlives_what_was_closed(file):
+    before = set(threading.enumerate())
+    backend = DatabaseBackend(f"sqlite:///{file}", shared=True)
+    backend.settle("t", done(1))
+    backend.watch(["elsewhere"], lambda *_: None)
+    assert len(set(threading.enumerate()) - before) == 2
+    backend.close()
+    until(lambda: set(threading.enumerate()) <= before)
+    backend.settle("u", done(2))  # who goes on with it finds it as it was
+    assert backend.flush(20)
+    assert {row["task_id"] for row in rows(file)} == {"t", "u"}
+    backend.close()
+
+
+def test_what_is_said_once_of_a_run_is_repeated_with_its_transaction(database):
+    first = StoredRun("a", "name", 1.0, None, 2.0, "host:1", 1, b"plan", b"state")
+    go, once, tried = threading.Event(), [{"state": b"ended"}], []
+
+    def wait():
+        go.wait(20)
+        return first
+
+    def fails_once():
+        tried.append(1)
+        if len(tried) == 1:
+            raise OSError("the connection broke")
+        return first._replace(id="b")
+
+    database.runs.put("a", wait)  # what comes behind it is one transaction
+    database.runs.update("a", lambda: {"seen": 3.0, **(once.pop() if once else {})})
+    database.runs.put("b", fails_once)
+    go.set()
+    assert database.flush(20)
+    assert len(tried) == 2
+    assert database.runs.look("a") == first._replace(seen=3.0, state=b"ended")
 
 
 def test_who_waits_is_told_when_it_is_written_and_not_before(file, database):

@@ -1,8 +1,52 @@
-"""What workers wrote is shown with the test that failed while they lived."""
+"""Servers and fleets that several modules need; what workers wrote is shown with the test that failed."""
 
 import pytest
 
 from tests.cluster.fleet import Fleet
+from tests.cluster.on_redis import World
+from tests.cluster.scene import Scene
+from tests.servers import Redis
+
+
+@pytest.fixture(scope="module")
+def locked_redis(tmp_path_factory):
+    """A Redis with a password, which nothing may show."""
+    server = Redis(tmp_path_factory.mktemp("redis"), password="s3cret")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def both_kinds(locked_redis):
+    """A worker of Celery's, celery@here, and one of ours, ours@here."""
+    with Fleet(locked_redis.url, tasks="tests.cluster.remote_tasks") as fleet:
+        fleet.celery("prefork", 2, name="celery@here", wait=False)
+        fleet.ours("threads", 2, name="ours@here", wait=False)
+        for worker in fleet.workers:
+            worker.await_ready()
+        yield fleet
+
+
+@pytest.fixture
+def world(redis_url):
+    """Broker, backend and ledgers on an empty Redis."""
+    made = World(redis_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def scene_of(redis_url, tmp_path):
+    """Return what makes a scene on an empty Redis."""
+    scenes = []
+
+    def make(**conf):
+        scenes.append(Scene(redis_url, tmp_path, **conf))
+        return scenes[-1]
+
+    yield make
+    for scene in scenes:
+        scene.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -32,6 +32,7 @@ class MemoryLedger:
         self.fails: list[Exception] = []
         self.fails_after: list[Exception] = []
         self.owed: list[Delivery] = []
+        self.long: list[str] = []
         self.takes = 0
         self._tags = itertools.count()
         self._changed = threading.Condition()
@@ -68,6 +69,9 @@ class MemoryLedger:
             (self.begun.update if begun else self.begun.difference_update)(self.unacked.keys() & set(tags))
             self._reply_is_lost()
             return [tag for tag in tags if tag not in self.unacked]
+
+    def runs(self, running):
+        self.long += [delivery.tag for delivery, _ in running]
 
     def commit(self, steps):
         with self._changed:
@@ -132,6 +136,9 @@ class MemoryLedger:
 
     def tell(self, client, root_id, events):
         pass
+
+    def connect(self):
+        self.beat()
 
     def beat(self):
         self.beats += 1

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from nbcanvas.cli.main import main
 from tests.cluster.fleet import Fleet
-from tests.servers import Redis, free_port, until
+from tests.servers import free_port, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
@@ -24,20 +24,8 @@ NOBODY = 69
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Redis(tmp_path_factory.mktemp("redis"), password="s3cret")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def fleet(server):
-    with Fleet(server.url, tasks=TASKS) as fleet:
-        fleet.celery("prefork", 2, name=THEIRS, wait=False)
-        fleet.ours("threads", 2, name=OURS, wait=False)
-        for worker in fleet.workers:
-            worker.await_ready()
-        yield fleet
+def fleet(both_kinds):
+    return both_kinds
 
 
 class Ended:
@@ -49,11 +37,11 @@ class Ended:
 
 
 @pytest.fixture
-def nbcanvas(server):
+def nbcanvas(locked_redis):
     """Run our command line in this process, as a person at a terminal would."""
 
     def run(*words: str, url: str | None = None, **options) -> Ended:
-        result = CliRunner().invoke(main, ["-b", url or server.url, *words], catch_exceptions=False, **options)
+        result = CliRunner().invoke(main, ["-b", url or locked_redis.url, *words], catch_exceptions=False, **options)
         return Ended(result.exit_code, result.stdout, result.stderr)
 
     return run
@@ -133,12 +121,12 @@ def test_status_names_who_is_there_and_who_is_not(fleet, nbcanvas):
     assert nbcanvas("-q", "-C", "status", "-d", OURS).out.strip() == "ours@here: OK"
 
 
-def test_nobody_is_an_exit_code(fleet, nbcanvas, server):
+def test_nobody_is_an_exit_code(fleet, nbcanvas, locked_redis):
     for words in (("status",), ("inspect", "active"), ("control", "enable_events")):
         ended = nbcanvas(*words, "-d", "nobody@here", "-t", "0.3")
         assert ended.code == NOBODY
         assert "No nodes replied within time constraint" in ended.err
-        assert nbcanvas(*words, "-t", "0.3", "-j", url=server.url.replace("/0", "/9")).code == NOBODY
+        assert nbcanvas(*words, "-t", "0.3", "-j", url=locked_redis.url.replace("/0", "/9")).code == NOBODY
 
 
 def test_tasks_are_a_table(fleet, nbcanvas):
@@ -183,8 +171,12 @@ def test_every_question_and_command_can_be_written(fleet, nbcanvas):
     assert "Autoscale not enabled" in ended.out
 
 
-def test_options_stand_before_or_behind_the_command(fleet, server):
-    for words in (["-b", server.url, "status"], ["status", "-b", server.url], ["--broker", server.url, "status", "-j"]):
+def test_options_stand_before_or_behind_the_command(fleet, locked_redis):
+    for words in (
+        ["-b", locked_redis.url, "status"],
+        ["status", "-b", locked_redis.url],
+        ["--broker", locked_redis.url, "status", "-j"],
+    ):
         assert CliRunner().invoke(main, words).exit_code == 0
 
 
@@ -193,12 +185,16 @@ def test_options_stand_before_or_behind_the_command(fleet, server):
     [
         (("inspect", "nothing"), "Command nothing not recognized. Available inspect commands: active"),
         (("control", "active"), "Command active not recognized. Available control commands"),
+        (("inspect", "actve"), "Did you mean active"),
+        (("inpsect", "active"), "No such command 'inpsect'. Did you mean inspect?"),
+        (("control", "revoke"), "revoke needs id1"),
+        (("call", "ad"), "did you mean 'add'?"),
         (("control", "pool_grow", "many"), "pool_grow: n is no int: 'many'"),
         (("control", "enable_events", "now"), "takes arguments: none"),
         (("inspect", "conf", "maybe"), "with_defaults is no"),
         (("status", "--timeout", "soon"), "not a valid float"),
         (("status", "--timeout", "-1"), "-1.0 is not in the range"),
-        (("call", "add", "-a", "[1"), "is no JSON"),
+        (("call", "add", "-a", "[1"), "is not valid JSON"),
         (("call", "add", "-a", "{}"), "is no json array"),
         (("call", "add", "--eta", "soon"), "is no time such as"),
         (("dead", "requeue"), "which? Give ids"),
@@ -263,8 +259,8 @@ def test_bindings(fleet, nbcanvas):
     assert {"queue": "celery", "exchange": "celery", "routing_key": "celery"} in found
 
 
-def test_events_are_printed_as_they_come(fleet, server):
-    words = ["-b", server.url, "events", "--dump", "--json", "--type", "worker-heartbeat", "--limit", "2"]
+def test_events_are_printed_as_they_come(fleet, locked_redis):
+    words = ["-b", locked_redis.url, "events", "--dump", "--json", "--type", "worker-heartbeat", "--limit", "2"]
     command = [str(Path(sys.executable).parent / "nbcanvas"), *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -288,10 +284,10 @@ def test_report(nbcanvas):
 # -- dead letters -----------------------------------------------------------------------------------------------------
 
 
-def test_dead_letters_are_listed_shown_sent_again_and_thrown_away(server, nbcanvas):
+def test_dead_letters_are_listed_shown_sent_again_and_thrown_away(locked_redis, nbcanvas):
     import redis
 
-    url = server.url.replace("/0", "/4")
+    url = locked_redis.url.replace("/0", "/4")
     with Fleet(url, tasks=TASKS) as fleet, redis.Redis.from_url(url) as client:
         fleet.ours("threads", 1, name=OURS)
         for raw in (b"garbage", b'{"body": 5}', b"\xff\xfe"):
@@ -312,8 +308,8 @@ def test_dead_letters_are_listed_shown_sent_again_and_thrown_away(server, nbcanv
         assert "- empty -" in nbcanvas("dead", "list", url=url).out
 
 
-def test_what_is_sent_again_has_a_result_of_its_own(server, nbcanvas):
-    url = server.url.replace("/0", "/6")
+def test_what_is_sent_again_has_a_result_of_its_own(locked_redis, nbcanvas):
+    url = locked_redis.url.replace("/0", "/6")
     with Fleet(url, tasks=TASKS) as fleet:
         fleet.ours("threads", 1, name=OURS)
         sent = fleet.client().send_task("mark", ("m",))
@@ -329,8 +325,8 @@ def test_what_is_sent_again_has_a_result_of_its_own(server, nbcanvas):
 # -- on RabbitMQ ------------------------------------------------------------------------------------------------------
 
 
-def test_on_rabbitmq(rabbitmq_url, server, nbcanvas):
-    with Fleet(rabbitmq_url, server.url.replace("/0", "/5"), tasks=TASKS) as fleet:
+def test_on_rabbitmq(rabbitmq_url, locked_redis, nbcanvas):
+    with Fleet(rabbitmq_url, locked_redis.url.replace("/0", "/5"), tasks=TASKS) as fleet:
         fleet.ours("threads", 1, name=OURS)
         words = ("--result-backend", fleet.backend)
         assert "ours@here: OK" in nbcanvas(*words, "-C", "status", "-t", "5", "-d", OURS, url=rabbitmq_url).out

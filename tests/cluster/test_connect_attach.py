@@ -125,15 +125,15 @@ def test_what_is_kept_has_no_pickle_and_garbage_is_said(fleet, redis_url):
     app = fleet.client()
     run = submit(app.tasks["slow"].s(1), app=app)
     run.wait(20)
-    until(lambda: app.backend.runs.look(run.id) is not None)
-    stored = app.backend.runs.look(run.id)
+    app.close()  # it has said its last word
+    reader = fleet.client()
+    stored = reader.backend.runs.look(run.id)
     for data in (stored.plan, stored.state):
         with pytest.raises(Exception, match=r".*"):
             pickle.loads(data)
-    reader = fleet.client()
     for field, garbage in (("plan", b"{"), ("plan", pickle.dumps(1)), ("state", b"x"), ("state", b"x\x9c")):
-        before = app.redis.call("HGET", f"nbcanvas-run-{run.id}", field)
-        app.redis.call("HSET", f"nbcanvas-run-{run.id}", field, garbage)
+        before = reader.redis.call("HGET", f"nbcanvas-run-{run.id}", field)
+        reader.redis.call("HSET", f"nbcanvas-run-{run.id}", field, garbage)
         with pytest.raises(CorruptResult, match=field):
             attach(run.id, app=reader)
-        app.redis.call("HSET", f"nbcanvas-run-{run.id}", field, before)
+        reader.redis.call("HSET", f"nbcanvas-run-{run.id}", field, before)

@@ -49,7 +49,7 @@ def test_there_and_back(fleet, notebook):
     assert not back.remote
     assert submit(slow.s(3)).get(timeout=5) == ("here", 3)
     assert far.get(timeout=20) == 2
-    assert "1 Celery worker with 2 slots on queue celery" in hello(app)
+    assert "1 (1 Celery) with 2 slots on queue celery" in hello(app)
     app.close()
 
 
@@ -65,6 +65,21 @@ def test_what_does_not_answer_changes_nothing(notebook, tmp_path):
         assert current_app() is notebook
         assert notebook.tasks["slow"].app is notebook
     assert submit(notebook.tasks["slow"].s(1)).get(timeout=5) == ("here", 1)
+
+
+def test_nobody_is_waited_for_where_nobody_listens(redis_url, notebook, monkeypatch):
+    app = connect(redis_url)
+
+    def ask(*_args, **_kwargs):
+        raise AssertionError("somebody was asked")
+
+    monkeypatch.setattr(app.control, "ask", ask)
+    assert hello(app) == "no worker answers: what is sent waits until one is there"
+    assert not app.fleet.all_ours()
+    sent = submit(notebook.tasks["slow"].s(1))
+    assert app.broker.depth()["celery"] == 1
+    assert sent.state == "PENDING"
+    app.close()
 
 
 def test_a_backend_that_does_not_answer_is_named(redis_url, notebook):
@@ -83,7 +98,7 @@ def test_an_unknown_task_is_an_error_before_anything_is_sent(fleet, notebook):
     assert "celery0@here" in said
     assert "ours1@here" in said
     assert "ship it by value" in said
-    with pytest.raises(errors.NotRegistered, match="near it: slow"):
+    with pytest.raises(errors.NotRegistered, match=r"did you mean 'slow'\?"):
         submit(app.signature("proj.slo", (1,)))
     assert app.redis.call("LLEN", "celery") == 0
     app.fleet.checks = False

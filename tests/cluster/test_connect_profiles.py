@@ -133,6 +133,14 @@ URLS = [
 ]
 
 
+@pytest.mark.parametrize("inside", [f"it's {PASSWORD}", f'"{PASSWORD}"', f"a@b'{PASSWORD}", f"<{PASSWORD}>"])
+def test_a_password_that_should_have_been_quoted_is_not_shown(inside):
+    url = f"redis://me:{inside}@h:1/0"
+    assert masked(url) == "redis://me:********@h:1/0"
+    assert PASSWORD not in repr(Hidden(url))
+    assert masked("redis://h:1/0 is not there (me@h)") == "redis://h:1/0 is not there (me@h)"
+
+
 @pytest.mark.parametrize("url", URLS)
 def test_urls_are_shown_without_it(url):
     assert PASSWORD not in masked(url)
@@ -158,4 +166,9 @@ def test_this_machine():
     assert all(
         map(is_loopback, ["redis://localhost/0", "redis://:x@127.0.0.1:1/0", "redis://[::1]:2", "unix:///tmp/s"])
     )
-    assert not any(map(is_loopback, ["redis://h/0", "rediss://:x@10.0.0.1:1/0", "redis://localhost.example/0"]))
+    assert not any(
+        map(
+            is_loopback,
+            ["redis://h/0", "rediss://:x@10.0.0.1:1/0", "redis://localhost.example/0", "redis://127.example/0"],
+        )
+    )

@@ -17,7 +17,7 @@ from nbcanvas import chain, chord, group
 from nbcanvas.errors import NBCanvasError
 from nbcanvas.errors import TimeoutError as Late
 from tests.cluster.garbage import CANARY, documents, envelopes
-from tests.cluster.scene import EARLY, LATE, Scene, ends
+from tests.cluster.scene import EARLY, LATE, ends
 from tests.servers import until
 
 redis = pytest.importorskip("redis")
@@ -31,20 +31,6 @@ ROUTES = {"task_routes": {"body": "later", "after": "later"}}
 def store(redis_url):
     with redis.Redis.from_url(redis_url) as client:
         yield client
-
-
-@pytest.fixture
-def scene_of(redis_url, tmp_path):
-    """Return what makes a scene on an empty Redis."""
-    scenes = []
-
-    def make(**conf):
-        scenes.append(Scene(redis_url, tmp_path, **conf))
-        return scenes[-1]
-
-    yield make
-    for scene in scenes:
-        scene.close()
 
 
 def twice(store, queue="celery", which=slice(None)):

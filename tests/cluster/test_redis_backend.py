@@ -22,11 +22,20 @@ from nbcanvas.backend.encoding import Encoding
 from nbcanvas.backend.port import Record, StoredRun
 from nbcanvas.backend.redis import RedisBackend
 from nbcanvas.backend.redis.steps import Expiry
-from nbcanvas.errors import ChordError, CorruptResult, InvalidTaskError, RemoteError, ServerLost, TaskRevokedError
+from nbcanvas.errors import (
+    ChordError,
+    CorruptResult,
+    InvalidTaskError,
+    NotSerializable,
+    RemoteError,
+    ServerLost,
+    TaskRevokedError,
+)
 from nbcanvas.plan import Call, Chain, Fan
 from nbcanvas.protocol.payload import pack, pack_args, unpack, unpack_args
 from nbcanvas.servers.redis import RedisServer
 from tests.cluster.on_redis import World, new_id
+from tests.cluster.proxy import Proxy
 from tests.servers import Redis, until
 
 pytestmark = pytest.mark.servers
@@ -530,6 +539,33 @@ def test_the_listener_ends_when_nothing_is_watched_and_begins_again(redis_url, m
     backend.close()
 
 
+def test_who_sends_while_it_listens_is_told_and_need_not_ask(redis_url):
+    world = World(redis_url)
+    ledger = world.ledger()
+    ledger.beat()
+    backend = world.backend
+    backend.expect(["before"])
+    assert not backend.tells("before")  # nobody listened
+    stop = backend.watch(["other"], lambda *_: None)
+    until(lambda: backend._listener.session, 10)
+    one, two = (Call(new_id(), "add", (number,)) for number in (1, 2))
+    backend.expect([one.id, two.id])
+    assert (backend.tells(one.id), backend.tells("stranger")) == (True, False)
+    world.send(one)
+    world.work(ledger)
+    until(lambda: not backend.tells(one.id), 10)
+    world.server.call("DEL", f"celery-task-meta-{one.id}")
+    assert unpack(backend.get(one.id).payload) == 1  # heard, although nobody watched
+    backend.forget([one.id])
+    assert backend.get(one.id) is None
+    assert backend.tells(two.id)
+    world.server.call("CLIENT", "KILL", "TYPE", "pubsub")
+    until(lambda: not backend.tells(two.id), 10)  # what was said meanwhile is not known
+    stop()
+    ledger.close()
+    world.close()
+
+
 # -- chords shared with Celery's workers ------------------------------------------------------------------------------
 
 
@@ -651,7 +687,53 @@ def test_a_group_that_was_saved_under_the_headers_id_changes_nothing(redis_url):
     world.close()
 
 
+class Bomb:
+    """Unpickled, it says so."""
+
+    ran = False
+
+    def __reduce__(self):
+        return setattr, (Bomb, "ran", True)
+
+
+@pytest.mark.parametrize("serializer", ["json", "yaml"])
+def test_a_pickle_that_somebody_put_there_is_not_opened(server, serializer):
+    backend = RedisBackend(server, Encoding(serializer, [serializer]))
+    bomb = pickle.dumps(Bomb(), 2)
+    server.call("SET", "celery-task-meta-t", bomb)
+    server.call("SET", "celery-taskset-meta-g", bomb)
+    assert isinstance(backend.get("t").exc, CorruptResult)
+    with pytest.raises(CorruptResult):
+        backend.restore_group("g")
+    assert not Bomb.ran
+    with pytest.raises(NotSerializable):  # nor is one written
+        backend.settle("u", Record("SUCCESS", pack({1j}), done=1.0, settled=0))
+    backend.close()
+
+
 # -- runs and plans ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_said_once_of_a_run_is_written_when_the_server_is_back(redis_server, redis_url):
+    first = StoredRun("a", "name", 1.0, None, 2.0, "host:1", 1, b"plan", b"state")
+    once = [{"state": b"ended"}]
+    with Proxy(redis_server.port) as proxy:
+        server = RedisServer(proxy.url("redis"))
+        backend = RedisBackend(server)
+        backend.runs.put("a", lambda: first, at_once=True)
+
+        def cut(words, answered):
+            if words[0] == b"HSET" and not answered:
+                proxy.on_command = None
+                proxy.cut()
+                proxy.mend()
+
+        proxy.on_command = cut
+        backend.runs.update("a", lambda: {"seen": 3.0, **(once.pop() if once else {})})
+        assert backend.flush(20)
+        assert proxy.on_command is None
+        assert backend.runs.look("a") == first._replace(seen=3.0, state=b"ended")
+        backend.close()
 
 
 def test_runs_are_kept_beside_their_results(backend, server):

@@ -25,13 +25,6 @@ from tests.servers import Redis, free_port, program, until
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture
-def world(redis_url):
-    made = World(redis_url)
-    yield made
-    made.close()
-
-
 def call(*args, **options):
     return Call(new_id(), "add", args, options=options)
 
@@ -357,10 +350,16 @@ def test_queue_specs_have_kombus_bindings(world):
         ("redis://h", "redis://h:6379/0", True),
         ("redis://h/", "redis://:pw@h/0", True),
         ("redis://", "redis://localhost/0", True),
+        ("redis://localhost", "redis://127.0.0.1:6379/0", True),
+        ("redis://LOCALHOST:6379", "redis://[::1]", True),
+        ("redis://127.0.0.1:6380/3", "redis://:pw@localhost:6380?db=3", True),
+        ("redis://Here.example", "redis://here.example:6379", True),
         ("redis://h?virtual_host=2", "redis://h/2", True),
         ("unix:///s", "redis+socket:///s?virtual_host=0", True),
         ("redis://h/1", "redis://h", False),
         ("redis://h:6380", "redis://h", False),
+        ("redis://127.0.0.2", "redis://127.0.0.1", False),
+        ("redis://localhost.example", "redis://localhost", False),
         ("unix:///s", "unix:///t", False),
     ],
 )

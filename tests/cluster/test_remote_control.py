@@ -24,20 +24,8 @@ BOTH = {THEIRS, OURS}
 
 
 @pytest.fixture(scope="module")
-def redis_of_this_module(tmp_path_factory):
-    server = Redis(tmp_path_factory.mktemp("redis"), password="s3cret")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def fleet(redis_of_this_module):
-    with Fleet(redis_of_this_module.url, tasks=TASKS) as fleet:
-        fleet.celery("prefork", 2, name=THEIRS, wait=False)
-        fleet.ours("threads", 2, name=OURS, wait=False)
-        for worker in fleet.workers:
-            worker.await_ready()
-        yield fleet
+def fleet(both_kinds):
+    return both_kinds
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +247,8 @@ def test_what_has_ended_is_not_overruled(ours):
     assert ours.AsyncResult(done.id).state == "SUCCESS"
 
 
-def test_revokes_wait_for_workers_that_are_not_there(redis_of_this_module):
-    with Fleet(redis_of_this_module.url.replace("/0", "/5"), tasks=TASKS) as fleet:
+def test_revokes_wait_for_workers_that_are_not_there(locked_redis):
+    with Fleet(locked_redis.url.replace("/0", "/5"), tasks=TASKS) as fleet:
         app = fleet.client()
         first = app.send_task("add", (1, 2))
         stamped = app.signature("add", (3, 4)).stamp(colour="mauve").apply_async()
@@ -375,9 +363,9 @@ NO_COMMANDS = [
 
 
 @pytest.fixture(scope="module")
-def alone(redis_of_this_module):
+def alone(locked_redis):
     """Our worker by itself: some of this ends one of Celery's."""
-    with Fleet(redis_of_this_module.url.replace("/0", "/3"), tasks=TASKS) as fleet:
+    with Fleet(locked_redis.url.replace("/0", "/3"), tasks=TASKS) as fleet:
         fleet.ours("threads", 1, name=OURS)
         yield fleet
 
@@ -455,8 +443,8 @@ def test_a_broker_that_is_not_there_is_named_without_its_password():
         assert "s3cret" not in repr(caught.value) + str(caught.value.__cause__) + str(caught.value.__context__)
 
 
-def test_nobody_answers_where_nobody_is(redis_of_this_module):
-    with Fleet(redis_of_this_module.url.replace("/0", "/7")) as fleet:
+def test_nobody_answers_where_nobody_is(locked_redis):
+    with Fleet(locked_redis.url.replace("/0", "/7")) as fleet:
         app = fleet.client()
         assert app.control.inspect(timeout=0.3).ping() is None
         assert app.control.ping(timeout=0.3) == []
@@ -466,8 +454,8 @@ def test_nobody_answers_where_nobody_is(redis_of_this_module):
 # -- on RabbitMQ ------------------------------------------------------------------------------------------------------
 
 
-def test_on_rabbitmq(rabbitmq_url, redis_of_this_module):
-    with Fleet(rabbitmq_url, redis_of_this_module.url.replace("/0", "/6"), tasks=TASKS) as fleet:
+def test_on_rabbitmq(rabbitmq_url, locked_redis):
+    with Fleet(rabbitmq_url, locked_redis.url.replace("/0", "/6"), tasks=TASKS) as fleet:
         fleet.celery("solo", 1, name=THEIRS, wait=False)
         fleet.ours("threads", 1, name=OURS, wait=False)
         for worker in fleet.workers:

@@ -16,19 +16,12 @@ from nbcanvas.events.foreign import Foreign
 from nbcanvas.remote.mailbox import Events
 from nbcanvas.remote.receiver import Receiver
 from tests.cluster.fleet import Fleet
-from tests.servers import Redis, until
+from tests.servers import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
 TASKS = "tests.cluster.remote_tasks"
 THEIRS, OURS = "celery@here", "ours@here"
-
-
-@pytest.fixture(scope="module")
-def redis_of_this_module(tmp_path_factory):
-    server = Redis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
 
 
 @contextmanager
@@ -69,12 +62,12 @@ def our_receiver(app, sink=None):
 
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
-def told(request, redis_of_this_module):
+def told(request, locked_redis):
     """What a worker of each kind tells of the same work, as both kinds of monitor hear it."""
-    url = redis_of_this_module.url
+    url = locked_redis.url
     if request.param == "rabbitmq":
         url = request.getfixturevalue("rabbitmq_server").url
-    results = redis_of_this_module.url.replace("/0", {"redis": "/1", "rabbitmq": "/9"}[request.param])
+    results = locked_redis.url.replace("/0", {"redis": "/1", "rabbitmq": "/9"}[request.param])
     with Fleet(url, results, tasks=TASKS) as fleet:
         app = fleet.client()
         with celerys_receiver(fleet.celery_client()) as theirs, our_receiver(app) as ours:
@@ -158,8 +151,8 @@ def test_a_root_is_named_when_a_task_is_received(told):
 # -- switched on and off ----------------------------------------------------------------------------------------------
 
 
-def test_events_of_tasks_are_off_until_somebody_asks(redis_of_this_module):
-    with Fleet(redis_of_this_module.url.replace("/0", "/2"), tasks=TASKS) as fleet:
+def test_events_of_tasks_are_off_until_somebody_asks(locked_redis):
+    with Fleet(locked_redis.url.replace("/0", "/2"), tasks=TASKS) as fleet:
         fleet.ours("threads", 1, name=OURS)
         app = fleet.client()
         with our_receiver(app) as heard:
@@ -177,8 +170,8 @@ def test_events_of_tasks_are_off_until_somebody_asks(redis_of_this_module):
 # -- clients ----------------------------------------------------------------------------------------------------------
 
 
-def test_our_client_tells_what_it_sends_as_celerys_does(redis_of_this_module):
-    with Fleet(redis_of_this_module.url.replace("/0", "/6"), tasks=TASKS, task_send_sent_event=True) as fleet:
+def test_our_client_tells_what_it_sends_as_celerys_does(locked_redis):
+    with Fleet(locked_redis.url.replace("/0", "/6"), tasks=TASKS, task_send_sent_event=True) as fleet:
         ours, celerys = fleet.client(), fleet.celery_client()
         with celerys_receiver(celerys) as heard:
             ours.send_task("add", (1,), {"y": 2}, task_id="ours", queue="q", countdown=60, expires=120)
@@ -197,8 +190,8 @@ def test_our_client_tells_what_it_sends_as_celerys_does(redis_of_this_module):
 # -- a run of ours hears Celery's workers -----------------------------------------------------------------------------
 
 
-def test_runs_hear_celerys_workers(redis_of_this_module):
-    with Fleet(redis_of_this_module.url.replace("/0", "/3"), tasks=TASKS) as fleet:
+def test_runs_hear_celerys_workers(locked_redis):
+    with Fleet(locked_redis.url.replace("/0", "/3"), tasks=TASKS) as fleet:
         fleet.celery("threads", 1, name=THEIRS, events=True)
         app = fleet.client()
         feed = app.hub.open("mine")
@@ -217,10 +210,10 @@ def test_runs_hear_celerys_workers(redis_of_this_module):
 # -- garbage and floods -----------------------------------------------------------------------------------------------
 
 
-def test_garbage_among_events_is_counted(redis_of_this_module):
+def test_garbage_among_events_is_counted(locked_redis):
     import redis
 
-    with Fleet(redis_of_this_module.url.replace("/0", "/4"), tasks=TASKS) as fleet:
+    with Fleet(locked_redis.url.replace("/0", "/4"), tasks=TASKS) as fleet:
         app = fleet.client()
         heard = []
         with our_receiver(app, heard.extend) as receiver, redis.Redis.from_url(fleet.url) as client:
@@ -239,11 +232,11 @@ def test_garbage_among_events_is_counted(redis_of_this_module):
 
 
 @pytest.mark.slow
-def test_a_flood_leaves_the_process_to_others(redis_of_this_module):
+def test_a_flood_leaves_the_process_to_others(locked_redis):
     """100 000 forged events: this process goes on working, and only what belongs to its runs is kept."""
     import redis
 
-    with Fleet(redis_of_this_module.url.replace("/0", "/8"), tasks=TASKS) as fleet:
+    with Fleet(locked_redis.url.replace("/0", "/8"), tasks=TASKS) as fleet:
         app = fleet.client()
         foreign = Foreign(app.hub.feed)
         with our_receiver(app, foreign.hear) as receiver, redis.Redis.from_url(fleet.url) as client:

@@ -8,19 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from nbcanvas import App, current_app
-from nbcanvas.canvas import set_default_host
+from tests.apps import fresh_app
 
 
 @pytest.fixture
 def app():
     """Return a fresh app; it is the current one during the test."""
-    set_default_host(current_app)
-    before = current_app()
-    app = App("guide")
-    yield app
-    app.stop_worker(timeout=5)
-    before.set_current()
+    with fresh_app("guide") as app:
+        yield app
 
 
 @pytest.fixture

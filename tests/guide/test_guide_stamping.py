@@ -7,24 +7,11 @@ from uuid import uuid4
 import pytest
 
 from nbcanvas import StampingVisitor, chain, chord, group, signature
+from tests.visitors import InGroup
 
 
-class InGroupVisitor(StampingVisitor):
-    def __init__(self):
-        self.in_group = False
-
-    def on_group_start(self, group, **headers):
-        self.in_group = True
-        return {"in_group": [self.in_group], "stamped_headers": ["in_group"]}
-
-    def on_group_end(self, group, **headers):
-        self.in_group = False
-
-    def on_chain_start(self, chain, **headers):
-        return {"in_group": [self.in_group], "stamped_headers": ["in_group"]}
-
-    def on_signature(self, sig, **headers):
-        return {"in_group": [self.in_group], "stamped_headers": ["in_group"]}
+class InGroupVisitor(InGroup, StampingVisitor):
+    """The guide's."""
 
 
 class MonitoringIdStampingVisitor(StampingVisitor):

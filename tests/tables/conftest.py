@@ -6,17 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from nbcanvas import App, current_app, submit
+from nbcanvas import submit
+from tests.apps import fresh_app
 
 
 @pytest.fixture
 def app():
     """Return a fresh app; it is the current one during the test."""
-    before = current_app()
-    app = App("tables")
-    yield app
-    app.stop_worker(timeout=5)
-    before.set_current()
+    with fresh_app("tables") as app:
+        yield app
 
 
 @pytest.fixture

@@ -36,14 +36,20 @@ class Follower:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._more = threading.Event()
+        self._over = False
 
     def wake(self) -> None:
         """Look now, and from now on."""
+        self._over = False
         self._more.set()
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="nbcanvas-follower", daemon=True)
                 self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more, until somebody wakes it again."""
+        self._over = True
 
     def _loop(self) -> None:
         pause = _SOON
@@ -51,7 +57,7 @@ class Follower:
             if self._more.is_set():
                 pause = _SOON
             self._more.clear()
-            wanted = self._wanted()
+            wanted = () if self._over else self._wanted()
             if not wanted:
                 with self._lock:  # whoever wakes now finds either this thread, before it has decided, or none
                     if not self._more.is_set():

@@ -77,14 +77,14 @@ class Runs:
     def update(self, run_id: str, news: Callable[[], Mapping[str, Any]]) -> None:
         """Keep what is new of a run, in a moment, if the run is still kept; `news` is called as `describe` is."""
         table = self._table
-        self._writer.put(
-            Op(
-                task_id=run_id,
-                act=lambda connection: connection.execute(
-                    sa.update(table).where(table.c.id == run_id).values(dict(news()))
-                ),
-            )
-        )
+        said: dict[str, Any] = {}
+
+        def act(connection: sa.Connection) -> None:
+            if not said:  # a transaction that is tried again says the same
+                said.update(news())
+            connection.execute(sa.update(table).where(table.c.id == run_id).values(said))
+
+        self._writer.put(Op(task_id=run_id, act=act))
 
     def look(self, run_id: str) -> StoredRun | None:
         """Return a run, or None."""

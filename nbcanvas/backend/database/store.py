@@ -103,7 +103,7 @@ class DatabaseBackend:
         extended: bool = True,
     ) -> None:
         self._local = local if local is not None else LocalBackend(expires)
-        self._encoding = encoding or Encoding()
+        self._encoding = (encoding or Encoding()).trusting()
         self._expires = expires
         self._shared = shared
         self._rows = Rows(self._encoding, queue_of, tree_of)
@@ -181,6 +181,10 @@ class DatabaseBackend:
         """Hear that these tasks will be worked on in this process: the database has nothing to say of them."""
         if not self._shared:
             self._own.update(one for one in task_ids if self._local.get(one) is None)
+
+    def tells(self, task_id: str) -> bool:
+        """Never: asking costs nothing that matters."""
+        return False
 
     def settle(self, task_id: str, record: Record) -> bool:
         """Store how an attempt ended; False (and nothing stored) when that attempt, or a later one, was settled."""
@@ -379,7 +383,8 @@ class DatabaseBackend:
 
     def close(self) -> None:
         """Write what is not written, and let go of the database."""
-        self.flush(_LAST_WORDS)
+        self._follower.stop()
+        self._writer.close(_LAST_WORDS)
         self._engine.dispose()
 
     def _do(self, act: Callable[[sa.Connection], Any]) -> None:

@@ -78,6 +78,7 @@ class Writer:
         self._awake = threading.Event()
         self._hurry = threading.Event()
         self._starting = threading.Lock()
+        self._over = False
         #: Held during a transaction.
         self.writing = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -89,9 +90,10 @@ class Writer:
         self._ops.append(op)
         if not self._awake.is_set():
             self._awake.set()
-        if self._thread is None:
+        if self._thread is None or self._over:
             with self._starting:
                 if self._thread is None:
+                    self._over = False
                     self._thread = threading.Thread(target=self._loop, name="nbcanvas-database", daemon=True)
                     self._thread.start()
 
@@ -104,6 +106,13 @@ class Writer:
         self._hurry.set()  # out of a pause between attempts
         return written.wait(timeout)
 
+    def close(self, timeout: float) -> bool:
+        """Wait as `flush` does, and have the thread end once everything is written; who puts more starts another."""
+        written = self.flush(timeout)
+        self._over = True
+        self._awake.set()
+        return written
+
     # -- the writer's thread ------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
@@ -112,6 +121,11 @@ class Writer:
             self._awake.clear()
             while self._ops:
                 self._keep_trying(self._take(_BATCH))  # in no variable, which would hold what was written long ago
+            if self._over:
+                with self._starting:
+                    if not self._ops:
+                        self._thread = None
+                        return
 
     def _take(self, at_most: int) -> list[Op]:
         return [self._ops.popleft() for _ in range(min(len(self._ops), at_most))]

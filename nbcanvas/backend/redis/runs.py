@@ -60,6 +60,7 @@ class Runs:
         self._expires = expires
         self.results = results
         self._jobs: deque[Job] = deque()
+        self._closing = threading.Event()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -159,6 +160,11 @@ class Runs:
                 self._changed.wait(left)
         return True
 
+    def close(self, timeout: float) -> None:
+        """Write what is left, if the server is there, and leave it at that."""
+        self._closing.set()
+        self.flush(timeout)
+
     def _expire(self, key: str) -> list[Command]:
         return [("EXPIRE", key, self._expires)] if self._expires else []
 
@@ -170,25 +176,50 @@ class Runs:
                 self._thread.start()
 
     def _write(self) -> None:
-        warned = False
-        while True:
-            with self._changed:
-                if not self._jobs:
-                    self._thread = None
-                    self._changed.notify_all()
-                    return
-                job = self._jobs[0]
+        while (job := self._next()) is not None:
             try:
-                commands = job()
-                if commands:
-                    self._server.pipeline(commands)
-            except ServerLost as error:
-                if not warned:
-                    log.warning("runs cannot be kept, and are written later: %s", error)
-                warned = True
-                threading.Event().wait(_AGAIN)
+                self._do(job)
+            except ServerLost as error:  # and nobody waits any more
+                log.warning("what is new of runs is not kept: %s", error)
+                with self._changed:
+                    self._jobs.clear()
                 continue
             except (Refused, Exception):
                 log.exception("a run cannot be kept at %s", self._server.name)
             with self._changed:
                 self._jobs.popleft()
+
+    def _next(self) -> Job | None:
+        """Return what is to be written; None when the thread ends."""
+        with self._changed:
+            if self._jobs:
+                return self._jobs[0]
+            self._thread = None
+            self._changed.notify_all()
+            return None
+
+    def _do(self, job: Job) -> None:
+        """Write something, as soon as the server is there.
+
+        Raises
+        ------
+        ServerLost
+            When it is away, and nobody waits any more.
+        """
+        commands: Sequence[Command] | None = None
+        warned = False
+        while True:
+            try:
+                if commands is None:
+                    commands = job()  # what it says, it says once
+                if commands:
+                    self._server.pipeline(commands)
+            except ServerLost as error:
+                if self._closing.is_set():
+                    raise
+                if not warned:
+                    log.warning("runs cannot be kept, and are written later: %s", error)
+                warned = True
+                self._closing.wait(_AGAIN)
+            else:
+                return

@@ -72,6 +72,8 @@ class Written(NamedTuple):
         The record is a state on the way.
     data
         What is told with the record.
+    began
+        When the task began, and the worker's name, to be told with the record; None when that is told otherwise.
     """
 
     tag: str = ""
@@ -91,6 +93,7 @@ class Written(NamedTuple):
     quiet: bool = False
     update: bool = False
     data: Any = None
+    began: tuple[float, str] | None = None
 
 
 class Answered(NamedTuple):
@@ -212,7 +215,7 @@ class Committer:
         if step.client:
             kind = KINDS.get(state, "progress")
             data = str(record.exc) if state == states.REVOKED else step.data
-            head = headline(kind, step.task_id, step.attempt, step.time, step.root_id, data)
+            head = headline(kind, step.task_id, step.attempt, step.time, step.root_id, data, step.began)
         return state, document, head
 
     def _flags(self, step: Written, state: str) -> str:

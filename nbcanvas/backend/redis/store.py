@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from time import time
 from typing import Any, Final
 
@@ -37,6 +38,10 @@ _CHUNK: Final = 1000
 #: Records that are kept here, so that whoever was told of an end need not ask for it; and bytes of their documents.
 _KEPT: Final = 200_000
 _KEPT_BYTES: Final = 64_000_000
+#: Tasks that are expected to be told of: of one sending, and in all.  One whose end nobody has asked for yet.
+_FEW: Final = 16
+_EXPECTED: Final = 1000
+_UNASKED: Final = 0
 #: Barriers that `joins` tells of.
 _JOINS: Final = 1000
 #: Seconds after which somebody would have told of an end.
@@ -106,6 +111,8 @@ class RedisBackend:
         self._kept: OrderedDict[str, Record] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._size = 0
+        #: Tasks that were sent a moment ago: by which session of the listener their end will be heard.
+        self._expected: dict[str, int] = {}
         self._joins: OrderedDict[str, Join] = OrderedDict()
         self._listener = Listener(
             server,
@@ -129,7 +136,23 @@ class RedisBackend:
         """Do nothing: any canvas can run here."""
 
     def expect(self, task_ids: Iterable[str]) -> None:
-        """Do nothing: who works on a task tells of it, here as anywhere."""
+        """Hear that these tasks are about to be sent: of a few of them, who works on them tells while we listen."""
+        session = self._listener.session
+        few = list(islice(task_ids, _FEW + 1)) if session else ()
+        if not few or len(few) > _FEW:
+            return
+        with self._lock:
+            expected = self._expected
+            expected.update(dict.fromkeys(few, session))
+            while len(expected) > _EXPECTED:
+                oldest = next(iter(expected))
+                if expected.pop(oldest) == _UNASKED:
+                    self._drop(oldest)
+
+    def tells(self, task_id: str) -> bool:
+        """Whether it was sent from here, while we listened and as we do still, and has not ended."""
+        session = self._expected.get(task_id)
+        return bool(session) and session == self._listener.session
 
     def settle(self, task_id: str, record: Record) -> bool:
         """Store how an attempt ended; False (and nothing stored) when that attempt, or a later one, was settled."""
@@ -175,6 +198,7 @@ class RedisBackend:
         with self._lock:
             for task_id in ids:
                 self._drop(task_id)
+                self._expected.pop(task_id, None)
         for start in range(0, len(ids), _CHUNK):
             some = ids[start : start + _CHUNK]
             self.server.call("DEL", *[self.keys.task + one for one in some], *[self.keys.mark + one for one in some])
@@ -211,6 +235,7 @@ class RedisBackend:
                 for one in fresh:
                     watchers[one] = (*_several(watchers.get(one, ())), on_end)
         for task_id, record in known:
+            self._expected.pop(task_id, None)  # it is kept as any other that is watched
             on_end(task_id, record)
         if fresh:
             self._listener.follow(fresh)
@@ -294,7 +319,10 @@ class RedisBackend:
     def _ended(self, task_id: str, record: Record, size: int = 0) -> None:
         with self._lock:
             watching = self._watchers.pop(task_id, None)
-            if watching is not None or task_id in self._kept:
+            if self._expected.pop(task_id, None) is not None and watching is None:
+                self._expected[task_id] = _UNASKED
+                self._keep(task_id, record, size)
+            elif watching is not None or task_id in self._kept:
                 self._keep(task_id, record, size)
         for on_end in _several(watching) if watching is not None else ():
             try:
@@ -393,7 +421,7 @@ class RedisBackend:
 
     def close(self) -> None:
         """Listen no more, and let go of the server."""
-        self._runs.flush(5.0)
+        self._runs.close(5.0)
         self._listener.close()
         self.server.close()
 

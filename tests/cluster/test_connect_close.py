@@ -1,0 +1,105 @@
+"""A closed app leaves nothing behind: its runs have said their last word, its threads have ended."""
+
+import gc
+import threading
+import weakref
+
+import kombu
+import pytest
+
+from nbcanvas import App, group, submit
+from nbcanvas.backend.port import Record
+from tests.servers import Redis, until
+
+pytestmark = pytest.mark.servers
+
+
+def client(url):
+    app = App("closing", broker=url, backend=url, set_as_current=False)
+
+    @app.task(name="add")
+    def add(x, y):
+        return x + y
+
+    return app, add
+
+
+def threads():
+    return {thread for thread in threading.enumerate() if thread.name.startswith("nbcanvas")}
+
+
+def test_the_last_word_of_a_run_is_what_is_known_at_close(redis_url):
+    before = threads()
+    app, add = client(redis_url)
+    run = submit(group(add.s(1, 1), add.s(2, 2)), app=app)
+    elsewhere, _ = client(redis_url)
+    for call in run.snapshot().tree.calls:
+        elsewhere.backend.settle(call.id, Record("SUCCESS", payload=4))
+    assert run.get(timeout=20) == [4, 4]
+    app.close()
+    stored = elsewhere.backend.runs.look(run.id)
+    assert stored.finished == run.finished
+    elsewhere.close()
+    until(lambda: threads() <= before)
+
+
+def test_no_thread_of_a_closed_app_waits_for_a_server_that_is_gone(tmp_path, caplog):
+    before = threads()
+    server = Redis(tmp_path)
+    app, add = client(server.url)
+    run = submit(group(add.s(1, 1), add.s(2, 2)), app=app)
+    server.stop()
+    until(lambda: "runs cannot be kept, and are written later" in caplog.text)
+    app.close()
+    until(lambda: threads() <= before)
+    assert caplog.text.count("what is new of runs is not kept") == 1
+    assert not run.done
+
+
+def test_a_closed_app_can_be_used_again(redis_url):
+    app, add = client(redis_url)
+    assert app.broker.depth() == {"celery": 0}
+    app.close()
+    sent = add.delay(1, 1)
+    assert app.broker.depth() == {"celery": 1}
+    elsewhere, _ = client(redis_url)
+    elsewhere.backend.settle(sent.id, Record("SUCCESS", payload=2))
+    assert sent.get(timeout=20) == 2
+    app.close()
+    elsewhere.close()
+
+
+def test_nobody_listens_for_an_app_that_nobody_has(redis_url):
+    before = threads()
+    app = client(redis_url)[0]
+    app.follow()
+    assert threads() > before
+    gone = weakref.ref(app)
+    del app
+    gc.collect()
+    assert gone() is None
+    until(lambda: threads() <= before)
+
+
+def test_nobody_reads_results_over_amqp_for_an_app_that_nobody_has(rabbitmq_url):
+    before = threads()
+    app = App("closing", broker=rabbitmq_url, set_as_current=False)
+    app.send_task("add", (1, 1))
+    assert threads() > before
+    gone = weakref.ref(app)
+    del app
+    gc.collect()
+    assert gone() is None
+    until(lambda: threads() <= before)
+
+
+def test_events_are_heard_as_soon_as_an_app_follows(redis_url):
+    app, _ = client(redis_url)
+    feed = app.hub.open("mine")
+    with kombu.Connection(redis_url) as connection:
+        producer = kombu.Producer(connection.default_channel, kombu.Exchange("celeryev", "fanout"))
+        event = {"type": "task-received", "uuid": "one", "root_id": "mine", "hostname": "w@h", "timestamp": 5.0}
+        app.follow()
+        producer.publish(event, routing_key="task.received", serializer="json")
+    until(lambda: [told[1] for told in feed] == ["one"])
+    app.close()
