@@ -1,8 +1,9 @@
 """What follows a call, as Celery's signature dictionaries (PROTOCOL: "Chains on the wire", "Groups and chords").
 
-A fan with something behind it is a chord; a fan at the end of a member of another barrier is a chord whose body,
-``celery.accumulate``, hands on the list under the fan's own id.  Steps are written in loops; what recurs is only what
-the protocol itself nests: a chord's body in each message of its header.
+A fan with something behind it is a chord; a fan at the end of a member of another barrier, however deep it stands, is
+a chord whose body, ``celery.accumulate``, hands on the list under the fan's own id: Celery's worker, which would count
+the fan's tasks one by one, loses count of a chord among them.  Steps are written in loops; what recurs is only what the
+protocol itself nests: a chord's body in each message of its header.
 
 Where a plan is kept that whoever reads will find, what follows may be named in place of being written: a call of
 ``nbcanvas.continue`` with the plan's id and a place in it (see `nbcanvas.plan.pointing`) stands for all the rest.
@@ -115,9 +116,9 @@ class Writer:
         bare = not (step.links or step.errbacks or step.options or step.stamps)
         return bare and sum(len(str(part)) for part in self._arguments(step.payload)) <= _SHORT
 
-    def node(self, node: Node) -> SignatureDict:
-        """Return a whole node as one signature."""
-        return _whole(self._steps(node.steps if isinstance(node, Chain) else (node,), None))
+    def node(self, node: Node, *, waited: bool = False) -> SignatureDict:
+        """Return a whole node as one signature; where a barrier waits for it, it ends in a call."""
+        return _whole(self._steps(node.steps if isinstance(node, Chain) else (node,), None, waited=waited))
 
     def body(self, join: Join) -> SignatureDict:
         """Return what a barrier goes on with: its first step, with all that follows in the option ``chain``."""
@@ -142,11 +143,12 @@ class Writer:
         return Call(goes_on, CONTINUE, self._pack((), place), options=_FOR_OURS)
 
     def _steps(
-        self, steps: Sequence[Call | Fan], slot: Slot | Spread | None, *, told: bool = False
+        self, steps: Sequence[Call | Fan], slot: Slot | Spread | None, *, told: bool = False, waited: bool = False
     ) -> list[SignatureDict]:
         """Return steps that follow each other, the last of them counting for `slot`.
 
-        Where that is none, it is `told` the plain group whose member ends there.
+        Where that is none, it is `told` the plain group whose member ends there, or `waited` for by a barrier that is
+        not begun yet.
         """
         found: list[SignatureDict] = []
         todo = list(reversed(steps))
@@ -155,9 +157,9 @@ class Writer:
             if isinstance(step, Call):
                 found.append(self._call(step))
             elif todo and isinstance(todo[-1], Fan):  # a group behind a group: all that follows is the body
-                behind = self._steps(todo[::-1], slot)
+                behind = self._steps(todo[::-1], slot, waited=waited)
                 return [*found, self._chord(step, _whole(behind))]
-            elif todo or isinstance(slot, Slot) or not step.members:  # (an empty group would be dropped)
+            elif todo or waited or isinstance(slot, Slot) or not step.members:  # (an empty group would be dropped)
                 body = todo.pop() if todo else self._accumulate(step)
                 found.append(self._chord(step, self._call(body)))  # type: ignore[arg-type] # no fan: see above
             else:
@@ -203,14 +205,14 @@ class Writer:
     def _accumulate(self, fan: Fan) -> Call:
         return Call(fan.id, ACCUMULATE, self._pack((), {"index": 0}))
 
-    def _group(self, fan: Fan) -> SignatureDict:
-        members = [self.node(member) for member in fan.members]
+    def _group(self, fan: Fan, *, waited: bool = False) -> SignatureDict:
+        members = [self.node(member, waited=waited) for member in fan.members]
         for index, member in enumerate(members):
             _end(member)["options"]["group_index"] = index
         return _signature("celery.group", [], {"tasks": members}, {"task_id": fan.id}, "group")
 
     def _chord(self, fan: Fan, body: SignatureDict) -> SignatureDict:
-        parts = {"header": self._group(fan), "body": body, "kwargs": {}}
+        parts = {"header": self._group(fan, waited=True), "body": body, "kwargs": {}}
         return _signature("celery.chord", [], parts, {"task_id": fan.id}, "chord")
 
 
@@ -283,7 +285,9 @@ class Reader:
         if not isinstance(sig, dict) or not isinstance(sig.get("task"), str):
             msg = f"a signature is an object with a task, but here is {sig!r:.80}"
             raise CanvasError(msg)
-        return freeze(Signature.from_dict(sig), self._new_id, self.pack, versions=self.versions, unfold=False)
+        found = freeze(Signature.from_dict(sig), self._new_id, self.pack, versions=self.versions, unfold=False)
+        _drop_hands(found)
+        return found
 
     def nodes(self, sigs: Any) -> tuple[Node, ...]:
         """Return a list of signatures (or None) as frozen nodes."""
@@ -383,6 +387,23 @@ def _counted(sig: SignatureDict) -> Mapping[str, Any]:
             break
     found: Mapping[str, Any] = sig.get("options") or {}
     return found
+
+
+def _drop_hands(root: Node) -> None:
+    """Drop, in a node just read, what only hands on the lists of groups that members end in (see `Writer`)."""
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Call):
+            todo += (*node.links, *node.errbacks)
+        elif isinstance(node, Chain):
+            todo += node.steps
+        else:
+            for member in node.members:
+                steps = member.steps if isinstance(member, Chain) else ()
+                if len(steps) > 2 and _hands_on(steps[-1], steps[-2].id):
+                    member.steps = steps[:-1]  # type: ignore[union-attr] # it is a chain
+            todo += node.members
 
 
 def _hands_on(node: Node, group_id: str) -> bool:

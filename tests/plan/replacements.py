@@ -53,10 +53,18 @@ AS_CELERY: dict[str, Recipe] = {
     "a link on a map": ("chain", [replaced(("set link", ("map", 1, False), OK)), OK]),
     "a member of a chord": ("chord", [replaced(("chain", [OK, OK])), replaced(("group", [OK, OK])), OK], OK),
 }
-#: Chunks and links to composites mean something to us; Celery has no value for them, or refuses them.
+#: A group with a chord in it.
+DEEP: Recipe = ("group", [("chord", [replaced(("chain", [OK, OK]))], OK), OK])
+#: Chunks and links to composites mean something to us; Celery has no value for them, or refuses them. Of a chord in a
+#: group that ends a header's member it loses count; and where what is before such a group fails, it waits for ever.
 AS_MEANT: dict[str, Recipe] = {
     "a link on chunks": replaced(("set link", ("chunks", 4, 1), OK)),
     "a link behind chunks": ("link", replaced(("chunks", 3, 2)), OK),
     "a link on a group": ("link", replaced(("set link", ("group", [OK, OK]), OK)), OK),
     "a chain as link, an errback in it": replaced(("link", OK, ("chain", [OK, ("link_error", FAIL, HEARD)]))),
+    "in a group that a header's member ends in": ("chain", [OK, ("chord", [("chain", [replaced(OK), DEEP]), OK], OK)]),
+    "in a group that a header's chord ends in": ("chain", [OK, ("chord", [("chord", [replaced(OK)], DEEP), OK], OK)]),
+    "failing, in such a group": ("chain", [OK, ("chord", [("chord", [OK], ("group", [replaced(FAIL)])), OK], OK)]),
+    "failing, before such a group": ("chord", [("chain", [replaced(FAIL), DEEP]), OK], OK),
+    "in chunks' header": ("chain", [OK, ("chord", [("chunks", 3, 2), replaced(("group", [OK, OK]))], OK)]),
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from nbcanvas.broker.envelope import open_, seal
-from nbcanvas.canvas import Signature, chain, group
+from nbcanvas.canvas import Signature, chain, chord, group
 from nbcanvas.errors import InvalidTaskError, NotSerializable
 from nbcanvas.ids import seeded_ids
 from nbcanvas.plan import Call, Chain, Fan, Next, Slot, freeze, places, start
@@ -226,6 +226,25 @@ def test_what_is_short_is_told_in_full():
     (message,) = start(root, (), None, "root", None, 0.0).send
     written = post(plans=Plans(Pointing(root)), by_reference=lambda message: "the plan").write(message)
     assert json.loads(written.body)[2]["chain"][0]["task"] == "work"
+
+
+def test_groups_that_end_in_headers_are_written_for_celerys_workers_and_read_as_they_are():
+    """Celery's worker would count their tasks one by one; a call behind each hands on its list."""
+    inner = group(work(3), chain(work(4), group(work(5), work(6))))
+    header = [chain(work(2), inner), chord([work(7)], inner)]
+    (message,) = start(frozen(chain(work(1), chord(header, work(8)))), (), None, "root", None, 0.0).send
+    letter = post().write(message)
+    (written,) = json.loads(letter.body)[2]["chain"]
+    ends = [_end(member) for member in written["kwargs"]["header"]["kwargs"]["tasks"]]
+    assert [end["task"] for end in ends] == ["celery.accumulate"] * 2
+    read = post().read(open_(seal(letter, "tag")))
+    assert described(read.then.step) == described(message.then.step)
+
+
+def _end(sig):
+    while sig["subtask_type"]:
+        sig = sig["kwargs"]["body"] if sig["subtask_type"] == "chord" else sig["kwargs"]["tasks"][-1]
+    return sig
 
 
 # -- the signature that stands for the rest ----------------------------------------------------------------------------

@@ -153,6 +153,7 @@ class Supply:
         """Keep what was taken; return the first that can run."""
         now = time()
         jobs: list[Job] = []
+        later: list[Job] = []
         postponed: list[str] = []
         for number, delivery in enumerate(deliveries):
             try:
@@ -165,14 +166,17 @@ class Supply:
             if job.due is not None and job.due > now:
                 if number < begin:
                     postponed.append(delivery.tag)
-                with self._changed:
-                    heapq.heappush(self._later, (job.due, next(self._tie), job))
-                self._postponed(job)
+                later.append(job)
                 continue
-            job.began = number < begin
+            # A ledger need not have marked what came with a time to wait for: whoever runs it does.
+            job.began = number < begin and job.due is None
             jobs.append(job)
         if postponed:
-            self._unbegin(postponed)
+            self._unbegin(postponed)  # before another slot can begin it, and end it
+        for job in later:
+            with self._changed:
+                heapq.heappush(self._later, (job.due or now, next(self._tie), job))
+            self._postponed(job)
         if not jobs:
             return None
         first = jobs[0]
