@@ -18,7 +18,7 @@ from tests.plan.recipes import build, canvases, depth_of
 from tests.plan.reference import Group, Meaning, steps_of, tag_of, tasks_of
 from tests.plan.replacements import IN_PLACE
 
-__all__ = ["Drawn", "anything", "batch", "comparable", "cook", "plain_enough", "wired"]
+__all__ = ["Drawn", "anything", "batch", "chosen", "comparable", "cook", "plain_enough", "wired"]
 
 ENDS = st.sampled_from([("ok",)] * 8 + [("fail",), ("retry", 1, "ok"), ("retry", 2, "ok"), ("retry", 1, "fail")])
 QUIET = settings(
@@ -172,7 +172,12 @@ def _name(value: Any, run: str, pin: bool) -> None:
 def batch(
     strategy: st.SearchStrategy[Any], count: int, name: str, fits: Callable[[Any], bool] = lambda canvas: True
 ) -> list[Drawn]:
-    """Draw many canvases at once; `fits` says which JSON will do.
+    """Draw many canvases at once; `fits` says which JSON will do, and `chosen` which are drawn."""
+    return seeded(strategy, count, name, chosen(), fits)
+
+
+def chosen() -> int:
+    """Return the seed of canvases that are run by Celery, too.
 
     The gate draws the same ones every time; ``NBCANVAS_SEED=random`` draws others, and a number those of that seed,
     which is printed for whoever has to look.
@@ -180,7 +185,7 @@ def batch(
     wanted = os.environ.get("NBCANVAS_SEED", "3")
     number = random.SystemRandom().randrange(10**6) if wanted == "random" else int(wanted)
     print(f"canvases of seed {number}")
-    return seeded(strategy, count, name, number, fits)
+    return number
 
 
 def seeded(

@@ -500,12 +500,18 @@ def test_a_child_that_is_forked_hears_for_itself(backend, server):
     until(lambda: "parents" in heard, 10)
 
 
+def listeners() -> set[threading.Thread]:
+    """Return the threads that listen, those of other tests' apps included."""
+    return {thread for thread in threading.enumerate() if thread.name == "nbcanvas-listener"}
+
+
 def test_the_thread_that_listens_ends_with_the_backend(redis_url):
+    before = listeners()
     backend = RedisBackend(RedisServer(redis_url), client_id="me")
     backend.watch(["t"], lambda *_: None)
-    assert [thread for thread in threading.enumerate() if thread.name == "nbcanvas-listener"]
+    assert listeners() - before
     backend.close()
-    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "nbcanvas-listener"], 10)
+    until(lambda: not listeners() - before, 10)
 
 
 def test_tasks_are_lost_loudly_with_the_data_of_the_server(backend, server):
@@ -528,6 +534,7 @@ def test_tasks_are_lost_loudly_with_the_data_of_the_server(backend, server):
 
 def test_the_listener_ends_when_nothing_is_watched_and_begins_again(redis_url, monkeypatch):
     monkeypatch.setattr("nbcanvas.backend.redis.listener._IDLE", 0.05)
+    before = listeners()
     backend = RedisBackend(RedisServer(redis_url), client_id="me")
     for round_ in range(3):
         heard = Heard()
@@ -535,7 +542,7 @@ def test_the_listener_ends_when_nothing_is_watched_and_begins_again(redis_url, m
         backend.settle(f"t{round_}", done(value=1))
         until(lambda heard=heard: heard, 10)
         until(lambda: backend._listener._thread is None, 10)
-        until(lambda: not [thread for thread in threading.enumerate() if thread.name == "nbcanvas-listener"], 10)
+        until(lambda: not listeners() - before, 10)
     backend.close()
 
 
