@@ -265,6 +265,10 @@ class App:
         if self.remote:
             self._connections.follow()
 
+    def leave(self) -> None:
+        """Hear those events only as long as a run waits for them: what comes next is run elsewhere."""
+        self._connections.leave()
+
     def ledger(self, hostname: str, queues: Sequence[str] = ()) -> Ledger:
         """Return what a worker takes messages from, and writes down in what came of them.
 

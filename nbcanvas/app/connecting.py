@@ -78,6 +78,7 @@ def connect(
     except BaseException:
         _back_to(before, made)
         raise
+    before.leave()
     made.fleet.checks = check
     for worry in worries(made):
         log.warning("%s", worry)
@@ -98,7 +99,10 @@ def disconnect(app: App | None = None) -> App:
         The new current app, with the same tasks.
     """
     before = app if app is not None else current_app()
-    return before.connected() if before.remote else before
+    if not before.remote:
+        return before
+    before.leave()
+    return before.connected()
 
 
 def _back_to(before: App, made: App) -> None:

@@ -429,13 +429,28 @@ class Connections:
         app, server = self._app, self.kombu
 
         def make() -> Receiver:
-            receiver = Receiver(server, Events.of(app.conf), Foreign(app.hub.feed).hear, accept=app.conf.accept_content)
+            hub = app.hub
+            receiver = Receiver(
+                server,
+                Events.of(app.conf),
+                Foreign(hub.feed).hear,
+                accept=app.conf.accept_content,
+                needed=lambda: hub.waits,
+            )
             receiver.start()
             weakref.finalize(app, receiver.end).atexit = False  # an app that nobody has any more
             receiver.listening(_PATIENCE)  # so that the first events are heard
             return receiver
 
-        self._kept("events", _EVENTS, make, server)
+        if not self._kept("events", _EVENTS, make, server).stays():
+            del self._made["events"]
+            self._kept("events", _EVENTS, make, server)
+
+    def leave(self) -> None:
+        """Hear those events only as long as a run waits for them, until `follow` is called again."""
+        known = self._made.get("events")
+        if known is not None:
+            known[1].leave()
 
     @property
     def sent(self) -> Callable[[Sequence[Message]], None] | None:

@@ -23,7 +23,7 @@ from nbcanvas.servers.redis import RedisServer, Script
 
 from .common import Given, common_options
 from .remote import remote_app
-from .saying import as_json, table, told
+from .saying import as_json, below, table, told
 
 __all__ = ["dead"]
 
@@ -75,7 +75,14 @@ class Dead(NamedTuple):
     def row(self) -> tuple[str, ...]:
         """Return it as a line of a list."""
         when = "" if self.time is None else f"{datetime.fromtimestamp(self.time, UTC):%Y-%m-%d %H:%M:%S}"
-        return (self.id, when, self.queue, self.task, self.task_id, self.reason)
+        return (self.id, when, self.queue, self.task)
+
+    def more(self) -> Iterator[str]:
+        """Yield what is too long for that line."""
+        if self.task_id:
+            yield f"task id {self.task_id}"
+        if self.reason:
+            yield self.reason
 
     def facts(self) -> dict[str, Any]:
         """Return everything, as JSON has it."""
@@ -320,7 +327,15 @@ def list_letters(given: Given, json_: bool) -> None:
     if json_:
         click.echo(as_json([one.facts() for one in found]))
     else:
-        click.echo(table([one.row() for one in found], ("id", "time", "queue", "task", "task id", "reason")))
+        click.echo(_listed(found))
+
+
+def _listed(letters: Sequence[Dead]) -> str:
+    heads, *rows = table([one.row() for one in letters], ("id", "time", "queue", "task")).splitlines()
+    lines = [heads, *rows[:1]]
+    for row, letter in zip(rows[1:], letters, strict=True):
+        lines += [row, *map(below, letter.more())]
+    return "\n".join(lines)
 
 
 @dead.command()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,7 +17,7 @@ from nbcanvas.protocol.saferepr import shown
 
 from .common import Given
 
-__all__ = ["Say", "Unavailable", "as_json", "table", "told"]
+__all__ = ["Say", "Unavailable", "as_json", "below", "table", "told"]
 
 _LONGEST: Final = 60
 _NOBODY: Final = 69  # EX_UNAVAILABLE, as Celery
@@ -104,10 +106,19 @@ def table(rows: Sequence[Sequence[Any]], heads: Sequence[str], *, empty: str = "
     )
 
 
+def below(text: str) -> str:
+    """Return what is said of a line of a table below it: whole, and wrapped where the terminal ends."""
+    width = max(shutil.get_terminal_size().columns - 1, _LONGEST)
+    return textwrap.fill(_line(text), width, initial_indent="    ", subsequent_indent="    ")
+
+
 def _cell(value: Any) -> str:
-    text = " ".join(("" if value is None else value if isinstance(value, str) else shown(value)).split())
-    text = "".join(one if one.isprintable() else "�" for one in text)
+    text = _line("" if value is None else value if isinstance(value, str) else shown(value))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _line(text: str) -> str:
+    return "".join(one if one.isprintable() else "�" for one in " ".join(text.split()))
 
 
 def _pretty(reply: Any) -> str:

@@ -234,7 +234,8 @@ def _run(
         click.echo(banner(app, made, _version()))
     gc.collect()
     gc.freeze()
-    click.echo(f"{hostname} ready.", err=True)
+    if options["logfile"] or options["loglevel"] > logging.INFO:  # else the log says it in the same place
+        click.echo(f"{hostname} ready.", err=True)
     log.info("%s ready.", hostname)
     threading.Thread(target=_report_end, args=(made, signals), name="nbcanvas-over", daemon=True).start()
     if watched is not None:

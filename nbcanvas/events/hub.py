@@ -30,6 +30,7 @@ class Hub:
     def __init__(self) -> None:
         self._feeds: dict[str, Feed] = {}
         self._owners: dict[str, str] = {}
+        self._going: dict[int, None] = {}
         self.elsewhere: Callable[[str], Feed | None] | None = None
 
     def open(self, root_id: str, task_ids: Iterable[str] = ()) -> deque[Heard]:
@@ -44,15 +45,26 @@ class Hub:
         """
         events: deque[Heard] = deque()
         self._feeds[root_id] = events.append
+        self._going[id(events)] = None
         self._owners.update(dict.fromkeys(task_ids, root_id))
         return events
 
     def close(self, root_id: str, events: deque[Heard], task_ids: Iterable[str] = ()) -> None:
         """Forget the feed of a run that comes into `events`; its later events are heard by nobody."""
+        self.ended(events)
         if self._feeds.get(root_id) == events.append:  # else it was opened again
             del self._feeds[root_id]
             for task_id in task_ids:
                 self._owners.pop(task_id, None)
+
+    def ended(self, events: deque[Heard]) -> None:
+        """Hear that the run whose events come into `events` waits for nothing any more."""
+        self._going.pop(id(events), None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a run that is open here has not ended."""
+        return bool(self._going)
 
     def feed(self, root_id: str) -> Feed | None:
         """Return the feed of a run, or None when nobody listens."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nbcanvas.app import App, current_app
 from nbcanvas.app.connecting import connect, disconnect, hello, worries
 from nbcanvas.app.profiles import Target, target
+from nbcanvas.picture.markup import plural
 from nbcanvas.servers.urls import masked
 
 from .cluster import ClusterView
@@ -46,6 +47,8 @@ INSPECTIONS: Final = (
     "conf",
     "ping",
 )
+#: Of a question whose answers are empty: nothing is …
+_PARTICIPLES: Final = {"active_queues": "consumed", "conf": "set", "ping": "answered", "stats": "known"}
 #: An answer is shown before all have come when the others take so long.
 _SOON: Final = 0.3
 #: What a worker says of itself that is another thing on each machine, and each time.
@@ -224,6 +227,8 @@ class _Growing:
 def _frame(session: Session, what: str, answers: Mapping[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
+    from nbcanvas.tables.nothing import Nothing
+
     clocks = tells_clocks(session.settings, session.shell)
     rows = [
         {"worker": name if clocks else name.partition("@")[0], **row}
@@ -233,7 +238,10 @@ def _frame(session: Session, what: str, answers: Mapping[str, Any]) -> pd.DataFr
     if not clocks:
         hidden = _OF_ONE_PROCESS | (set() if current_app().conf.worker_concurrency else _OF_ONE_MACHINE)
         rows = [row | dict.fromkeys(hidden & row.keys()) for row in rows]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["worker", "id", "name"])
+    if rows:
+        return pd.DataFrame(rows)
+    said = f"nothing is {_PARTICIPLES.get(what, what)} on {plural(len(answers), 'worker')}"
+    return Nothing(said if answers else "no worker answers", ["worker", "id", "name"])
 
 
 def _rows(answer: Any) -> Sequence[dict[str, Any]]:

@@ -120,8 +120,10 @@ def tasks(session: Session, words: list[str]) -> pd.DataFrame:
 
 
 def runs(session: Session, words: list[str]) -> pd.DataFrame:
-    """Return the runs of this session, a row each, the oldest first."""
+    """Return the runs of this session, a row each, the oldest first; times as a person reads them."""
     import pandas as pd
+
+    from nbcanvas.tables.nothing import Nothing
 
     _none("runs", words)
     clocks = _tells_clocks(session)
@@ -133,12 +135,13 @@ def runs(session: Session, words: list[str]) -> pd.DataFrame:
             "tasks": len(run),
             "done": run.snapshot().ready,
             "canvas": _cut(run.canvas),
-            "started": pd.Timestamp(run.started, unit="s", tz="UTC") if clocks else pd.NaT,
-            "runtime": pd.Timedelta(seconds=(run.finished or time()) - run.started) if clocks else pd.NaT,
+            "started": pd.Timestamp(int(run.started), unit="s", tz="UTC") if clocks else pd.NaT,
+            "runtime": pd.Timedelta(seconds=(run.finished or time()) - run.started).round("ms") if clocks else pd.NaT,
         }
         for run in session.runs
     ]
-    return pd.DataFrame(rows, columns=["name", "id", "state", "tasks", "done", "canvas", "started", "runtime"])
+    columns = ["name", "id", "state", "tasks", "done", "canvas", "started", "runtime"]
+    return pd.DataFrame(rows, columns=columns) if rows else Nothing("no run yet", columns)
 
 
 def revoke(session: Session, words: list[str]) -> Status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappop, heappush
 from itertools import groupby, pairwise
 from math import ceil, floor, log10
 from typing import Final, NamedTuple
@@ -27,6 +28,8 @@ _LANES, _BARS, _PIECES = 24, 400, 2600
 #: Of more bars than this each that is too narrow for its name has no glyph either: all of them look alike.
 _TOLD: Final = 120
 _TEXT: Final = 48
+#: Characters of a lane's name.
+_LABEL: Final = 24
 _CRITICAL: Final = "#7c5cf0"
 _LOST: Final = "LOST"
 
@@ -75,8 +78,16 @@ class _Span(NamedTuple):
 
 
 class _Lane(NamedTuple):
+    """What one slot did; of a worker that does not tell its slots apart, as many as were busy at once."""
+
     name: str
+    place: int
     spans: Sequence[_Span]
+
+    @property
+    def label(self) -> str:
+        which = f"/{self.place}" if self.place else ""
+        return cut(self.name, _LABEL - len(which)) + which
 
     @property
     def busy(self) -> float:
@@ -141,9 +152,26 @@ def _lanes(state: State, now: float) -> list[_Lane]:
                     open=False,
                 )
                 found.setdefault(attempt.worker or "", []).append(span)
-    return [
-        _Lane(name or "worker not known", sorted(spans)) for name, spans in sorted(found.items(), key=_natural) if spans
-    ]
+    return [lane for name, spans in sorted(found.items(), key=_natural) for lane in _side_by_side(name, sorted(spans))]
+
+
+def _side_by_side(name: str, spans: Sequence[_Span]) -> Iterator[_Lane]:
+    """Yield the lanes of one name: several when what ran there overlaps, as on a worker of several slots."""
+    lanes: list[list[_Span]] = []
+    free: list[int] = []
+    busy: list[tuple[float, int]] = []
+    for span in spans:
+        while busy and busy[0][0] <= span.start:
+            heappush(free, heappop(busy)[1])
+        if free:
+            place = heappop(free)
+        else:
+            place = len(lanes)
+            lanes.append([])
+        lanes[place].append(span)
+        heappush(busy, (span.end, place))
+    for place, found in enumerate(lanes, 1):
+        yield _Lane(name or "worker not known", place if len(lanes) > 1 else 0, found)
 
 
 def _span(row: int, start: float, finished: float, kind: str, now: float) -> _Span:
@@ -172,7 +200,7 @@ class _Timeline:
         self.path_span = self.path_end() - self.path_start()
         self.kinds = Counter(span.kind for lane in lanes for span in lane.spans)
         self.count = sum(self.kinds.values())
-        labels = [cut(lane.name, 24) for lane in lanes] + ["000 more slots" if len(lanes) > _LANES else "waiting"]
+        labels = [lane.label for lane in lanes] + ["000 more slots" if len(lanes) > _LANES else "waiting"]
         self.label_width = max(extent(label, 11.5) for label in labels) + 16
         self.scale = _WIDTH / (self.ended - self.began)
 
@@ -242,14 +270,14 @@ class _Timeline:
 
     def rows(self) -> Iterator[str]:
         """Yield a line of characters for each slot."""
-        wide = min(max(len(cut(lane.name, 24)) for lane in self.lanes), 24)
+        wide = max(len(lane.label) for lane in self.lanes)
         shown = self.lanes if len(self.lanes) <= _LANES else self.lanes[: _LANES - 1]
         for lane in shown:
             cells = [" "] * _TEXT
             for kind, _, start, end in _columns(lane.spans, self.began, (self.ended - self.began) / _TEXT, _TEXT):
                 cells[start:end] = [_CHARS.get(kind, _LOOKS[kind].glyph)] * (end - start)
             drawn = "".join(cells).replace(" ", "·")
-            yield f"{cut(lane.name, 24):<{wide}}  {drawn}  {plural(len(lane.spans), 'task')}, {duration(lane.busy)}"
+            yield f"{lane.label:<{wide}}  {drawn}  {plural(len(lane.spans), 'task')}, {duration(lane.busy)}"
         if len(shown) < len(self.lanes):
             rest = self.lanes[len(shown) :]
             busy = duration(sum(lane.busy for lane in rest))
@@ -271,9 +299,9 @@ class _Timeline:
         top = y
         right = self.label_width + _WIDTH + 8
         parts.append(text(right, top - 2, "busy", CAPTION, ' font-size="11"'))
-        at = {lane.name: top + place * _LANE for place, lane in enumerate(shown)}
-        for lane in shown:
-            parts += self.lane(lane, at[lane.name])
+        at = [top + place * _LANE for place in range(len(shown))]
+        for lane, base in zip(shown, at, strict=True):
+            parts += self.lane(lane, base)
         y += len(shown) * _LANE
         if rest:
             spans = [(span.start, span.end) for lane in rest for span in lane.spans]
@@ -288,7 +316,7 @@ class _Timeline:
 
     def lane(self, lane: _Lane, y: float) -> Iterator[str]:
         right = self.label_width + _WIDTH
-        yield text(self.label_width - 10, y + 18, cut(lane.name, 24), CAPTION, ' font-size="11.5" text-anchor="end"')
+        yield text(self.label_width - 10, y + 18, lane.label, CAPTION, ' font-size="11.5" text-anchor="end"')
         yield (
             f'<rect x="{self.label_width:.1f}" y="{y + 4:.1f}" width="{_WIDTH:.1f}" height="{_BAR:.1f}" rx="3" '
             f'fill="{LINE}" fill-opacity=".12"/>'
@@ -313,20 +341,20 @@ class _Timeline:
         yield text(self.label_width - 10, base - 5, label, CAPTION, ' font-size="11.5" text-anchor="end"')
         yield text(self.label_width + _WIDTH + 8, base - 24, f"most {number(most)}", CAPTION, ' font-size="11"')
 
-    def bars(self, lanes: Sequence[_Lane], at: dict[str, float]) -> list[str]:
+    def bars(self, lanes: Sequence[_Lane], at: Sequence[float]) -> list[str]:
         if sum(len(lane.spans) for lane in lanes) <= _BARS:
-            return [self.bar(span, at[lane.name] + 4) for lane in lanes for span in lane.spans]
+            return [self.bar(span, y + 4) for lane, y in zip(lanes, at, strict=True) for span in lane.spans]
         columns = int(_WIDTH)
         while True:
             wide = (self.ended - self.began) / columns
-            pieces = [(lane, list(_columns(lane.spans, self.began, wide, columns))) for lane in lanes]
-            if sum(len(found) for _, found in pieces) <= _PIECES or columns <= 40:
+            pieces = [list(_columns(lane.spans, self.began, wide, columns)) for lane in lanes]
+            if sum(map(len, pieces)) <= _PIECES or columns <= 40:
                 break
             columns //= 2
         paths: dict[str, list[str]] = {kind: [] for kind in _KINDS}  # what is loud comes last, above the others
         px = _WIDTH / columns
-        for lane, found in pieces:
-            base = at[lane.name] + 4 + _BAR
+        for y, found in zip(at, pieces, strict=True):
+            base = y + 4 + _BAR
             for kind, share, start, end in found:
                 x, wide, high = self.label_width + start * px, (end - start) * px, max(_BAR * share, 2.0)
                 if kind in _LOUD:  # not by colour alone: it stands out of the lane
@@ -372,15 +400,20 @@ class _Timeline:
             parts.append(text(x + 4, y + 14, shown, INK, f' font-size="11"{ground}'))
         return "".join([*parts, "</g>"])
 
-    def critical(self, lanes: Sequence[_Lane], at: dict[str, float]) -> Iterator[str]:
+    def critical(self, lanes: Sequence[_Lane], at: Sequence[float]) -> Iterator[str]:
         """Draw a line below the bars of the critical path, and lines from each to the next."""
-        worker = self.state.columns.worker
-        points: list[tuple[float, float, float]] = []
-        for row in self.path:
-            name = self.state.worker_names[worker[row]] or "worker not known"
-            if name in at:
-                start = self.state.columns.started[row]
-                points.append((self.x(start), self.x(start + self.runtime(row)), at[name] + 4 + _BAR + 1.5))
+        started, wanted = self.state.columns.started, frozenset(self.path)
+        below = {
+            span.row: y + 4 + _BAR + 1.5
+            for lane, y in zip(lanes, at, strict=True)
+            for span in lane.spans
+            if span.row in wanted and span.start == started[span.row]
+        }
+        points = [
+            (self.x(started[row]), self.x(started[row] + self.runtime(row)), below[row])
+            for row in self.path
+            if row in below
+        ]
         merged: list[tuple[float, float, float]] = []
         for point in points:
             if merged and merged[-1][2] == point[2] and point[0] - merged[-1][1] < 1.5:

@@ -71,20 +71,29 @@ class ConsumerThread:
         """Wait a moment for what comes."""
         wire.drain(_TICK)
 
+    def _connects_again(self) -> bool:
+        """Whether anybody still needs what is heard, now that the broker was away."""
+        return True
+
     def _run(self) -> None:
-        wait = _AGAIN[0]
+        wait, told = _AGAIN[0], False
         while not self._stop.is_set():
             try:
                 with self._connect() as wire:
                     self._subscribe(wire)
                     wire.drain(_FIRST_LOOK)
                     self._listens.set()
-                    wait = _AGAIN[0]
+                    if told:
+                        log.warning("%s: that is over, the broker is there again", self._about)
+                    wait, told = _AGAIN[0], False
                     self._began()
                     while not self._stop.is_set():
                         self._drain(wire)
             except ServerLost as lost:
-                log.warning("%s: %s; trying again", self._about, lost)
+                if self._stop.is_set() or not self._connects_again():
+                    return
+                log.log(logging.DEBUG if told else logging.WARNING, "%s: %s; trying again", self._about, lost)
+                told = True
             except Exception:  # whatever it is, nobody is to become deaf because of it
                 log.exception("%s for a moment", self._about)
             self._listens.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from threading import Lock
 from time import monotonic, sleep
 from typing import Any, Final
 from uuid import uuid4
@@ -33,6 +34,8 @@ class Receiver(ConsumerThread):
         Takes the events of one message; called in the receiver's thread.
     ready
         Called when it listens, and again after the broker was away.
+    needed
+        Says whether anybody waits for events; while nobody does, it ends when the broker goes away.
 
     Attributes
     ----------
@@ -48,16 +51,35 @@ class Receiver(ConsumerThread):
         *,
         accept: Collection[str] = ("json",),
         ready: Callable[[], None] | None = None,
+        needed: Callable[[], bool] = lambda: True,
     ) -> None:
         self.heard = 0
         self.refused = 0
         self._events = events
         self._sink = sink
         self._ready = ready
+        self._needed = needed
+        self._deciding = Lock()
+        self._leaving = self._gone = False
         self._since = 0.0
         super().__init__(
             "nbcanvas-events", lambda: Wire(server, accept={*accept, events.serializer}), "no events are heard"
         )
+
+    def stays(self) -> bool:
+        """Whether it listens, and will until what waits for events now has ended."""
+        with self._deciding:
+            self._leaving = False
+            return not self._gone
+
+    def leave(self) -> None:
+        """Listen only as long as somebody waits for events."""
+        self._leaving = True
+
+    def _connects_again(self) -> bool:
+        with self._deciding:  # who waits from now on finds it gone, see `stays`
+            self._gone = not self._needed()
+        return not self._gone
 
     def _subscribe(self, wire: Wire) -> None:
         wire.listen(self._events.inbox(str(uuid4())), self._hear)
@@ -69,6 +91,8 @@ class Receiver(ConsumerThread):
     def _drain(self, wire: Wire) -> None:
         self._since = 0.0
         super()._drain(wire)
+        if self._leaving and not self._connects_again():
+            self.end()
 
     def _hear(self, body: Any, headers: Mapping[str, Any]) -> None:
         if self._stop.is_set():

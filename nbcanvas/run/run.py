@@ -157,6 +157,7 @@ class Run(Views):
     def _over(self) -> None:
         if self.finished is None:
             self.finished = time()
+        self.app.hub.ended(self._events)
         self._restore()
 
     def _ended(self, task_id: str, record: Record) -> None:

@@ -144,6 +144,8 @@ class Views:
     def timeline(self, clocks: bool | None = None) -> Picture:
         """Return who ran what when: a lane for each worker slot, waiting apart from running, and the critical path.
 
+        A worker of a cluster does not tell its slots apart: it has as many lanes as were busy at once.
+
         Parameters
         ----------
         clocks

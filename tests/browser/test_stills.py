@@ -255,7 +255,8 @@ def test_stills_are_legible_on_any_ground(chrome, picture, scheme, ground):
     for name, one in views().items():
         ink = {"light": "#222", "dark": "#ddd"}[scheme]
         shown = f'<main style="display:inline-block;min-width:860px;padding:16px">{one.html}</main>'
-        page.set_content(f'<body style="margin:0;font-family:system-ui;background:{ground};color:{ink}">{shown}</body>')
+        look = f"margin:0;font-family:system-ui;background:{ground};color:{ink};color-scheme:{scheme}"
+        page.set_content(f'<body style="{look}">{shown}</body>')
         picture(page.locator("main"), f"{name}-{scheme}")
         page.set_content(f'<body style="background:{ground}">{one.svg}</body>')
         texts = page.evaluate(CONTRASTS, ground)

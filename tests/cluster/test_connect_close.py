@@ -7,7 +7,7 @@ import weakref
 import kombu
 import pytest
 
-from nbcanvas import App, group, submit
+from nbcanvas import App, disconnect, group, submit
 from nbcanvas.backend.port import Record
 from tests.servers import Redis, until
 
@@ -54,6 +54,55 @@ def test_no_thread_of_a_closed_app_waits_for_a_server_that_is_gone(tmp_path, cap
     until(lambda: threads() <= before)
     assert caplog.text.count("what is new of runs is not kept") == 1
     assert not run.done
+
+
+def events_heard():
+    return {thread for thread in threads() if thread.name == "nbcanvas-events"}
+
+
+def test_nobody_hears_events_for_an_app_that_was_left(redis_url):
+    before = events_heard()
+    app, add = client(redis_url)
+    run = submit(group(add.s(1, 1), add.s(2, 2)), app=app)
+    (mine,) = events_heard() - before
+    disconnect(app)
+    app.follow()  # somebody else attaches to a run of that app
+    assert events_heard() - before == {mine}
+    disconnect(app)
+    for call in run.snapshot().tree.calls:
+        assert mine.is_alive()  # the run goes on there
+        app.backend.settle(call.id, Record("SUCCESS", payload=4))
+    assert run.get(timeout=20) == [4, 4]
+    until(lambda: not mine.is_alive())
+    submit(add.s(1, 1), app=app)
+    assert len(events_heard() - before) == 1  # it can be used again
+    app.close()
+    assert events_heard() == before
+
+
+def test_a_server_that_is_away_is_told_of_once_and_not_waited_for_without_a_run(tmp_path, caplog):
+    server = Redis(tmp_path, persistent=True)
+    try:
+        before = events_heard()
+        app, add = client(server.url)
+        run = submit(add.s(1, 1), app=app)
+        (mine,) = events_heard() - before
+        server.stop()
+        until(lambda: "no events are heard" in caplog.text)
+        server.start()
+        until(lambda: "no events are heard: that is over" in caplog.text)
+        assert caplog.text.count("no events are heard: the broker") == 1
+        app.backend.settle(run.id, Record("SUCCESS", payload=2))
+        assert run.get(timeout=20) == 2
+        server.stop()
+        until(lambda: not mine.is_alive())
+        assert caplog.text.count("no events are heard: the broker") == 1
+        server.start()
+        submit(add.s(1, 1), app=app)
+        assert len(events_heard() - before) == 1
+        app.close()
+    finally:
+        server.stop()
 
 
 def test_a_closed_app_can_be_used_again(redis_url):

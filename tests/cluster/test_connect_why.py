@@ -160,11 +160,14 @@ def test_a_broker_that_is_gone(tmp_path):
     from tests.servers import Redis
 
     server = Redis(tmp_path)
-    with Fleet(server.url, tasks="tests.cluster.attached") as fleet:
-        app = fleet.client()
-        run = submit(app.tasks["slow"].s(1), app=app)
+    try:
+        with Fleet(server.url, tasks="tests.cluster.attached") as fleet:
+            app = fleet.client()
+            run = submit(app.tasks["slow"].s(1), app=app)
+            server.stop()
+            [reason] = run.why()
+            assert reason.kind == "no broker"
+            assert server.url in reason.text
+            server.start()
+    finally:
         server.stop()
-        [reason] = run.why()
-        assert reason.kind == "no broker"
-        assert server.url in reason.text
-        server.start()

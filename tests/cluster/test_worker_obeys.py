@@ -59,6 +59,10 @@ def test_what_a_task_sees_of_its_message(app):
     assert send(app, "about").get(timeout=10) == ["shared@here", "celery", False]
 
 
+def test_it_says_once_that_it_is_ready(shared):
+    assert shared[2].log.count("shared@here ready.") == 1
+
+
 def test_a_countdown_is_kept_and_what_comes_later_does_not_wait_for_it(app):
     started = time.monotonic()
     later = send(app, "mark", "later", countdown=1.0)

@@ -197,6 +197,7 @@ def test_tables_of_the_panel(shell):
     assert tasks.loc["add", "parameters"] == "(x, y)"
     assert tasks.loc["add", "doc"] == "Add two numbers."
     assert shell.run("%canvas runs").empty
+    assert repr(shell.run("%canvas runs")) == "no run yet"
     shell.run("%%canvas -o total -w\ngroup(add.s(i, i) for i in range(3))")
     runs = shell.run("%canvas runs")
     assert runs[["name", "state", "tasks", "done"]].to_numpy().tolist() == [["total", "SUCCESS", 3, 3]]
@@ -204,8 +205,14 @@ def test_tables_of_the_panel(shell):
 
 
 def test_inspect_answers_with_frames(shell, eventually):
-    assert isinstance(shell.run("%canvas inspect active"), pd.DataFrame)  # no worker yet
+    assert isinstance(shell.run("%canvas inspect active"), pd.DataFrame)
+    assert repr(shell.run("%canvas inspect active")) == "no worker answers"
     shell.run("%canvas worker start -c 1")
+    nothing = shell.run("%canvas inspect active")
+    assert nothing.empty
+    assert repr(nothing) == "nothing is active on 1 worker"
+    assert "<p>nothing is active on 1 worker</p>" in nothing._repr_html_()
+    assert type(pd.concat([nothing, nothing])) is pd.DataFrame
     shell.run(
         "import nbcanvas\nrun = nbcanvas.submit(group(nap.s(0.5) for i in range(3)))\n"
         "later = nbcanvas.submit(add.s(1, 1), options={'countdown': 60})"

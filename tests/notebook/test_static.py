@@ -260,7 +260,10 @@ def test_frames_have_clocks_where_nothing_is_compared(shell, monkeypatch):
     assert shell.run("%canvas runs")[["started", "runtime"]].isna().all(axis=None)
     monkeypatch.setenv("NBCANVAS_DISPLAY", "live")
     assert shell["total"].frame()[columns].notna().all(axis=None)
-    assert shell.run("%canvas runs")[["started", "runtime"]].notna().all(axis=None)
+    times = shell.run("%canvas runs")[["started", "runtime"]]
+    assert times.notna().all(axis=None)
+    assert (times.started == times.started.dt.floor("s")).all()
+    assert (times.runtime == times.runtime.dt.floor("ms")).all()
     assert "embedded@" in repr(shell.run("%canvas"))
 
 

@@ -52,6 +52,21 @@ def test_a_lane_a_slot_and_a_bar_a_task():
     assert picture.text.endswith("1 task, 1.0 s")
 
 
+def test_a_worker_that_does_not_tell_its_slots_has_as_many_lanes_as_were_busy_at_once():
+    root = Fan("g", [call(name) for name in "abcde"])
+    runs = {"a": (101, 104), "b": (101, 102), "c": (102, 103), "d": (103, 105), "e": (104, 105)}
+    worker = "celery@some-long-host.lan"
+    state = told(root, *(event for name, times in runs.items() for event in ran(name, *times, worker)))
+    picture = timeline_picture(state, 999.0)
+    lanes = [text for text in texts(picture.svg) if text.startswith("celery@")]
+    assert lanes == ["celery@some-long-host…/1", "celery@some-long-host…/2"]
+    assert "on 2 worker slots, 5.0 s: 5 succeeded; 8.0 s of work in all, slots busy 80%" in picture.alt
+    assert [line.rsplit("  ", 1)[1] for line in picture.text.splitlines()[1:]] == ["3 tasks, 4.0 s", "2 tasks, 4.0 s"]
+    places = sorted((x, y) for found in bars(picture.svg).values() for x, y, _ in found)
+    assert len({y for _, y in places}) == 2
+    assert len(set(places)) == 5  # nothing lies upon another
+
+
 def test_what_waits_is_apart_from_what_runs():
     root = Fan("g", [call(f"m{i}") for i in range(8)])
     state = told(root, *(("sent", f"m{i}", 100.0) for i in range(8)), ("started", "m0", 100.0, 0, "w/1"))

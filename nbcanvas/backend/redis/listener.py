@@ -173,7 +173,7 @@ class Listener:
                         return
                 except (ServerLost, Refused) as error:
                     if not warned:
-                        log.warning("results are not heard of, and are listened to again: %s", error)
+                        log.warning("results are not heard of: %s; trying again", error)
                     warned = True
                     self._rest(bell)
                     self._ready.set()  # nobody waits for a server that is not there
