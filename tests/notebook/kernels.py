@@ -54,6 +54,7 @@ class Kernel:
         self.heard: list[tuple[float, dict]] = []
         self.cells: dict[str, Cell] = {}
         self._stopping = False
+        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
@@ -72,7 +73,8 @@ class Kernel:
 
     def _take(self, message) -> None:
         self.heard.append((time.monotonic(), message))
-        cell = self.cells.get(message["parent_header"].get("msg_id"))
+        with self._starting:
+            cell = self.cells.get(message["parent_header"].get("msg_id"))
         if cell is not None:
             if message["msg_type"] == "execute_reply":
                 cell.reply = message
@@ -81,8 +83,9 @@ class Kernel:
 
     def start(self, code: str) -> Cell:
         """Send a cell; does not wait for it."""
-        cell = Cell(self.client.execute(code, store_history=True, stop_on_error=True))
-        self.cells[cell.id] = cell
+        with self._starting:  # what it says at once is its own, too
+            cell = Cell(self.client.execute(code, store_history=True, stop_on_error=True))
+            self.cells[cell.id] = cell
         return cell
 
     def wait(self, cell: Cell, seconds: float = 30) -> Cell:

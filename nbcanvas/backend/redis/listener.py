@@ -148,8 +148,8 @@ class Listener:
                     target=self._run, args=(self._bell[0],), name="nbcanvas-listener", daemon=True
                 )
                 self._thread.start()
-            elif not self.session or self.wakes > monotonic() + _FIRST:  # ours tell anyhow: it need not be at once
-                self._ring()
+            elif len(task_ids) > 1 or not self.session or self.wakes > monotonic() + _FIRST:
+                self._ring()  # of single tasks ours tell anyhow: it need not be at once
         if not self._ready.is_set():
             self._ready.wait(_PATIENCE)
 
@@ -231,6 +231,8 @@ class _Session:
         self.sweep = self.check = monotonic()
         self.first: float | None = None
         self.fresh: list[str] = []
+        #: What is watched since it was asked last whether the server has its data.
+        self.unsure: set[str] = set()
 
     def run(self) -> bool:
         """Listen; returns True when nobody needs to any more."""
@@ -301,13 +303,18 @@ class _Session:
             if self.owner._ours():  # noqa: SLF001 - they live since
                 self._find(foreign=False)
                 self._unsubscribe()
+        many = False
         while waiting:
             ids = waiting.popleft()
+            many = many or len(ids) > 1
             self.fresh += ids
+            self.unsure.update(ids)
             if self.foreign:
                 self._subscribe(ids)
             if self.first is None:
                 self.first = now + _FIRST
+        if many:  # they are about to be sent: data lost from now on is theirs, too
+            self._check_epoch()
 
     def _hear(self) -> None:
         owner = self.owner
@@ -385,10 +392,10 @@ class _Session:
         self.check = monotonic() + _CHECK
         known, owner.epoch = owner.epoch, owner._epoch() or owner.epoch  # noqa: SLF001
         if known is not None and owner.epoch != known:
-            fresh = set(self.fresh)
-            before = [one for one in list(owner._watched()) if one not in fresh]  # noqa: SLF001
+            before = [one for one in list(owner._watched()) if one not in self.unsure]  # noqa: SLF001
             self._look(before)
             owner._lost([one for one in before if one in owner._watched()])  # noqa: SLF001
+        self.unsure.clear()
 
     def _look(self, ids: Collection[str]) -> int:
         ids = list(ids)
