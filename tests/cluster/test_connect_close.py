@@ -118,28 +118,28 @@ def test_a_closed_app_can_be_used_again(redis_url):
     elsewhere.close()
 
 
-def test_nobody_listens_for_an_app_that_nobody_has(redis_url):
+def assert_nothing_outlives(make, use):
+    """An app that nobody has any more leaves no thread."""
     before = threads()
-    app = client(redis_url)[0]
-    app.follow()
+    app = make()
+    use(app)
     assert threads() > before
     gone = weakref.ref(app)
     del app
     gc.collect()
     assert gone() is None
     until(lambda: threads() <= before)
+
+
+def test_nobody_listens_for_an_app_that_nobody_has(redis_url):
+    assert_nothing_outlives(lambda: client(redis_url)[0], lambda app: app.follow())
 
 
 def test_nobody_reads_results_over_amqp_for_an_app_that_nobody_has(rabbitmq_url):
-    before = threads()
-    app = App("closing", broker=rabbitmq_url, set_as_current=False)
-    app.send_task("add", (1, 1))
-    assert threads() > before
-    gone = weakref.ref(app)
-    del app
-    gc.collect()
-    assert gone() is None
-    until(lambda: threads() <= before)
+    assert_nothing_outlives(
+        lambda: App("closing", broker=rabbitmq_url, set_as_current=False),
+        lambda app: app.send_task("add", (1, 1)),
+    )
 
 
 def test_events_are_heard_as_soon_as_an_app_follows(redis_url):

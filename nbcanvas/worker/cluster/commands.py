@@ -8,28 +8,28 @@ import resource
 import signal as signals
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from time import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from nbcanvas import states
 from nbcanvas.backend.port import Record
 from nbcanvas.control.here import BUILTIN, describe
 from nbcanvas.errors import NBCanvasError, ServerLost, TaskRevokedError
-from nbcanvas.plan import Message
 from nbcanvas.remote.mailbox import Mailbox
 from nbcanvas.remote.node import Node
 from nbcanvas.remote.question import Question
-from nbcanvas.remote.revokes import Revokes, stamp_values
+from nbcanvas.remote.revokes import stamp_values
 from nbcanvas.servers.wire import about
 from nbcanvas.worker.rates import rate_per_second
 
 from .events import WorkerEvents, software
+from .orders import Orders
 
 if TYPE_CHECKING:
     from nbcanvas.app import App
 
-__all__ = ["COMMANDS", "Commanded", "Desk"]
+__all__ = ["COMMANDS", "Desk"]
 
 log = logging.getLogger("nbcanvas.worker")
 
@@ -43,90 +43,13 @@ _AT_ONCE: Final = 0.2
 _NOT_BEGUN: Final = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED})
 
 
-class Commanded(Protocol):
-    """What commands need of a worker; called in the thread of remote control."""
-
-    app: App
-    hostname: str
-    started: float
-
-    @property
-    def revokes(self) -> Revokes:
-        """What was revoked."""
-
-    @property
-    def autoscales(self) -> bool:
-        """Whether the pool scales by itself."""
-
-    def active(self) -> list[dict[str, Any]]:
-        """Describe what runs now."""
-
-    def reserved(self) -> list[dict[str, Any]]:
-        """Describe what was taken and has not begun."""
-
-    def scheduled(self) -> list[dict[str, Any]]:
-        """Describe what waits for its time."""
-
-    def query(self, ids: Iterable[str]) -> Mapping[str, Any]:
-        """Say where some ids are."""
-
-    def running(self) -> list[Message]:
-        """Return what runs now."""
-
-    def stats(self) -> dict[str, Any]:
-        """Return counts and the pool."""
-
-    def counts(self) -> tuple[int, int]:
-        """Return how many tasks run, and how many have been taken."""
-
-    def queues(self) -> list[dict[str, Any]]:
-        """Describe the queues it takes from."""
-
-    def terminate(self, ids: Iterable[str], signal: str = "SIGTERM") -> None:
-        """End the tasks with these ids if they run."""
-
-    def revoked_now(self, _ids: Iterable[str]) -> None:
-        """Hear that something was revoked."""
-
-    def consume(
-        self,
-        queue: str,
-        exchange: str | None = None,
-        exchange_type: str = "direct",
-        routing_key: str | None = None,
-        **options: Any,
-    ) -> None:
-        """Take from one more queue."""
-
-    def cancel(self, queue: str) -> None:
-        """Take from a queue no more."""
-
-    def grow(self, n: int = 1) -> None:
-        """Add slots."""
-
-    def shrink(self, n: int = 1) -> None:
-        """Take slots away."""
-
-    def autoscale(self, most: int | None = None, least: int | None = None) -> tuple[int, int]:
-        """Change the bounds of a pool that scales by itself."""
-
-    def restart_pool(self, modules: Sequence[str] = (), reload: bool = False) -> None:
-        """Make the pool anew."""
-
-    def rate_changed(self, name: str) -> None:
-        """Hear of a task's other rate limit."""
-
-    def shutdown(self) -> None:
-        """Begin to end."""
-
-
 class Desk:
     """Hears commands for a worker, does them, and answers.
 
     Parameters
     ----------
     worker
-        The worker.
+        What it may do with the worker.
     events
         Its events, if it tells any.
     mingle
@@ -137,7 +60,7 @@ class Desk:
 
     def __init__(
         self,
-        worker: Commanded,
+        worker: Orders,
         events: WorkerEvents | None = None,
         *,
         mingle: bool = True,

@@ -10,6 +10,7 @@ from typing import Any
 from nbcanvas.errors import TaskRevokedError
 from nbcanvas.plan import Message, Revoked
 from nbcanvas.protocol.signatures import CONTINUE_QUEUE
+from nbcanvas.remote.revokes import Revokes
 from nbcanvas.worker.rates import RateLimits
 
 from . import questions
@@ -24,7 +25,7 @@ __all__ = ["Orders"]
 
 
 class Orders:
-    """Does what one worker is told, in any thread; see `commands.Commanded`.
+    """Does what one worker is told, in any thread.
 
     Parameters
     ----------
@@ -64,9 +65,10 @@ class Orders:
         self._scaler = scaler
 
     @property
-    def revokes(self) -> Any:
+    def revokes(self) -> Revokes:
         """What was revoked."""
-        return self._shared.revokes
+        revokes: Revokes = self._shared.revokes
+        return revokes
 
     def terminate(self, ids: Iterable[str], signal: str = "SIGTERM") -> None:
         """End the tasks with these ids if they run; they end as REVOKED."""
