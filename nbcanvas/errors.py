@@ -20,7 +20,7 @@
     │   ├── TimeLimitExceeded       it ran into its hard time limit
     │   ├── Terminated              it was terminated on request
     │   ├── UntrustedTask           its code came with it, and is not to be trusted
-    │   └── RemoteError             its exception could not travel; this stands for it
+    │   └── RemoteError             its exception could not travel, or its class is not known here
     ├── StillRunning                a run that has not ended was asked to run again
     ├── IncompleteStream            a result graph was asked for before it was complete
     ├── CorruptResult               a stored result, or run, that cannot be understood
@@ -45,7 +45,8 @@ Names are Celery's where Celery has the same error.
 from __future__ import annotations
 
 import builtins
-from typing import Any
+import functools
+from typing import Any, Final
 
 __all__ = [
     "AccessRefused",
@@ -83,6 +84,7 @@ __all__ = [
     "UnknownSetting",
     "UntrustedTask",
     "WorkerLostError",
+    "stand_in",
 ]
 
 
@@ -178,7 +180,18 @@ class WorkerLostError(TaskError):
 
 
 class TimeLimitExceeded(TaskError):
-    """The task ran into its hard time limit."""
+    """The task ran into its hard time limit.
+
+    Parameters
+    ----------
+    *args
+        The limit in seconds, as Celery has it.
+    """
+
+    def __str__(self) -> str:
+        if len(self.args) == 1 and isinstance(self.args[0], int | float):
+            return f"it ran longer than its hard time limit of {self.args[0]} seconds"
+        return super().__str__()
 
 
 class Terminated(TaskError):
@@ -190,7 +203,7 @@ class UntrustedTask(TaskError):
 
 
 class RemoteError(TaskError):
-    """Stands for an exception that could not travel.
+    """Stands for an exception that could not travel, or whose class is not known here (see `stand_in`).
 
     Attributes
     ----------
@@ -200,6 +213,8 @@ class RemoteError(TaskError):
         The original arguments as text.
     """
 
+    exc_type: str
+
     def __init__(self, exc_type: str = "Exception", *exc_args: Any) -> None:
         super().__init__(exc_type, *exc_args)
         self.exc_type = exc_type
@@ -207,6 +222,46 @@ class RemoteError(TaskError):
 
     def __str__(self) -> str:
         return f"{self.exc_type}({', '.join(map(str, self.exc_args))})"
+
+
+def stand_in(exc_type: str, *exc_args: Any) -> RemoteError:
+    """Return what stands for an exception of a class that is not known here: it looks like the original.
+
+    Its class is a `RemoteError` that bears the name of that class, and it has its arguments; so ``type(exc).__name__``,
+    ``exc.args``, ``str(exc)`` and ``repr(exc)`` are the original's, as in Celery.
+
+    Parameters
+    ----------
+    exc_type
+        Qualified name of the original class; what cannot be the name of one gives a plain `RemoteError`.
+    *exc_args
+        The original arguments.
+    """
+    if len(exc_type) > _LONGEST_NAME or not all(part.isidentifier() for part in exc_type.split(".")):
+        return RemoteError(exc_type, *exc_args)
+    return _class_named(exc_type)(*exc_args)
+
+
+_LONGEST_NAME: Final = 300
+
+
+@functools.lru_cache(maxsize=1000)
+def _class_named(exc_type: str) -> type[RemoteError]:
+    module, _, name = exc_type.rpartition(".")
+    return type(name, (_StandIn,), {"__module__": module or __name__, "exc_type": exc_type})
+
+
+class _StandIn(RemoteError):
+    exc_type = "Exception"
+
+    def __init__(self, *exc_args: Any) -> None:
+        Exception.__init__(self, *exc_args)
+        self.exc_args = exc_args
+
+    __str__ = Exception.__str__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stand_in, (self.exc_type, *self.exc_args)
 
 
 class StillRunning(NBCanvasError):

@@ -31,6 +31,11 @@ class Context:
 
     __slots__ = ("__dict__", "_queue", "args", "children", "hostname", "is_eager", "kwargs", "message", "task")
 
+    #: Celery's names for what is not known here.
+    loglevel: int | None = None
+    logfile: str | None = None
+    taskset: str | None = None
+
     def __init__(
         self,
         message: Message | None = None,
@@ -53,6 +58,15 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<Context: {self.task}[{self.id}]>"
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a custom header (the ``headers`` option), as Celery's request has them."""
+        if not name.startswith("_") and name not in Context.__slots__:
+            headers = self.headers
+            if headers is not None and name in headers:
+                return headers[name]
+        msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(msg)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Set attributes, given as to ``dict.update``; what the message says cannot be changed."""
@@ -181,6 +195,18 @@ class Context:
         return [self.options.get("time_limit"), self.options.get("soft_time_limit")]
 
     @property
+    def time_limit(self) -> float | None:
+        """The hard time limit it was sent with, in seconds."""
+        found: float | None = self.options.get("time_limit")
+        return found
+
+    @property
+    def soft_time_limit(self) -> float | None:
+        """The soft time limit it was sent with, in seconds."""
+        found: float | None = self.options.get("soft_time_limit")
+        return found
+
+    @property
     def ignore_result(self) -> bool:
         """Whether the result is not to be kept."""
         return bool(self.options.get("ignore_result"))
@@ -214,7 +240,7 @@ class Context:
         return {
             "exchange": "",
             "routing_key": queue,
-            "priority": self.options.get("priority"),
+            "priority": self.options.get("priority") or 0,
             "redelivered": False,
             "is_eager": self.is_eager,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,11 +17,21 @@ import pytest
 __all__ = ["RabbitMQ", "Redis", "free_port", "rabbitmq_url", "redis_server", "redis_url", "until"]
 
 
+#: Ports no outgoing connection is given (Linux's begin at 32768): else any client could sit on a port between two lives
+#: of its server, and whoever tries again and again to reach a server that is away would, one day, reach itself.
+_PORTS = range(15_000, 32_000)
+
+
 def free_port() -> int:
     """Return a port nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    for port in random.SystemRandom().sample(_PORTS, 1000):
+        with socket.socket() as free:
+            try:
+                free.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def until(condition: Callable[[], object], seconds: float = 30.0, what: str = "") -> None:
@@ -74,6 +85,8 @@ class Redis:
     def _ready(self) -> bool:
         import redis
 
+        assert self.process is not None
+        assert self.process.poll() is None, f"redis-server on port {self.port} ended"
         try:
             with redis.Redis.from_url(self.url) as client:
                 return bool(client.ping())
@@ -161,12 +174,12 @@ class RabbitMQ:
 
         if not answers(self.port):
             return False
-        try:
-            with kombu.Connection(self.url, connect_timeout=2) as connection:
+        with kombu.Connection(self.url, connect_timeout=2) as connection:
+            try:
                 connection.connect()
-                return True
-        except OSError:
-            return False
+            except (OSError, *connection.connection_errors):  # it listens before it has its virtual host
+                return False
+            return True
 
     def stop(self, sig: int = signal.SIGTERM) -> None:
         """Stop it, and everything it started."""

@@ -18,7 +18,7 @@ from nbcanvas.backend.port import Backend, Record
 from nbcanvas.broker.port import Broker
 from nbcanvas.canvas import Signature, pin, set_default_host, signature
 from nbcanvas.control import Control
-from nbcanvas.errors import ImproperlyConfigured, RemoteError
+from nbcanvas.errors import ImproperlyConfigured, RemoteError, stand_in
 from nbcanvas.events import event as kinds
 from nbcanvas.events.event import Event
 from nbcanvas.events.hub import Hub
@@ -31,7 +31,7 @@ from nbcanvas.protocol.payload import Packing, pack_args, unpack_args
 from nbcanvas.request import Context, current, running
 from nbcanvas.result import bound_to, result_of
 from nbcanvas.servers.urls import masked
-from nbcanvas.states import EXCEPTION_STATES
+from nbcanvas.states import EXCEPTION_STATES, FAILURE, REVOKED, SUCCESS
 from nbcanvas.task import Task as BaseTask
 from nbcanvas.task import from_function, prepare
 
@@ -118,6 +118,16 @@ class Plan:
         return start(self.node, (), None, self.root_id, self.parent_id, now)
 
 
+def _exception_in(meta: Any) -> BaseException:
+    """Return the exception that a task gives as the ``meta`` of a state that has one; it may be Celery's document."""
+    if isinstance(meta, BaseException):
+        return meta
+    if isinstance(meta, Mapping) and isinstance(meta.get("exc_type"), str):
+        says = meta.get("exc_message", ())
+        return stand_in(meta["exc_type"], *(says if isinstance(says, list | tuple) else (says,)))
+    return RemoteError("Exception", meta)
+
+
 class App:
     """An application: the tasks it knows, its settings, and where its messages and results are.
 
@@ -171,6 +181,8 @@ class App:
         self.conf.on_change(self._reconsider)
         self.control = Control(self)
         self.worker: Any = None
+        #: How often it was closed: what was sent before is not heard of after.
+        self.closings = 0
         self._before_close: dict[Callable[[App], None], None] = {}
         self._starting = threading.RLock()
         self._ids: IdSource | None = None
@@ -206,6 +218,7 @@ class App:
         self.stop_worker()
         for tell in list(self._before_close):
             tell(self)
+        self.closings += 1
         self.control.close()
         self._connections.close()
         if self.remote:
@@ -698,12 +711,15 @@ class App:
         """Store a custom state of a running task, and tell its run (``update_state``)."""
         exc = None
         if state in EXCEPTION_STATES:
-            exc, meta = meta if isinstance(meta, BaseException) else RemoteError("Exception", meta), None
+            exc, meta = _exception_in(meta), None
         message = context.message if context is not None else None
         settled = -1 if message is None else message.attempt - 1
         call, retries = (None, 0) if message is None else (message.call, message.retries)
         payload = self.packing.pack(meta)
-        self.backend.update(task_id, Record(state, payload, exc, settled=settled, call=call, retries=retries))
+        done = time() if state in {SUCCESS, FAILURE, REVOKED} else None
+        self.backend.update(
+            task_id, Record(state, payload, exc, settled=settled, done=done, call=call, retries=retries)
+        )
         feed = self.hub.feed(message.root_id) if message is not None else None
         if feed is not None and message is not None:
             feed(Event(kinds.PROGRESS, task_id, time(), message.attempt, (state, meta)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbcanvas.errors import ImproperlyConfigured, MaxRetriesExceededError
+from nbcanvas import canvas
+from nbcanvas.errors import MaxRetriesExceededError
 
 if TYPE_CHECKING:
     from .app import App
@@ -53,13 +54,35 @@ def add_builtins(app: App) -> None:
         """Hand on a value: what follows it is kept in a plan, and comes with the message (`protocol.signatures`)."""
         return value
 
+    _add_old(app)
+    _add_unlock(app)
+
+
+def _add_old(app: App) -> None:
+    """Add what Celery has for clients of the past."""
+
     @app.task(name="celery.chain")
     def chain(*args: Any, **kwargs: Any) -> None:
         """Refuse: chains travel in their first task's message."""
-        msg = "a chain is not a task"
-        raise ImproperlyConfigured(msg)
+        msg = "chain is not a real task"
+        raise NotImplementedError(msg)
 
-    _add_unlock(app)
+    @app.task(name="celery.group")
+    def group(
+        tasks: Iterable[Any], result: Any, group_id: str, partial_args: Sequence[Any], add_to_parent: bool = True
+    ) -> None:
+        """Start the tasks of a group; what no client of today sends."""
+        for one in tasks:
+            canvas.maybe_signature(one, app=app).clone(tuple(partial_args)).apply_async(group_id=group_id)
+
+    @app.task(name="celery.chord")
+    def chord(header: Any, body: Any, partial_args: Sequence[Any] = (), **_options: Any) -> Any:
+        """Start a chord; what no client of today sends."""
+        tasks = header["kwargs"]["tasks"] if isinstance(header, dict) else header
+        made = canvas.chord(
+            [canvas.maybe_signature(one, app=app) for one in tasks], canvas.maybe_signature(body, app=app), app=app
+        )
+        return made.apply_async(tuple(partial_args)).as_tuple()
 
 
 def _add_unlock(app: App) -> None:

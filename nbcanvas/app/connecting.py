@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from nbcanvas.errors import NBCanvasError, ServerLost
+from nbcanvas.errors import AccessRefused, NBCanvasError, ServerLost
 from nbcanvas.servers.urls import is_redis, masked
 
 from .app import App, current_app
 from .profiles import Target, has_password, is_loopback, target
 from .sight import Worker
 
-__all__ = ["connect", "disconnect", "hello", "worries"]
+__all__ = ["astray", "connect", "disconnect", "hello", "worries"]
 
 log = logging.getLogger("nbcanvas.app")
 
 #: Asked for to see whether the result backend is there.
 _NOBODY: Final = "nbcanvas-nobody"
+#: So many workers are named in one sentence.
+_NAMED: Final = 3
 
 
 def connect(
@@ -118,7 +122,7 @@ def _ping(app: App) -> None:
     Raises
     ------
     ServerLost
-        Saying which one does not answer, and what to look at.
+        Saying which one does not answer, and what to look at; `AccessRefused` when it does not let us in.
     """
     conf = app.conf
     for what, url, ask in (
@@ -129,9 +133,11 @@ def _ping(app: App) -> None:
             ask()
         except NBCanvasError as error:
             name = masked(str(url)) if url else f"of {masked(str(conf.broker_url))}"
-            said = str(error).replace(f"{name}: ", "")
-            hint = "is it started, and are host, port, password and TLS right?"
-            raise ServerLost(f"the {what} {name} does not answer ({said}): {hint}") from None
+            said = str(error).removeprefix(f"the {what} ").removeprefix(f"{name}: ")
+            told = said if said.startswith(f"{name} ") else f"{name} does not answer ({said})"
+            if isinstance(error, AccessRefused):
+                raise AccessRefused(f"the {what} {told}") from None
+            raise ServerLost(f"the {what} {told}: is it started, and are host, port and TLS right?") from None
 
 
 # -- who is there -----------------------------------------------------------------------------------------------------
@@ -179,6 +185,40 @@ def worries(app: App) -> list[str]:
             f"messages and results; noeviction refuses new ones instead"
         )
     return found
+
+
+def astray(app: App) -> list[str]:
+    """Return which workers keep no results, or keep them where this app does not look for them; workers are asked."""
+    workers = app.fleet.workers()
+    if not workers:
+        return []
+    broker = str(app.conf.broker_url)
+    mine = str(app.conf.result_backend or (broker if is_redis(broker) else "rpc://"))
+    found: dict[str, list[str]] = {}
+    for name, conf in app.fleet.ask(("conf",), destination=[*workers])["conf"].items():
+        theirs = conf.get("result_backend") if isinstance(conf, Mapping) else None
+        if isinstance(theirs, str) and not theirs.startswith("disabled"):
+            where = f"in {masked(theirs)}" if _elsewhere(mine, theirs) else ""
+        else:
+            where = "nowhere (no result_backend)" if name in workers and workers[name].kind == "celery" else ""
+        if where:
+            found.setdefault(where, []).append(name)
+    said = f"looked for in {masked(mine)}; what runs there is not heard of"
+    return [f"{_few(names)}: results are kept {where}, and {said}" for where, names in found.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _elsewhere(mine: str, theirs: str) -> bool:
+    """Whether two result backends are surely not the same: a server may have several names, but not several kinds."""
+    one, other = (urlsplit(url) for url in (mine, theirs))
+    if is_redis(mine) and is_redis(theirs):
+        same = one.netloc.rpartition("@")[2] == other.netloc.rpartition("@")[2]
+        return same and (one.path.strip("/") or "0") != (other.path.strip("/") or "0")
+    return one.scheme.partition("+")[0] != other.scheme.partition("+")[0]
 
 
 def _facts(told: bytes) -> dict[str, str]:

@@ -30,6 +30,7 @@ from .secret import Hidden
 
 if TYPE_CHECKING:  # what only apps with servers load
     from nbcanvas.backend.documents import Documents
+    from nbcanvas.backend.redis import RedisBackend
     from nbcanvas.backend.redis.plans import Plans
     from nbcanvas.broker.kombu import KombuBroker
     from nbcanvas.broker.post import Post
@@ -328,11 +329,19 @@ class Connections:
                     queues=lambda: self._app.router.queues.consumed,
                     retry=conf.task_publish_retry_policy if conf.task_publish_retry else {},
                     workers=Names.of(conf).workers,
+                    witness=lambda: self._witness(server),
                 ),
                 server,
                 post,
             )
         return self._kombu_broker()
+
+    def _witness(self, server: RedisServer) -> RedisBackend | None:
+        """Return the backend, when it is on the same server: what was sent there goes with the results."""
+        from nbcanvas.backend.redis import RedisBackend
+
+        found = self.backend
+        return found if isinstance(found, RedisBackend) and found.server is server else None
 
     def _kombu_broker(self) -> KombuBroker:
         from nbcanvas.broker.kombu import KombuBroker
@@ -391,6 +400,7 @@ class Connections:
                 workers=Names.of(conf).workers,
             )
             backend.on_news = functools.partial(tell, app.hub)
+            backend.others = app.fleet.others
             return backend
 
         return self._kept("backend", _RESULTS, make, server)

@@ -210,6 +210,11 @@ class Fleet:
             return False
         return bool(workers) and all(worker.kind == "nbcanvas" for worker in workers)
 
+    def others(self) -> bool:
+        """Say whether there are workers besides nbcanvas's own, so far as is known; nobody is asked."""
+        known = self._workers
+        return known is not None and any(worker.kind != "nbcanvas" for worker in known[1].values())
+
     # -- comparing --------------------------------------------------------------------------------------------------
 
     def check(self, calls: Iterable[Call], *, again: bool = False) -> list[str]:

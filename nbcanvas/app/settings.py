@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 
 from nbcanvas.errors import UnknownSetting
+from nbcanvas.servers.urls import masked
 
 from .secret import Hidden
 
@@ -252,6 +253,8 @@ SECRET: Final = frozenset(
         "security_key",
     }
 )
+#: Those that are URLs: all but their passwords may be seen.
+_URLS: Final = SECRET - {"security_key"}
 #: The same said by a name: of a setting, or of a key inside one.
 _SECRET_NAME: Final = re.compile(r"pass|secret|token|credential|auth|access_key|(?<!prefix_)api_?key", re.IGNORECASE)
 _MASK: Final = "********"
@@ -351,10 +354,13 @@ def _masked(name: Any, value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return {key: _masked(key, inner) for key, inner in value.items()}
-    if name in SECRET or _SECRET_NAME.search(str(name)):
+    url = name in _URLS and (not isinstance(value, str) or "://" in value)
+    if not url and (name in SECRET or _SECRET_NAME.search(str(name))):
         return _MASK
     if isinstance(value, list | tuple):
         return [_masked(name, inner) for inner in value]
+    if url:
+        return masked(str.__str__(value)) if isinstance(value, str) else _MASK
     return re.sub(r"//[^/]*@", f"//{_MASK}@", value) if isinstance(value, str) else value
 
 

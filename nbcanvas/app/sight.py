@@ -195,7 +195,7 @@ def _worker(name: str, answers: Mapping[str, Answers]) -> Worker:
         tasks = dict(task_of(str(line)) for line in registered)
         found = found._replace(
             tasks={task: items.get("version", "") for task, items in tasks.items()},
-            limits={task: items["rate_limit"] for task, items in tasks.items() if "rate_limit" in items},
+            limits={task: limit for task, items in tasks.items() if _limits(limit := items.get("rate_limit", ""))},
         )
     if isinstance(stats, Mapping):
         pool = _mapping(stats.get("pool"))
@@ -209,6 +209,11 @@ def _worker(name: str, answers: Mapping[str, Answers]) -> Worker:
             uptime=_seconds(stats.get("uptime")),
         )
     return found
+
+
+def _limits(limit: str) -> bool:
+    """Whether a rate limit, as a worker tells it, is one: Celery's workers tell one that was taken away as 0."""
+    return limit.partition("/")[0].strip("0.") not in {"", "None"}
 
 
 def _rows(told: Any) -> list[Mapping[str, Any]]:

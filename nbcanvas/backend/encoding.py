@@ -23,7 +23,7 @@ from kombu.exceptions import KombuError
 from kombu.serialization import prepare_accept_content
 
 from nbcanvas import errors
-from nbcanvas.errors import CorruptResult, ImproperlyConfigured, NotSerializable, RemoteError
+from nbcanvas.errors import CorruptResult, ImproperlyConfigured, NotSerializable, RemoteError, stand_in
 from nbcanvas.plan.model import Payload
 from nbcanvas.protocol.payload import Packed, pack, shown, unpack
 
@@ -162,6 +162,8 @@ class Encoding:
         if isinstance(exc, RemoteError):
             module, _, name = exc.exc_type.rpartition(".")
             args = exc.exc_args
+        elif isinstance(exc, errors.NotRegistered):
+            args = (exc.name,)  # as Celery has it; the hint is for who reads it here
         safe = tuple(arg if self.try_dump(arg) is not None else shown(arg) for arg in args)
         return self.dump({"exc_type": name, "exc_message": safe, "exc_module": module or None})
 
@@ -186,7 +188,7 @@ class Encoding:
         if found is None or isinstance(found, Exception):
             return found
         if isinstance(found, BaseException):  # SystemExit and its like would end whoever reads it
-            return RemoteError(type(found).__qualname__, *found.args)
+            return stand_in(type(found).__qualname__, *found.args)
         if not isinstance(found, dict) or not isinstance(found.get("exc_type"), str):
             raise CorruptResult(f"{shown(found)[:200]} stands where an exception belongs")
         return _exception(found)
@@ -203,7 +205,7 @@ def _exception(found: dict[str, Any]) -> Exception:
         except Exception:  # noqa: BLE001 - a constructor may want anything
             kind = None
     full = name if module in {"", "builtins", "__main__"} else f"{module}.{name}"
-    return RemoteError(full, *args)
+    return stand_in(full, *args)
 
 
 def _known(module: str, name: str) -> type[Exception] | None:
@@ -258,7 +260,7 @@ def _of_app(kind: str, args: Iterable[Any]) -> Any:
 
 
 def _remote_error(module: str, name: str, args: Iterable[Any] = (), text: str | None = None) -> RemoteError:
-    return RemoteError(f"{module}.{name}", *args)
+    return stand_in(f"{module}.{name}", *args)
 
 
 class _Celerys:

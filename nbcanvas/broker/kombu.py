@@ -1,7 +1,8 @@
 """The broker of any transport that kombu has, RabbitMQ above all: what a client, or a worker, publishes with.
 
 On AMQP a message counts as sent when the server has confirmed it; many are confirmed at a time.  When the connection
-ends, what was not confirmed is sent again over another one: a message may come twice, its id tells.
+ends, what was not confirmed is sent again over another one: a message may come twice, its id tells, and the second one
+says in a header that there may be another one (which Celery's workers take no notice of).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from nbcanvas.errors import ImproperlyConfigured, ServerLost
 from nbcanvas.plan.model import Message
-from nbcanvas.protocol.letter import Letter
+from nbcanvas.protocol.letter import AGAIN, Letter
 from nbcanvas.servers.kombu import KombuServer, Link, Lost
 from nbcanvas.servers.queues import Queues, QueueSpec
 
@@ -96,6 +97,8 @@ class KombuBroker:
                 link.publish(left, spec_of)
             except Lost as lost:
                 left = lost.unsent or left
+                for letter in lost.unsure:
+                    letter.headers[AGAIN] = True
                 raise
 
         if left:
@@ -124,7 +127,7 @@ class KombuBroker:
             found = {name: link.size(name) for name in names}
             return {name: size for name, size in found.items() if size is not None}
 
-        return self._over(ask)
+        return self._over(ask, retry=False)  # the policy is one of publishing: who asks hears at once
 
     def known(self) -> list[str]:
         """Return the names of the queues of the settings, and of those that were used."""
@@ -155,10 +158,10 @@ class KombuBroker:
 
     # -- the connection -----------------------------------------------------------------------------------------------
 
-    def _over(self, work: Callable[[Link], T]) -> T:
+    def _over(self, work: Callable[[Link], T], *, retry: bool = True) -> T:
         """Do something over the link, again over a new one when it breaks, as often as the policy says."""
         policy = self._policy
-        most = policy.get("max_retries")
+        most = policy.get("max_retries") if retry else 0
         pause = float(policy.get("interval_start") or 0)
         tried = 0
         while True:
@@ -170,8 +173,8 @@ class KombuBroker:
                         if link is not None:
                             link.close()
                         self._link = None
-                        link = self._link = self._server.link()
                         fresh = True
+                        link = self._link = self._server.link()
                     return work(link)
             except ServerLost:
                 # A connection that was idle, and is dead, is no failed attempt.

@@ -14,7 +14,8 @@ from time import time
 from typing import Any, Final, NamedTuple
 
 from nbcanvas.errors import ContentDisallowed, InvalidTaskError, NotSerializable
-from nbcanvas.ids import IdSource, random_source
+from nbcanvas.ids import IdSource
+from nbcanvas.ids import new_id as fresh_id
 from nbcanvas.plan.model import Call, Gathered, Join, Message, Payload, Slot
 from nbcanvas.plan.times import expiry_time
 from nbcanvas.protocol.compression import compress, decompress
@@ -106,7 +107,7 @@ class Post:
         self._plans = plans
         self._by_reference = by_reference
         self._tail = f'"origin":{quoted(origin)},"ignore_result":'
-        self._reader = Reader(new_id or random_source(), _held, versions if versions is not None else {}, plans)
+        self._reader = Reader(new_id or fresh_id, _held, versions if versions is not None else {}, plans)
         #: The barrier whose members were written last, for which client, and what is behind it.
         self._behind: tuple[Join | None, str | None, str] = (None, None, "")
         #: What headers say of a task's own options: those that were written last, and their text.

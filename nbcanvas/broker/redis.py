@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os import getpid, urandom
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from nbcanvas.errors import InvalidTaskError, ServerLost
 from nbcanvas.plan.model import Message
@@ -22,7 +22,7 @@ from .names import Names
 from .post import Post
 from .stencil import Stencil
 
-__all__ = ["PRIORITY_STEPS", "SEPARATOR", "Lists", "RedisBroker"]
+__all__ = ["PRIORITY_STEPS", "SEPARATOR", "Lists", "RedisBroker", "Witness"]
 
 #: kombu's: between a queue's name and the step of a priority, and inside of bindings.
 SEPARATOR: Final = "\x06\x16"
@@ -38,25 +38,43 @@ _BINDINGS_FOR: Final = 5.0
 #: Messages that are shown to who asks what waits, of each list.
 _SHOWN: Final = 1000
 
-#: Lists, the envelope that is pushed to each, and the queue they are of.
-_Sealed = tuple[Sequence[str], bytes, str]
+#: Lists, the envelope that is pushed to each, the queue they are of, and the task's id.
+_Sealed = tuple[Sequence[str], bytes, str, str]
 
-# A batch that was sent is not sent again when its reply was lost: its number is the sender's last one.
+# A batch that was sent is not sent again when its reply was lost: its number is the sender's last one.  It answers with
+# the token beside the data it was sent to, whose key is the last one, if anybody wants to know.
 _PUSH: Final = Script(
     """
+local last, epoch = #KEYS, false
+if ARGV[2] ~= '' then
+  redis.call('SET', KEYS[last], ARGV[2], 'NX')
+  epoch = redis.call('GET', KEYS[last])
+  last = last - 1
+end
 local sent = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
 local number = tonumber(ARGV[1])
-if number <= sent then return 0 end
+if number <= sent then return epoch end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
-local at = 2
-for place = 2, #KEYS do
+local at = 3
+for place = 2, last do
   local count = tonumber(ARGV[at])
   redis.call('LPUSH', KEYS[place], unpack(ARGV, at + 1, at + count))
   at = at + 1 + count
 end
-return 1
+return epoch
 """
 )
+
+
+class Witness(Protocol):
+    """Who wants to know which data of the server messages were sent to: it may lose them."""
+
+    @property
+    def epoch_key(self) -> str:
+        """Where the token is that is lost with the data."""
+
+    def sent(self, task_ids: Sequence[str], epoch: bytes) -> None:
+        """Hear that the messages of tasks were put beside this token."""
 
 
 class Lists:
@@ -185,6 +203,8 @@ class RedisBroker:
         Celery's ``task_publish_retry_policy``; empty for no retries.
     workers
         The key under which our workers say that they live.
+    witness
+        Returns who wants to know which data messages were sent to, or None.
     """
 
     def __init__(
@@ -196,6 +216,7 @@ class RedisBroker:
         queues: Callable[[], Iterable[str]] = lambda: ("celery",),
         retry: Mapping[str, Any] | None = None,
         workers: str = Names().workers,
+        witness: Callable[[], Witness | None] = lambda: None,
     ) -> None:
         self.server = server
         self._post = post
@@ -205,6 +226,7 @@ class RedisBroker:
         if retry is not None:
             self._retry = {**self._retry, **retry} if retry else {**self._retry, "max_retries": 0}
         self._workers = workers
+        self._witness = witness
         self._noticed: set[str] = set()
         self._senders: list[_Sender] = []
         self._pid = getpid()
@@ -221,7 +243,7 @@ class RedisBroker:
         ServerLost
             When the server is away for longer than ``task_publish_retry_policy`` is patient.
         """
-        self._send(self._written(messages))
+        self._send(self._written(messages), self._witness())
 
     def notice(self, queues: Iterable[str]) -> None:
         """Hear of queues that `depth` and `waiting` are to tell of, too."""
@@ -230,7 +252,7 @@ class RedisBroker:
     def post(self, letters: Iterable[Letter]) -> None:
         """Send letters, in order; while the server takes some, the next ones are written."""
         self._send(
-            (self.lists.of(letter), seal(letter, tag), letter.queue)
+            (self.lists.of(letter), seal(letter, tag), letter.queue, "")
             for letter, tag in zip(letters, _tags(), strict=False)
         )
 
@@ -246,11 +268,11 @@ class RedisBroker:
                 for message, tag in zip(some, tags, strict=False):
                     if stencil is None:
                         letter = self._post.write(message)
-                        yield self.lists.of(letter), seal(letter, tag), letter.queue
+                        yield self.lists.of(letter), seal(letter, tag), letter.queue, message.call.id
                     else:
-                        yield keys, stencil.envelope(message, tag), queue
+                        yield keys, stencil.envelope(message, tag), queue, message.call.id
 
-    def _send(self, envelopes: Iterable[_Sealed]) -> None:
+    def _send(self, envelopes: Iterable[_Sealed], witness: Witness | None = None) -> None:
         if self._pid != getpid():  # a child: the senders are the parent's
             self._senders, self._pid = [], getpid()
         try:
@@ -258,35 +280,42 @@ class RedisBroker:
         except IndexError:
             sender = _Sender(self.lists.prefix)
         finish: Callable[[], None] | None = None
-        for batch in self._batches(envelopes):
+        for batch, task_ids in self._batches(envelopes):
             if finish is not None:
                 finish()
-            finish = self._push(sender, batch)
+            finish = self._push(sender, batch, task_ids, witness)
         if finish is not None:
             finish()
         self._senders.append(sender)  # one that came to no end is used no more
 
-    def _batches(self, envelopes: Iterable[_Sealed]) -> Iterator[Mapping[str, Sequence[bytes]]]:
-        """Yield lists, and the envelopes to push to each of them, as many as are sent at once."""
+    def _batches(self, envelopes: Iterable[_Sealed]) -> Iterator[tuple[Mapping[str, Sequence[bytes]], Sequence[str]]]:
+        """Yield lists, and the envelopes to push to each of them, as many as are sent at once; and the tasks' ids."""
         batch: dict[str, list[bytes]] = {}
-        count = size = 0
-        for keys, raw, queue in envelopes:
+        task_ids: list[str] = []
+        size = 0
+        for keys, raw, queue, task_id in envelopes:
             for key in keys:
                 batch.setdefault(key, []).append(raw)
-            count += 1
+            task_ids.append(task_id)
             size += len(raw)
             self._noticed.add(queue)
-            if count >= _AT_ONCE or size >= _BYTES:
-                yield batch
-                batch, count, size = {}, 0, 0
+            if len(task_ids) >= _AT_ONCE or size >= _BYTES:
+                yield batch, task_ids
+                batch, task_ids, size = {}, [], 0
         if batch:
-            yield batch
+            yield batch, task_ids
 
-    def _push(self, sender: _Sender, batch: Mapping[str, Sequence[bytes]]) -> Callable[[], None]:
+    def _push(
+        self,
+        sender: _Sender,
+        batch: Mapping[str, Sequence[bytes]],
+        task_ids: Sequence[str],
+        witness: Witness | None,
+    ) -> Callable[[], None]:
         """Begin to send a batch; returns what waits until it is sent, and sends it again when that fails."""
         sender.number += 1
-        keys = (sender.key, *batch)
-        args: list[Any] = [sender.number]
+        keys = (sender.key, *batch, *((witness.epoch_key,) if witness is not None else ()))
+        args: list[Any] = [sender.number, "" if witness is None else urandom(8).hex()]
         for raws in batch.values():
             args += (len(raws), *raws)
         attempt = self._attempt(keys, args)
@@ -296,12 +325,14 @@ class RedisBroker:
             tries, pause = self._retry["max_retries"], self._retry["interval_start"]
             while True:
                 try:
-                    trying()
+                    epoch = trying()
                 except ServerLost:
                     if tries is not None and tries <= 0:
                         raise
                     tries = None if tries is None else tries - 1
                 else:
+                    if witness is not None:
+                        witness.sent(task_ids, epoch)
                     return
                 if self._closed.wait(min(pause, self._retry["interval_max"])):
                     raise ServerLost(f"{self.server.name} was lost, and then let go of")

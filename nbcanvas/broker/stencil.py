@@ -64,17 +64,17 @@ class Stencil:
         body = self.letter.body.decode("ascii")
         self._behind = body.partition(f"{_ARGS},{_KWARGS}")[2]
         args, kwargs = post.shown(payload)
-        text = seal(self.letter, _TAG).decode("ascii").replace("%", "%%")
+        text = seal(self.letter, _TAG).decode("ascii")
         encoded = b2a_base64(self.letter.body, newline=False).decode("ascii")
         # In this order they stand there, and are handed in by `envelope`.
-        done = ""
+        self._parts: list[str] = []
         for hole in (encoded, quoted(_ID), str(_PLACE), quoted(args), quoted(kwargs), quoted(_ID), quoted(_TAG)):
             before, found, text = text.partition(hole)
             if not found:
                 msg = f"an envelope without {hole!r:.40}"
                 raise ValueError(msg)
-            done += f"{before}%s"
-        self._text = done + text
+            self._parts.append(before)
+        self._parts.append(text)
 
     def envelope(self, message: Message, tag: str) -> bytes:
         """Return the envelope of one of the messages, with its delivery tag.
@@ -97,17 +97,11 @@ class Stencil:
         body = f"[{args},{kwargs}{self._behind}".encode("ascii")
         index = then.index if type(then) is Slot else call.index
         call_id = quoted(call.id)
+        encoded = b2a_base64(body, newline=False).decode("ascii")
+        place = "null" if index is None else index
+        a, b, c, d, e, f, g, h = self._parts
         return (
-            self._text
-            % (
-                b2a_base64(body, newline=False).decode("ascii"),
-                call_id,
-                "null" if index is None else index,
-                quoted(shown),
-                quoted(named),
-                call_id,
-                quoted(tag),
-            )
+            f"{a}{encoded}{b}{call_id}{c}{place}{d}{quoted(shown)}{e}{quoted(named)}{f}{call_id}{g}{quoted(tag)}{h}"
         ).encode("ascii")
 
 

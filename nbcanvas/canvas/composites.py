@@ -175,7 +175,7 @@ class group(Composite):
         """Run it on workers; parameters as for :meth:`Signature.apply_async`."""
         for key, instead in (("link", "use a chord"), ("link_error", "do that on individual tasks")):
             if options.get(key) is not None:
-                raise TypeError(f"cannot add {key} to a group as a whole: {instead}")
+                raise TypeError(f"Cannot add link to group: {instead}")  # Celery's words, for both
         return super().apply_async(args, kwargs, route_name, **options)
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> Any:

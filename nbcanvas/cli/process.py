@@ -18,10 +18,11 @@ import click
 
 from nbcanvas.run.stored import lives
 
-__all__ = ["COLD", "WARM", "Signals", "detach", "expanded", "node_name", "pid_file", "start_anew"]
+__all__ = ["AGAIN", "COLD", "WARM", "Signals", "detach", "expanded", "node_name", "pid_file", "start_anew"]
 
 WARM: Final = "warm"
 COLD: Final = "cold"
+AGAIN: Final = "again"
 
 
 def expanded(text: str, node: str = "") -> str:
@@ -71,7 +72,10 @@ def pid_file(path: str | None) -> Iterator[None]:
 
 
 class Signals:
-    """What signals ask for: the first Ctrl-C or SIGTERM a warm stop, the second Ctrl-C, or SIGQUIT, a cold one."""
+    """What signals ask for: the first Ctrl-C or SIGTERM a warm stop, the second Ctrl-C, or SIGQUIT, a cold one.
+
+    SIGHUP asks a worker in the background to start anew, as Celery's does; in a terminal, which was closed, to stop.
+    """
 
     def __init__(self) -> None:
         self.asked: SimpleQueue[str] = SimpleQueue()  # a handler may put something there at any moment
@@ -79,7 +83,7 @@ class Signals:
         self._handlers: dict[int, Callable[[int, FrameType | None], None]] = {
             signal.SIGINT: self._interrupt,
             signal.SIGTERM: self._cold if os.environ.get("REMAP_SIGTERM") == "SIGQUIT" else self._warm,
-            signal.SIGHUP: self._warm,
+            signal.SIGHUP: self._hung_up,
             signal.SIGQUIT: self._cold,
         }
 
@@ -97,6 +101,9 @@ class Signals:
 
     def _cold(self, *_: object) -> None:
         self.asked.put(COLD)
+
+    def _hung_up(self, *_: object) -> None:
+        self.asked.put(WARM if os.isatty(0) else AGAIN)
 
 
 #: Where this process was started; ``--workdir`` may lead elsewhere.

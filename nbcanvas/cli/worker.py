@@ -26,13 +26,12 @@ from .banner import banner
 from .common import Given, app_of, common_options
 from .finding import module_of
 from .logs import level_of, set_up
-from .process import COLD, WARM, Signals, detach, expanded, node_name, pid_file, start_anew
+from .process import AGAIN, COLD, WARM, Signals, detach, expanded, node_name, pid_file, start_anew
 
 __all__ = ["worker"]
 
 log = logging.getLogger("nbcanvas.worker")
 
-_AGAIN: Final = "again"
 _OVER: Final = "over"
 _DONE: Final = "done"
 #: Seconds before a server that is not there is tried again: first, and at most; each time twice as long.
@@ -151,7 +150,7 @@ def worker(given: Given, **options: Any) -> None:
         except NBCanvasError as error:
             raise click.UsageError(str(error)) from error
     logging.shutdown()
-    if asked == _AGAIN:
+    if asked == AGAIN:
         start_anew(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -314,7 +313,6 @@ def _start_beside(app: App, made: ClusterWorker, options: Mapping[str, Any]) -> 
     from nbcanvas.worker.cluster.events import WorkerEvents
 
     conf = app.conf
-    made.shared.revokes = app.control.revokes
     made.listener = events = WorkerEvents(
         app,
         made.hostname,
@@ -340,7 +338,7 @@ def _watch(modules: UserModules, signals: Signals) -> None:
         modules.look()
         if modules.have_changed():
             log.warning("a module has changed: starting anew")
-            signals.asked.put(_AGAIN)
+            signals.asked.put(AGAIN)
             return
 
 
@@ -355,10 +353,10 @@ def _wait(made: ClusterWorker, signals: Signals) -> str:
             click.echo(f"{made.hostname}: cold shutdown", err=True)
             threading.Thread(target=made.stop_now, name="nbcanvas-cold", daemon=True).start()
         elif not why:
-            click.echo(f"{made.hostname}: {'starting anew' if asked == _AGAIN else 'warm shutdown'}", err=True)
+            made.shutdown()
+            click.echo(f"{made.hostname}: {'starting anew' if asked == AGAIN else 'warm shutdown'}", err=True)
             if asked == WARM and made.orders.running():
                 click.echo("running tasks end first; Ctrl-C again (or SIGQUIT) ends them now", err=True)
-            made.shutdown()
         why = why or asked
 
 

@@ -151,7 +151,15 @@ class Answer(NamedTuple):
 
 
 class Ledger(Protocol):
-    """See the module's text.  Every method may raise `nbcanvas.errors.ServerLost`, and may then be called again."""
+    """See the module's text.  Every method may raise `nbcanvas.errors.ServerLost`, and may then be called again.
+
+    Attributes
+    ----------
+    claims
+        Whether of a message there may be two, so that a task that acknowledges late, too, is `started` before it runs.
+    """
+
+    claims: bool
 
     def connect(self) -> None:
         """Reach the servers, and say that this worker is there; to be called before anything else, until it is done.
@@ -180,8 +188,12 @@ class Ledger(Protocol):
         Of shorter ones they hear with the step (`Step.began`).
         """
 
-    def commit(self, steps: Sequence[Step]) -> Sequence[Answer]:
-        """Write steps; returns an answer for each, in order."""
+    def commit(self, steps: Sequence[Step], then: tuple[int, int] | None = None) -> Sequence[Answer]:
+        """Write steps; returns an answer for each, in order.
+
+        `then` is the limit and the begin of the `take` that follows, when there is nothing else to do: the ledger may
+        begin to wait for that in the same stroke.
+        """
 
     def tell(self, client: str, root_id: str, events: Iterable[tuple[str, str, float, int, Any]]) -> None:
         """Tell a client, at once and as well as can be, what happens to tasks of one of its runs on their way.

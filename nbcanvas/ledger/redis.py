@@ -26,6 +26,7 @@ import socket
 import threading
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from time import monotonic, time
 from typing import Any, Final, NamedTuple
 
@@ -41,8 +42,7 @@ from nbcanvas.plan.engine import Arrival
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.protocol.signatures import CONTINUE_QUEUE
 from nbcanvas.servers.queues import Queues, QueueSpec
-from nbcanvas.servers.ready import ready
-from nbcanvas.servers.redis import RedisServer, load_script
+from nbcanvas.servers.redis import RedisServer, Script, load_script
 
 from .port import Answer, Delivery, Filled, Step
 from .waiting import Waiting
@@ -119,6 +119,9 @@ class RedisLedger:
         Seconds without a beat after which a worker is taken for dead.
     """
 
+    #: A message is sent once, whatever becomes of the answer.
+    claims = False
+
     def __init__(
         self,
         backend: RedisBackend,
@@ -185,16 +188,22 @@ class RedisLedger:
             if self._closed:
                 return ()
             self._declare()
-            # A list that was empty a moment ago is waited for at once: that answers as quickly as a look at it.
-            waits = self._was_idle and (until is None or until > monotonic()) and len(self._places.waits) == 1
-            looks = not waits or self._waiting.unsure or monotonic() - self._looked > _GLANCE
-            found: Sequence[Delivery] = self._pop(limit, begin) if looks else ()
-            if not (found or self._is_woken() or (until is not None and monotonic() >= until)):
+            found: Sequence[Delivery] = ()
+            begun = self._waiting.begun
+            if not begun and (not self._waits_at_once() or (until is not None and monotonic() >= until)):
+                found = self._pop(limit, begin)
+            if begun or not (found or self._is_woken() or (until is not None and monotonic() >= until)):
                 found = self._wait(limit, begin, until)
                 if not found:
                     self._is_woken()
             self._was_idle = len(found) < limit
             return found
+
+    def _waits_at_once(self) -> bool:
+        """Whether there is no need to look first: a list that was empty a moment ago is waited for as quickly."""
+        if not self._was_idle or len(self._places.waits) != 1 or self._waiting.unsure:
+            return False
+        return monotonic() - self._looked <= _GLANCE
 
     def _pop(self, limit: int, begin: int) -> list[Delivery]:
         found = self._pop_again(limit, begin) if self._waiting.unsure else []
@@ -293,12 +302,11 @@ class RedisLedger:
                 seconds = pause if until is None else min(until - monotonic(), pause)
                 if seconds <= 0:
                     break
-                files = waiting.files()
-                come = ready([*files, self._bell[0]], seconds)
-                if self._bell[0] in come:
+                come = waiting.come(seconds, self._bell[0])
+                if come is None:
                     break
-                for number in come:
-                    taken = waiting.read(files[number])
+                for key in come:
+                    taken = waiting.read(key)
                     over = over or taken is None
                     found += self._deliveries(taken or ())
                 if not come:
@@ -393,7 +401,7 @@ class RedisLedger:
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
-    def commit(self, steps: Sequence[Step]) -> Sequence[Answer]:
+    def commit(self, steps: Sequence[Step], then: tuple[int, int] | None = None) -> Sequence[Answer]:
         """Write steps; returns an answer for each, in order.
 
         Raises
@@ -405,7 +413,7 @@ class RedisLedger:
         """
         now = time()
         sealed = [self._written(step, now) for step in steps]
-        answers = self._backend.committer.perform(sealed, self._unacked, self._begun)
+        answers = self._backend.committer.perform(sealed, self._unacked, self._begun, partial(self._run, then))
         made: list[Answer] = []
         for step, one, answer in zip(steps, sealed, answers, strict=True):
             filled = None if answer.filled is None else Filled(*answer.filled)
@@ -417,6 +425,17 @@ class RedisLedger:
                 if filled is None and not step.keeps:
                     self._held.pop(one.tag, None)
         return made
+
+    def _run(self, then: tuple[int, int] | None, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Have a script run; if `then` is what will be taken next, begin to wait for that in the same write."""
+        if then is not None and self._taking.acquire(blocking=False):
+            try:
+                if not (self._woken or self._closed or self._waiting.begun) and self._waits_at_once():
+                    self._take_more = then
+                    return self._waiting.run(self._places.waits[0], script, keys, args)
+            finally:
+                self._taking.release()
+        return self._server.run(script, keys, args)
 
     def _written(self, step: Step, now: float) -> Written:
         delivery = step.delivery

@@ -7,15 +7,24 @@ and only then the message is acknowledged.  Whoever dies in between leaves an un
 delivers to somebody else, marked.  A marked message is looked up in the backend before anybody works on it:
 
 * its task has ended: it comes out of `take` with how it ended; what follows may not have been sent, so that is done
-  again.  What is sent again has the ids it had, and says so in a header, which has the receiver look first, too.
+  again.  What is sent again has the ids it had, and says so in a header, which has the receiver look first, too; where
+  the task has ended then, whoever had the first message of it sees to the rest.
 * its task had begun (`started` stores Celery's STARTED, with the process that runs it): is that process alive, the
   message waits here until the task has ended or the process is gone; then it comes out as one that began.
 * neither: it is like new.
 
+A message may also be there twice: a sender that heard no confirmation sends it again, and says so in the same header.
+Both may be taken at once, and nothing marks the first one.  So what says that a task begins is a claim: of one attempt
+there is one, stored in the stroke that looks for others (`storing.Mark`).  Where another living process has it, or the
+task ended after the message had come here, the task does not begin, and the message is judged as a marked one is.  A
+task that had ended before its message came is another matter: somebody uses its id again.
+
 A process is alive while its connection holds an exclusive queue (AMQP); a process that lost its connection gets a few
 seconds to come back.  What comes back to the process that still works on it takes the place of the lost delivery.
 A backend that keeps nothing (``rpc://``) knows nothing of all that: there, a message that comes again counts as one
-that began, so what acknowledges early is never run twice, and ends as lost instead.
+that began, so what acknowledges early is never run twice, and ends as lost instead; but one that was sent twice runs
+twice, as it does in Celery.  So does, one after the other, a task that leaves no result (``ignore_result``); and where
+nothing says which processes live (any transport but AMQP), whoever began a task counts as dead.
 """
 
 from __future__ import annotations
@@ -26,6 +35,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from time import monotonic, sleep
 from typing import Any, Final
 
@@ -36,12 +46,27 @@ from nbcanvas.broker.kombu import KombuBroker
 from nbcanvas.broker.port import Writes
 from nbcanvas.errors import ServerLost
 from nbcanvas.protocol.letter import Letter
-from nbcanvas.protocol.payload import Held, unpack
+from nbcanvas.protocol.payload import Held
 from nbcanvas.servers.kombu import Arrived, KombuServer, Link
 from nbcanvas.servers.queues import Queues, QueueSpec
 
 from .port import Answer, Delivery, Step
-from .storing import Mark, Stored, store_for
+from .storing import Mark, Stored, said, store_for
+from .taken import (
+    Key,
+    Taken,
+    addressed,
+    came_before,
+    client_of,
+    concerns,
+    gives_way,
+    is_other,
+    key_of,
+    runs,
+    was_had,
+    was_lost,
+    whole,
+)
 
 __all__ = ["DEAD", "SplitLedger"]
 
@@ -50,8 +75,6 @@ log = logging.getLogger("nbcanvas.ledger")
 #: Where messages are kept that nobody can work on.
 DEAD: Final = "nbcanvas.dead"
 _DEAD: Final = QueueSpec(DEAD)
-#: Header of a message that may have been sent before.
-AGAIN: Final = "nbcanvas_again"
 #: The exclusive queue of a living process.
 _ALIVE: Final = "nbcanvas.alive."
 #: Seconds a process may be without its connection before it counts as dead.
@@ -67,30 +90,16 @@ _KEPT: Final = states.READY_STATES | {states.RETRY}
 #: A task nobody sent; to hear whether the backend answers.
 _NOBODY: Final = "nbcanvas.nobody"
 
-Key = tuple[Any, int, int]
-
-
-class _Taken:
-    """A message of this worker: which link it came over, and its tag there."""
-
-    __slots__ = ("delivery", "generation", "key", "marked", "tag")
-
-    def __init__(self, delivery: Delivery, generation: int, tag: Any, key: Key) -> None:
-        self.delivery = delivery
-        self.generation = generation
-        self.tag = tag
-        self.key = key
-        self.marked = False
-
 
 class _Progress:
     """How far a step has come; a commit that failed goes on from there."""
 
-    __slots__ = ("sent", "step", "stored", "tried")
+    __slots__ = ("sending", "sent", "step", "stored", "tried")
 
     def __init__(self, step: Step) -> None:
         self.step = step
         self.tried = False
+        self.sending = False
         self.stored: Stored | None = None
         self.sent = False
 
@@ -114,6 +123,11 @@ class SplitLedger:
         The worker's node name.
     heartbeat
         Seconds between AMQP's heartbeats (``broker_heartbeat``).
+
+    Attributes
+    ----------
+    claims
+        See the port.
     """
 
     def __init__(
@@ -137,6 +151,7 @@ class SplitLedger:
         self._heartbeat = heartbeat
         self._store = store_for(backend)
         self._replies = backend if isinstance(backend, RPCBackend) else None
+        self.claims = self._replies is None
         self._names: dict[str, None] = dict.fromkeys(queues[name].name for name in names)
         # The link, and whatever says what came over it.
         self._lock = threading.RLock()
@@ -148,7 +163,9 @@ class SplitLedger:
         # Messages somebody else may still work on, and when that one was last known to live.
         self._doubts: list[Arrived] = []
         self._seen: dict[Any, float] = {}
-        self._taken: dict[str, _Taken] = {}
+        self._refused: set[Any] = set()  # the tags of those that must not begin, and are to be judged
+        self._taken: dict[str, Taken] = {}
+        self._here: dict[Key, Taken] = {}  # the same, of those that are tasks
         self._present: set[str] = set()  # those that came over the link there is
         # What was given back when a mark may have been stored, or not: task id -> the delivery as it was.
         self._unsure: dict[str, Delivery] = {}
@@ -207,17 +224,33 @@ class SplitLedger:
         found: list[tuple[Arrived, Delivery]] = []
         try:
             self._judge_all(left, generation, found)
-            deliveries = [delivery for _, delivery in found]
             if begin:
-                self._mark([self._taken[one.tag] for one in deliveries[:begin] if not _is_later(one.letter)])
+                self._begin(found, begin)
         except BaseException:
             with self._lock:
                 for _, delivery in found:
-                    self._forget(delivery.tag)
+                    taken = self._forget(delivery.tag)
+                    if taken is not None and taken.marked:  # and has not begun
+                        self._unsure[str(taken.key[0])] = delivery
                 if generation == self._generation:
                     self._buffer.extendleft(reversed([*[one for one, _ in found], *left]))
             raise
-        return deliveries
+        return [delivery for _, delivery in found]
+
+    def _begin(self, found: list[tuple[Arrived, Delivery]], begin: int) -> None:
+        """Mark the first of these; what must not begin is among them no longer, and others are the first then."""
+        asked: set[str] = set()
+        while True:
+            with self._lock:
+                first = [self._taken.get(one.tag) for _, one in found[:begin] if one.tag not in asked and runs(one)]
+            todo = [one for one in first if one is not None]
+            if not todo:
+                return
+            asked.update(one.delivery.tag for one in todo)
+            refused = self._mark(todo)
+            self._judge_again(refused)
+            gone = {one.delivery.tag for one, _ in refused}
+            found[:] = [pair for pair in found if pair[1].tag not in gone]
 
     def _wait(self, link: Link, seconds: float) -> None:
         """Wait for a message, or to be woken; others may use the link meanwhile."""
@@ -243,9 +276,9 @@ class SplitLedger:
         self._generation += 1
         self._buffer.clear()
         self._present.clear()
-        self._unsure.clear()
         self._doubts.clear()
         self._seen.clear()
+        self._refused.clear()
         self._consuming.clear()
         self._prefetch = 0
         if link is not None:
@@ -327,7 +360,7 @@ class SplitLedger:
     def _judge_all(self, left: deque[Arrived], generation: int, found: list[tuple[Arrived, Delivery]]) -> None:
         """Move what came from `left` to `found`, as deliveries; what somebody may still work on waits elsewhere."""
         known: Mapping[str, Record] = {}
-        asked = [task_id for one in left if _came_before(one) and (task_id := _key(one.letter)[0]) is not None]
+        asked = [task_id for one in left if self._is_doubtful(one) and (task_id := key_of(one.letter)[0]) is not None]
         if asked and self._replies is None:
             known = self._backend.get_many(asked)
         with self._lock:
@@ -343,70 +376,96 @@ class SplitLedger:
                     found.append((one, delivery))
 
     def _judge(self, one: Arrived, known: Mapping[str, Record]) -> Delivery | None:
-        key = _key(one.letter)
-        if not _came_before(one):
+        key = key_of(one.letter)
+        mine = self._here.get(key)
+        if mine is None and not self._is_doubtful(one):
             return self._deliver(one, key)
-        if self._is_here(one, key):
+        if self._is_here(one, key, mine):
             return None
         if self._replies is not None:
             return self._deliver(one, key, began=one.redelivered)
         record = known.get(key[0]) if key[0] is not None else None
-        if record is None:
-            return self._deliver(one, key)
-        if record.state in states.READY_STATES:
-            return self._deliver(one, key, ended=record)
-        return self._go_on(one, key, record)
+        return self._deliver(one, key) if record is None else self._go_on(one, key, record)
 
-    def _is_here(self, one: Arrived, key: Key) -> bool:
+    def _go_on(self, one: Arrived, key: Key, record: Record) -> Delivery | None:
+        """Deliver a message of whose task something is known, if there is something left to do."""
+        if record.state == states.STARTED:
+            return self._take_over(one, key, said(record))
+        if record.state not in states.READY_STATES:
+            return self._deliver(one, key)
+        if was_had(one) or record.state == states.REVOKED:  # which may be the word of who revoked it, and no more
+            return self._deliver(one, key, ended=record)
+        # Another message of this call brought it to its end; whoever has that one sees to what follows.
+        self._drop(one)
+        return None
+
+    def _is_doubtful(self, one: Arrived) -> bool:
+        """Whether somebody else may have, or have had, this message, or another one of the same call."""
+        return came_before(one) or one.tag in self._refused
+
+    def _is_here(self, one: Arrived, key: Key, mine: Taken | None) -> bool:
         """Whether this worker has, or has done, what came again; it then needs no second delivery."""
         if key[0] is None:
             return False
-        if key in self._done:  # committed, when it could not be acknowledged
+        if key in self._done and came_before(one):  # committed, when it could not be acknowledged
             del self._done[key]
             self._ack(self._generation, one.tag)
             return True
-        mine = next((taken for taken in self._taken.values() if taken.key == key), None)
         if mine is None:
             return False
+        if not came_before(one):  # it was sent twice: this one is looked at when the other one has ended
+            self._refused.add(one.tag)
+            self._doubts.append(one)
+            return True
         if mine.generation == self._generation:  # two messages of one call: the first one is enough
             self._ack(self._generation, one.tag)
         else:
-            mine.generation, mine.tag = self._generation, one.tag
+            mine.generation, mine.tag, mine.arrived = self._generation, one.tag, one
             self._present.add(mine.delivery.tag)
         return True
 
-    def _go_on(self, one: Arrived, key: Key, record: Record) -> Delivery | None:
+    def _drop(self, one: Arrived) -> None:
+        self._refused.discard(one.tag)
+        self._seen.pop(one.tag, None)
+        self._ack(self._generation, one.tag)
+
+    def _take_over(self, one: Arrived, key: Key, claim: Mapping[str, Any]) -> Delivery | None:
         """Deliver a message whose task is under way; not while the process that began it lives."""
-        said = _said(record)
-        if record.state != states.STARTED or [*said.get("attempt", key[1:])] != [*key[1:]]:
-            return self._deliver(one, key)
-        if said.get("done"):
-            self._ack(self._generation, one.tag)
+        again = came_before(one)
+        if is_other(claim, key):
+            return self._deliver(one, key, over=claim)
+        if claim.get("done") and again:
+            self._drop(one)
             return None
         before = self._unsure.get(str(key[0]))
-        if before is not None and (said.get("hostname"), said.get("pid")) == (self._hostname, os.getpid()):
-            return self._deliver(one, key, began=before.began, times=before.redelivered)
-        if self._may_live(one.tag, said):
+        if before is not None and self._is_own(claim):
+            return self._deliver(one, key, began=before.began, times=before.redelivered, over=claim)
+        if self._may_live(one.tag, claim):
             self._doubts.append(one)
             return None
-        return self._deliver(one, key, began=True, times=_whole(said.get("times")))
+        # Nobody has begun what comes for the first time: somebody died with another message of this id.
+        return self._deliver(one, key, began=again, times=whole(claim.get("times")), over=claim)
 
-    def _may_live(self, tag: Any, said: Mapping[str, Any]) -> bool:
+    def _is_own(self, claim: Mapping[str, Any]) -> bool:
+        """Whether a claim is this process's, or an earlier one's of its name."""
+        return (claim.get("hostname"), claim.get("pid")) == (self._hostname, os.getpid())
+
+    def _may_live(self, tag: Any, claim: Mapping[str, Any]) -> bool:
         """Whether the process that began a task lives, or lost its connection only a moment ago."""
         now = monotonic()
-        if self._lives(said):
+        if self._lives(claim):
             self._seen[tag] = now
         elif self._server.driver != "amqp" or now - self._seen.setdefault(tag, now) > _GRACE:
             self._seen.pop(tag, None)
             return False
         return True
 
-    def _lives(self, said: Mapping[str, Any]) -> bool:
+    def _lives(self, claim: Mapping[str, Any]) -> bool:
         """Whether the process that began a task has a connection now."""
-        link, hostname, pid = self._link, said.get("hostname"), said.get("pid")
+        link, hostname, pid = self._link, claim.get("hostname"), claim.get("pid")
         if link is None or link.socket is None or not hostname:
             return False
-        if (hostname, pid) == (self._hostname, os.getpid()):
+        if self._is_own(claim):
             return False  # here, and not known here: an earlier process of this name, or given up
         alive = False
 
@@ -418,24 +477,36 @@ class SplitLedger:
         return alive
 
     def _deliver(
-        self, one: Arrived, key: Key, *, ended: Record | None = None, began: bool = False, times: int = 0
+        self,
+        one: Arrived,
+        key: Key,
+        *,
+        ended: Record | None = None,
+        began: bool = False,
+        times: int = 0,
+        over: Mapping[str, Any] | None = None,
     ) -> Delivery:
         name = str(next(self._counter))
-        self._seen.pop(one.tag, None)
         # What the server counts (quorum queues) are messages given back as well; it has to do where nothing is marked.
-        again = max(times, int(_came_before(one)), one.times if self._replies is not None else 0)
+        again = max(times, int(self._is_doubtful(one)), one.times if self._replies is not None else 0)
+        self._seen.pop(one.tag, None)
+        self._refused.discard(one.tag)
         delivery = Delivery(name, one.letter.queue, one.letter, one.letter.body, again, began=began)
         delivery.ended = ended
-        self._taken[name] = _Taken(delivery, self._generation, one.tag, key)
+        self._taken[name] = taken = Taken(delivery, self._generation, one, key, over)
         self._present.add(name)
+        if key[0] is not None:
+            self._here[key] = taken
         if self._replies is not None and key[0] is not None:
             self._replies.address(key[0], one.letter.properties.get("reply_to"))
         return delivery
 
-    def _forget(self, tag: str) -> _Taken | None:
+    def _forget(self, tag: str) -> Taken | None:
         """Let go of a message; whoever wants its result is known no longer, unless the same task is here again."""
         self._present.discard(tag)
         taken = self._taken.pop(tag, None)
+        if taken is not None and self._here.get(taken.key) is taken:
+            del self._here[taken.key]
         if taken is None or self._replies is None or taken.key[0] is None:
             return taken
         if all(other.key[0] != taken.key[0] for other in self._taken.values()):
@@ -449,40 +520,63 @@ class SplitLedger:
         with self._lock:
             taken = [found for tag in tags if (found := self._taken.get(tag)) is not None]
         if begun:
-            self._mark([one for one in taken if not one.marked])
-        else:
-            marked = [one for one in taken if one.marked]
-            for one in marked:
-                one.marked = False
-            if marked:
-                self._backend.forget([one.key[0] for one in marked])
+            refused = self._mark([one for one in taken if not one.marked and one.delivery.ended is None])
+            self._judge_again(refused)
+            return [one.delivery.tag for one, _ in refused]
+        marked = [one for one in taken if one.marked]
+        for one in marked:
+            one.marked = False
+        if marked:
+            self._backend.forget([one.key[0] for one in marked])
         return ()
 
-    def _mark(self, taken: Sequence[_Taken]) -> None:
-        marked = [one for one in taken if one.key[0] is not None]
-        if self._replies is not None or not marked:
-            return
-        ids = {str(one.key[0]): one.delivery for one in marked}
+    def _mark(self, taken: Sequence[Taken]) -> list[tuple[Taken, Record]]:
+        """Store that tasks begin; returns those that must not, each with what stands in the way."""
+        claiming = [one for one in taken if one.key[0] is not None]
+        if self._replies is not None or not claiming:
+            return []
+        ids = {str(one.key[0]): one.delivery for one in claiming}
         self._unsure |= ids
-        self._store.mark([self._mark_of(one, {"times": one.delivery.redelivered + 1}) for one in marked])
+        found = self._store.mark([self._mark_of(one, {"times": one.delivery.redelivered + 1}) for one in claiming])
         for task_id in ids:
             self._unsure.pop(task_id, None)
-        for one in marked:
-            one.marked = True
+        refused: list[tuple[Taken, Record]] = []
+        for one, record in zip(claiming, found, strict=True):
+            if record is None:
+                one.marked = True
+            elif concerns(record, one.arrived):
+                refused.append((one, record))
+        return refused
 
-    def _mark_of(self, one: _Taken, more: Mapping[str, Any]) -> Mark:
-        said = {"pid": os.getpid(), "hostname": self._hostname, "attempt": [*one.key[1:]], **more}
+    def _judge_again(self, refused: Sequence[tuple[Taken, Record]]) -> None:
+        """Let go of messages whose task must not begin: they are judged, at once or when whoever has it is done."""
+        with self._lock:
+            for one, record in refused:
+                self._forget(one.delivery.tag)
+                if one.generation != self._generation:
+                    continue  # it comes again
+                self._refused.add(one.tag)
+                if record.state in states.READY_STATES:
+                    self._buffer.append(one.arrived)
+                else:
+                    self._doubts.append(one.arrived)
+        if refused:
+            self._interrupt()
+
+    def _mark_of(self, one: Taken, more: Mapping[str, Any]) -> Mark:
+        claim = {"pid": os.getpid(), "hostname": self._hostname, "attempt": [*one.key[1:]], **more}
         _, retries, nesting = one.key
         record = Record(
-            states.STARTED, Held(said), settled=retries + (nesting << 20), worker=self._hostname, retries=retries
+            states.STARTED, Held(claim), settled=retries + (nesting << 20), worker=self._hostname, retries=retries
         )
         letter = one.delivery.letter
         root_id = letter.headers.get("root_id") if letter is not None else None
-        return Mark(str(one.key[0]), record, _client(one.delivery) or "", str(root_id or one.key[0]))
+        root_id = str(root_id or one.key[0])
+        return Mark(str(one.key[0]), record, client_of(one.delivery) or "", root_id, partial(gives_way, one))
 
     # -- committing ---------------------------------------------------------------------------------------------------
 
-    def commit(self, steps: Sequence[Step]) -> Sequence[Answer]:
+    def commit(self, steps: Sequence[Step], then: tuple[int, int] | None = None) -> Sequence[Answer]:
         """Write steps, all results first, then what is sent, then acknowledgements."""
         try:
             return self._commit([self._steps.setdefault(id(step), _Progress(step)) for step in steps])
@@ -504,7 +598,9 @@ class SplitLedger:
         letters: list[Letter] = []
         for one, own in zip(progress, written, strict=True):
             if one.stored is not None and one.stored.performed and not one.sent:
-                letters += _following(one.step.delivery, [*own, *map(write, one.stored.unlocks)])
+                following = [*own, *map(write, one.stored.unlocks)]
+                letters += addressed(one.step.delivery, following, again=one.sending)
+                one.sending = True
         if letters:
             self._broker.deliver(letters)
         for one in progress:
@@ -527,7 +623,7 @@ class SplitLedger:
         if not mine:
             return
         # What a worker that died has stored, or this one in an attempt that failed, is no reason to send nothing.
-        steps = [(one.step, one.tried or _was_lost(one.step.delivery)) for one in mine]
+        steps = [(one.step, one.tried or was_lost(one.step.delivery)) for one in mine]
         for one in mine:
             one.tried = True
             self._unmark(one.step)
@@ -544,7 +640,7 @@ class SplitLedger:
             for one in progress:
                 if one.step.delivery is not None:
                     for task_id, _ in one.step.skips:
-                        self._replies.address(task_id, _client(one.step.delivery) if known else None)
+                        self._replies.address(task_id, client_of(one.step.delivery) if known else None)
 
     def _unmark(self, step: Step) -> None:
         """Take back the mark of a task whose end is not stored, before what follows it may store another one."""
@@ -576,7 +672,7 @@ class SplitLedger:
                     del self._done[next(iter(self._done))]
         if not acknowledged and not stored and self._replies is None and taken.key[0] is not None:
             # It comes again, perhaps to somebody who knows nothing else of it.
-            self._store.mark([self._mark_of(taken, {"done": True})])
+            self._store.mark([self._mark_of(taken, {"done": True})._replace(over=lambda _: True)])
 
     def _ack(self, generation: int, tag: Any) -> bool:
         """Acknowledge; False when the message comes again instead."""
@@ -604,6 +700,7 @@ class SplitLedger:
     def requeue(self, deliveries: Iterable[Delivery]) -> None:
         """Give messages back to the head of their queues."""
         marked: list[str] = []
+        unsure: list[str] = []
         # RabbitMQ knows where a message stood; anywhere else the last one given back is the first.
         given = [*deliveries] if self._server.driver == "amqp" else [*deliveries][::-1]
         with self._lock:
@@ -611,13 +708,21 @@ class SplitLedger:
                 taken = self._forget(delivery.tag)
                 if taken is None:
                     continue
-                if self._unsure.pop(str(taken.key[0]), None) is not None or taken.marked:
+                if taken.marked:
                     marked.append(taken.key[0])
+                elif self._unsure.pop(str(taken.key[0]), None) is not None:
+                    unsure.append(taken.key[0])
                 link = self._link
                 if link is not None and taken.generation == self._generation:
                     self._guard(lambda link=link, tag=taken.tag: link.reject(tag, requeue=True))
-        if marked:
-            self._backend.forget(marked)
+        self._take_back(marked, unsure)
+
+    def _take_back(self, marked: Sequence[str], unsure: Sequence[str]) -> None:
+        """Take back marks; of those that may be another process's, this one's."""
+        known = self._backend.get_many(unsure) if unsure else {}
+        own = [one for one, record in known.items() if record.state == states.STARTED and self._is_own(said(record))]
+        if marked or own:
+            self._backend.forget([*marked, *own])
 
     def reject(self, delivery: Delivery, reason: str) -> None:
         """Take a message out of circulation, and keep it in the queue ``nbcanvas.dead``, with the reason."""
@@ -697,12 +802,13 @@ class SplitLedger:
             if self._closed:
                 return
             self._closed = True
-            marked = [*{one.key[0] for one in self._taken.values() if one.marked} | self._unsure.keys()]
+            marked = {one.key[0] for one in self._taken.values() if one.marked}
+            unsure = [*self._unsure.keys() - marked]
             self._taken.clear()
+            self._here.clear()
             self._lose()
         self.wake()
-        if marked:
-            self._backend.forget(marked)
+        self._take_back([*marked], unsure)
         for end in (self._wake_read, self._wake_write):
             os.close(end)
 
@@ -711,56 +817,7 @@ def _alive(hostname: str, pid: Any) -> str:
     return f"{_ALIVE}{hostname}.{pid}"[:255]
 
 
-def _came_before(one: Arrived) -> bool:
-    return one.redelivered or one.times > 0 or bool(one.letter.headers.get(AGAIN))
-
-
-def _key(letter: Letter) -> Key:
-    """Return what tells messages apart: the task's id, and which attempt it is."""
-    headers = letter.headers
-    task_id = headers.get("id")
-    return (
-        task_id if isinstance(task_id, str) else None,
-        _whole(headers.get("retries")),
-        _whole(headers.get("replaced_task_nesting")),
-    )
-
-
-def _whole(value: Any) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _client(delivery: Delivery | None) -> str | None:
-    """Return who sent a message, and wants to hear of it."""
-    found = delivery.letter.properties.get("reply_to") if delivery is not None and delivery.letter is not None else None
-    return found if isinstance(found, str) else None
-
-
-def _was_lost(delivery: Delivery | None) -> bool:
-    return delivery is not None and delivery.redelivered > 0
-
-
-def _following(came: Delivery | None, letters: list[Letter]) -> list[Letter]:
-    """Have what follows a message tell the client that sent that one; and say so, if it may have been sent before."""
-    client = _client(came)
-    for letter in letters:
-        if client:
-            letter.properties = {**letter.properties, "reply_to": client}
-        if _was_lost(came):
-            letter.headers[AGAIN] = True
-    return letters
-
-
 def _is_kept(step: Step) -> bool:
     """Whether a step leaves something in the backend that tells of its task's end."""
     kept = step.record is not None and not step.quiet and step.record.state in _KEPT
     return step.dispatches is not None or kept
-
-
-def _is_later(letter: Letter | None) -> bool:
-    return letter is not None and bool(letter.headers.get("eta"))
-
-
-def _said(record: Record) -> Mapping[str, Any]:
-    found = unpack(record.payload)
-    return found if isinstance(found, Mapping) else {}

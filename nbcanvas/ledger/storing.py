@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from nbcanvas import states
 from nbcanvas.backend.port import Backend, Record
 from nbcanvas.errors import ServerLost
 from nbcanvas.plan import Join, Message
+from nbcanvas.protocol.payload import unpack
 
 from .port import Filled, Step
 
-__all__ = ["Mark", "Store", "Stored", "StepStore", "store_for"]
+__all__ = ["Mark", "StepStore", "Store", "Stored", "said", "store_for"]
 
 #: How long a backend may take to store what is written behind.
 _STORE: Final = 30.0
 
 
 class Mark(NamedTuple):
-    """That a task begins.
+    """That a task begins: a claim, of which there is one for each attempt.
 
     Attributes
     ----------
@@ -27,12 +28,15 @@ class Mark(NamedTuple):
         Of the task.
     client, root_id
         Who is told, of which run.
+    over
+        Whether the claim that is there already, another process's, gives way to this one.
     """
 
     task_id: str
     record: Record
     client: str
     root_id: str
+    over: Callable[[Record], bool]
 
 
 class Stored(NamedTuple):
@@ -56,8 +60,11 @@ class Stored(NamedTuple):
 class Store(Protocol):
     """Writes into a backend; what it has written is there when it returns."""
 
-    def mark(self, marks: Sequence[Mark]) -> None:
-        """Store that tasks begin."""
+    def mark(self, marks: Sequence[Mark]) -> Sequence[Record | None]:
+        """Store that tasks begin; for each, None, or what stands there: then it must not begin, and nothing is stored.
+
+        That is the claim of another process which does not give way, or how the task ended.
+        """
 
     def store(self, steps: Sequence[tuple[Step, bool]]) -> list[Stored]:
         """Store results, and fill slots; with each step, whether it is performed even if its task was settled."""
@@ -89,12 +96,17 @@ class StepStore:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        #: Stores claims; None where no other process sees them.
+        self._claim = getattr(backend, "claim", None)
 
-    def mark(self, marks: Sequence[Mark]) -> None:
-        """Store that tasks begin."""
-        for mark in marks:
-            self._backend.update(mark.task_id, mark.record)
-        self._flush()
+    def mark(self, marks: Sequence[Mark]) -> Sequence[Record | None]:
+        """Store that tasks begin; returns what stands in the way."""
+        if self._claim is not None:
+            found: Sequence[Record | None] = self._claim([(one.task_id, one.record, one.over) for one in marks])
+            return found
+        for one in marks:
+            self._backend.update(one.task_id, one.record)
+        return [None] * len(marks)
 
     def store(self, steps: Sequence[tuple[Step, bool]]) -> list[Stored]:
         """Store results, and fill slots."""
@@ -135,3 +147,9 @@ class StepStore:
 
     def tell(self, client: str, root_id: str, events: Iterable[tuple[str, str, float, int, Any]]) -> None:
         """Tell nobody: clients look at the results."""
+
+
+def said(record: Record) -> Mapping[str, Any]:
+    """Return what a claim says of itself: ``hostname`` and ``pid`` of the process, and which ``attempt`` it is."""
+    found = unpack(record.payload)
+    return found if isinstance(found, Mapping) else {}

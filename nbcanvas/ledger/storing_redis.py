@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from time import time
 from typing import Any
 
+from nbcanvas import states
+from nbcanvas.backend.port import Record
 from nbcanvas.backend.redis import RedisBackend
 from nbcanvas.backend.redis.news import headline
 from nbcanvas.backend.redis.steps import Written
@@ -37,23 +39,24 @@ class RedisStore:
         #: Arrivals behind the one that filled a barrier, for the step that dispatches that.
         self._left: dict[str, Sequence[Arrival]] = {}
 
-    def mark(self, marks: Sequence[Mark]) -> None:
-        """Store that tasks begin."""
-        now = time()
-        self._perform(
-            [
-                Written(
-                    task_id=one.task_id,
-                    record=one.record,
-                    attempt=one.record.settled if one.record.settled > 0 else one.record.retries,
-                    client=one.client,
-                    root_id=one.root_id,
-                    time=now,
-                    update=True,
-                )
-                for one in marks
-            ]
-        )
+    def mark(self, marks: Sequence[Mark]) -> Sequence[Record | None]:
+        """Store that tasks begin; returns what stands in the way."""
+        found: list[Record | None] = [None] * len(marks)
+        todo = [(place, mark, b"") for place, mark in enumerate(marks)]
+        while todo:  # again, where a claim gives way; it may be another one by then
+            now = time()
+            answers = self._perform([_claim(mark, now, over) for _, mark, over in todo])
+            left = []
+            for (place, mark, _), answer in zip(todo, answers, strict=True):
+                there = answer.stands
+                if there is None:
+                    found[place] = None
+                    continue
+                found[place] = record = self._backend.documents.read(mark.task_id, there)
+                if record.state == states.STARTED and mark.over(record):
+                    left.append((place, mark, there))
+            todo = left
+        return found
 
     def store(self, steps: Sequence[tuple[Step, bool]]) -> list[Stored]:
         """Store results, and fill slots."""
@@ -93,3 +96,16 @@ class RedisStore:
             self._backend.server.tell([(self._backend.keys.news + client, "\n".join(lines).encode())])
         except ServerLost as error:
             log.debug("nobody hears of what is on its way: %s", error)
+
+
+def _claim(mark: Mark, now: float, over: bytes) -> Written:
+    record = mark.record
+    return Written(
+        task_id=mark.task_id,
+        record=record,
+        attempt=record.settled if record.settled > 0 else record.retries,
+        client=mark.client,
+        root_id=mark.root_id,
+        time=now,
+        over=over,
+    )

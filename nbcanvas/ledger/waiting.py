@@ -4,6 +4,8 @@ A connection waits for one list.  It sends two commands at once: one that blocks
 into a list of this worker's, and the script that takes what is in there.  So a message that comes is recorded as this
 worker's, as begun, and is on its way to it within one and the same stroke of the server.
 
+What the worker has to write before it waits goes the same way, in front of the two: one exchange for both.
+
 A connection that is let go of while its commands are not answered may still be served: the server hears of its end
 late.  It is made sure that it will not be, before anybody looks for what it may have taken.
 """
@@ -15,7 +17,7 @@ from typing import Any, Final
 
 from nbcanvas.errors import ServerLost
 from nbcanvas.servers.ready import ready
-from nbcanvas.servers.redis import Link, RedisServer, Refused, Script
+from nbcanvas.servers.redis import Command, Link, RedisServer, Refused, Script
 
 __all__ = ["Waiting"]
 
@@ -88,30 +90,60 @@ class Waiting:
         self._ghosts: list[tuple[str, str]] = []
         self.unsure: list[range] = []
 
+    @property
+    def begun(self) -> bool:
+        """Whether a list is waited for."""
+        return any(waiter.link.owed for waiter in self._waiters.values())
+
     def begin(self, keys: Sequence[str]) -> None:
         """Wait for these lists, and for no other."""
         for key in [key for key in self._waiters if key not in keys]:
             self._drop(key)
         for key in keys:
-            waiter = self._waiters.get(key)
-            if waiter is not None and (waiter.link.owed or waiter.link.stale):
-                self._drop(key)
-                waiter = None
-            if waiter is None:
-                self._waiters[key] = _Waiter(self._server.connect(patient=True), self._script)
-            self._arm(key)
+            if not self._waiter(key).link.owed:
+                self._arm(key)
 
-    def _arm(self, key: str) -> None:
+    def run(self, key: str, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Have a script run, and wait for a list behind it; returns what the script does.
+
+        Raises
+        ------
+        ServerLost
+            When the server is away: the script was run, or not.
+        """
+        waiter = self._waiter(key)
+        try:
+            self._arm(key, script.call(keys, args))
+            reply = waiter.link.read()
+        except BaseException:
+            self._drop(key)
+            raise
+        return self._server.ran(reply, script, keys, args)
+
+    def _waiter(self, key: str) -> _Waiter:
+        waiter = self._waiters.get(key)
+        if waiter is not None and not waiter.link.owed and waiter.link.stale:
+            self._drop(key)
+            waiter = None
+        if waiter is None:
+            waiter = self._waiters[key] = _Waiter(self._server.connect(), self._script)
+        return waiter
+
+    def _arm(self, key: str, *before: Command) -> None:
         waiter = self._waiters[key]
         keys, args, waiter.tags = self._take(key)
         waiter.link.send(
+            *before,
             ("BLMOVE", key, self._handed(key), "RIGHT", "LEFT", _WAIT),
             self._script.call(keys, args),
         )
 
-    def files(self) -> dict[int, str]:
-        """Return what can be read when something has come, and for which list."""
-        return {waiter.link.fileno(): key for key, waiter in self._waiters.items()}
+    def come(self, seconds: float, bell: int) -> list[str] | None:
+        """Return for which lists something has come within some seconds; None when the bell rings."""
+        files = {waiter.link.fileno(): key for key, waiter in self._waiters.items()}
+        here = [key for key, waiter in self._waiters.items() if waiter.link.ahead]
+        found = ready([*files, bell], 0 if here else seconds)
+        return None if bell in found else here or [files[number] for number in found]
 
     def read(self, key: str) -> Sequence[bytes] | None:
         """Return what was taken, when something has come; None when it is there, and was not taken.
@@ -145,7 +177,7 @@ class Waiting:
             return found
         for key, waiter in waiting.items():
             try:
-                if ready([waiter.link.fileno()], _LAST):
+                if waiter.link.ahead or ready([waiter.link.fileno()], _LAST):
                     taken = self._answer(key)[1]
                     found += taken if isinstance(taken, list) else ()
                     continue

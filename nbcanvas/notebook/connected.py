@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from nbcanvas.app import App, current_app
-from nbcanvas.app.connecting import connect, disconnect, hello, worries
+from nbcanvas.app.connecting import astray, connect, disconnect, hello, worries
 from nbcanvas.app.profiles import Target, target
+from nbcanvas.app.sight import task_of
 from nbcanvas.picture.markup import plural
 from nbcanvas.servers.urls import masked
 
 from .cluster import ClusterView
 from .errors import CellError, UnknownOption
+from .options import key_value, stamps_of
 from .testing import display_of, tells_clocks
 
 if TYPE_CHECKING:
@@ -46,21 +48,35 @@ INSPECTIONS: Final = (
     "active_queues",
     "conf",
     "ping",
+    "query_task",
+    "report",
+    "clock",
 )
 #: Of a question whose answers are empty: nothing is …
-_PARTICIPLES: Final = {"active_queues": "consumed", "conf": "set", "ping": "answered", "stats": "known"}
+_PARTICIPLES: Final = {
+    "active_queues": "consumed",
+    "conf": "set",
+    "ping": "answered",
+    "query_task": "known",
+    "stats": "known",
+}
 #: An answer is shown before all have come when the others take so long.
 _SOON: Final = 0.3
 #: What a worker says of itself that is another thing on each machine, and each time.
-_OF_ONE_MACHINE: Final = frozenset({"max-concurrency"})
+_OF_ONE_MACHINE: Final = frozenset({"max-concurrency", "report"})
 _OF_ONE_PROCESS: Final = frozenset(
     {"clock", "eta", "hostname", "pid", "rusage", "sw_ver", "time_start", "uptime", "worker_pid"}
 )
 
-#: A command: the names of its arguments, each with what makes a value of a word; those after None may be left out.
+#: A command: the names of its arguments, each with what makes a value of a word; those after None may be left out, and
+#: one with an ellipsis takes all words that are left.
 _Arguments = tuple[tuple[str, Callable[[str], Any]] | None, ...]
+_MORE: Final = "…"
 #: What workers can be told, by Celery's names.
 COMMANDS_TO_WORKERS: Final[dict[str, _Arguments]] = {
+    "revoke": (("task_id…", str),),
+    "terminate": (("signal", str), ("task_id…", str)),
+    "revoke_by_stamped_headers": (("headers…", key_value),),
     "pool_grow": (None, ("n", int)),
     "pool_shrink": (None, ("n", int)),
     "pool_restart": (),
@@ -84,11 +100,11 @@ def connect_(session: Session, words: list[str]) -> Any:
     from .panel import Status, parser_for
 
     parser = parser_for("connect")
-    parser.add_argument("to", nargs="?")
-    parser.add_argument("--backend")
+    parser.add_argument("to", nargs="?", metavar="URL|PROFILE")
+    parser.add_argument("--backend", metavar="URL")
     parser.add_argument("--no-check", "--offline", action="store_true", dest="no_check")
     parser.add_argument("--ship", action="store_true", default=None)
-    parser.add_argument("--signing-key")
+    parser.add_argument("--signing-key", metavar="FILE")
     given = parser.parse_args(words)
     found = target(given.to, given.backend)
     before = current_app()
@@ -100,7 +116,7 @@ def connect_(session: Session, words: list[str]) -> Any:
 
 
 def _notes(session: Session, found: Target, app: App) -> list[str]:
-    notes = worries(app)
+    notes = [*worries(app), *astray(app)]
     if found.typed and found.name is None:
         notes.append(
             "the notebook keeps what this cell says, the password included: put it into a profile "
@@ -108,7 +124,8 @@ def _notes(session: Session, found: Target, app: App) -> list[str]:
         )
     going = [run for run in session.runs if not run.done and run.app is not app]
     if going:
-        notes.append(f"{len(going)} run{'s' * (len(going) != 1)} started before go on where they are")
+        goes = "goes on where it is" if len(going) == 1 else "go on where they are"
+        notes.append(f"{plural(len(going), 'run')} started before {goes}")
     if app.shipping is not None:
         notes.append("tasks of this notebook travel by value, signed; %canvas shipped says what goes with them")
     return notes
@@ -162,7 +179,7 @@ def inspect_(session: Session, words: list[str]) -> pd.DataFrame:
     """Ask workers, with ``--destination`` and ``--timeout``; answers are shown as they come."""
     given, names = _given("inspect", "inspection", INSPECTIONS, words)
     app = current_app()
-    told = app.control.ask(given.what, _asking(given.what), names, timeout=given.timeout)
+    told = app.control.ask(given.what, _asking(given.what, given.arguments), names, timeout=given.timeout)
     answers: dict[str, Any] = {}
     shows = _Growing(session)
     for worker, answer in told:
@@ -181,11 +198,10 @@ def _given(order: str, kind: str, known: Collection[str], words: list[str]) -> t
     from .panel import parser_for
 
     parser = parser_for(order)
-    parser.add_argument("what", nargs="?")
-    if order == "control":
-        parser.add_argument("arguments", nargs="*")
-    parser.add_argument("-d", "--destination")
-    parser.add_argument("-t", "--timeout", type=float, default=1.0)
+    parser.add_argument("what", nargs="?", metavar="WHAT")
+    parser.add_argument("arguments", nargs="*", metavar="ARGUMENT")
+    parser.add_argument("-d", "--destination", metavar="NAME,…")
+    parser.add_argument("-t", "--timeout", type=float, default=1.0, metavar="SECONDS")
     given = parser.parse_args(words)
     if given.what is None:
         raise CellError(f"%canvas {order} takes one of {', '.join(known)}")
@@ -194,7 +210,14 @@ def _given(order: str, kind: str, known: Collection[str], words: list[str]) -> t
     return given, [name for name in (given.destination or "").split(",") if name] or None
 
 
-def _asking(what: str) -> Mapping[str, Any]:
+def _asking(what: str, words: list[str]) -> Mapping[str, Any]:
+    """Return what a question is asked with."""
+    if what == "query_task":
+        if not words:
+            raise CellError("%canvas inspect query_task takes task ids")
+        return {"ids": words}
+    if words:
+        raise CellError(f"%canvas inspect {what} takes nothing behind it, and there is {' '.join(words)!r}")
     return {"taskinfoitems": ["rate_limit", "version"]} if what == "registered" and current_app().remote else {}
 
 
@@ -233,7 +256,7 @@ def _frame(session: Session, what: str, answers: Mapping[str, Any]) -> pd.DataFr
     rows = [
         {"worker": name if clocks else name.partition("@")[0], **row}
         for name, answer in answers.items()
-        for row in _rows(answer)
+        for row in _ROWS.get(what, _rows)(answer)
     ]
     if not clocks:
         hidden = _OF_ONE_PROCESS | (set() if current_app().conf.worker_concurrency else _OF_ONE_MACHINE)
@@ -252,6 +275,36 @@ def _rows(answer: Any) -> Sequence[dict[str, Any]]:
     return [_flat(one) if isinstance(one, Mapping) else {"name": one} for one in answer]
 
 
+def _registered(answer: Any) -> Sequence[dict[str, Any]]:
+    """Return a row for each task, with what stands behind its name in columns of their own."""
+    told = [task_of(str(line)) for line in answer] if isinstance(answer, list | tuple) else []
+    return [
+        {"name": name, "rate_limit": items.get("rate_limit"), "version": items.get("version")} for name, items in told
+    ]
+
+
+def _queried(answer: Any) -> Sequence[dict[str, Any]]:
+    """Return a row for each task that a worker has: ``{id: [state, request]}``."""
+    told = answer if isinstance(answer, Mapping) else {}
+    pairs = [(one, (*found, {}, {})) for one, found in told.items() if isinstance(found, list | tuple)]
+    return [
+        {"id": one, "state": found[0], **(_flat(found[1]) if isinstance(found[1], Mapping) else {})}
+        for one, found in pairs
+    ]
+
+
+def _reported(answer: Any) -> Sequence[dict[str, Any]]:
+    return [{"report": answer.get("ok", answer) if isinstance(answer, Mapping) else answer}]
+
+
+#: Questions whose answers have a form of their own.
+_ROWS: Final[Mapping[str, Callable[[Any], Sequence[dict[str, Any]]]]] = {
+    "query_task": _queried,
+    "registered": _registered,
+    "report": _reported,
+}
+
+
 def _flat(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a nested answer as one row: ``request`` and other parts become columns of their own."""
     row: dict[str, Any] = {}
@@ -268,6 +321,8 @@ def control_(session: Session, words: list[str]) -> pd.DataFrame:
     """``control COMMAND [ARGUMENT…] [--destination NAME,…] [--timeout SECONDS]``."""
     import pandas as pd
 
+    from nbcanvas.tables.nothing import Nothing
+
     given, names = _given("control", "command", COMMANDS_TO_WORKERS, words)
     arguments = _arguments(given.what, given.arguments)
     tell = getattr(current_app().control, given.what)
@@ -279,7 +334,8 @@ def control_(session: Session, words: list[str]) -> pd.DataFrame:
         for worker, said in answers.items()
     ]
     rows += [(name, False, "no answer") for name in names or () if name not in answers]
-    return pd.DataFrame(rows, columns=["worker", "ok", "answer"])
+    columns = ["worker", "ok", "answer"]
+    return pd.DataFrame(rows, columns=columns) if rows else Nothing("no worker answers", columns)
 
 
 def _text(said: Any) -> str:
@@ -290,10 +346,19 @@ def _arguments(command: str, words: list[str]) -> dict[str, Any]:
     takes = COMMANDS_TO_WORKERS[command]
     required = takes.index(None) if None in takes else len(takes)
     known = [one for one in takes if one is not None]
-    if not required <= len(words) <= len(known):
+    rest = bool(known) and known[-1][0].endswith(_MORE)
+    if len(words) < required or (len(words) > len(known) and not rest):
         usage = " ".join([name.upper() if at < required else f"[{name.upper()}]" for at, (name, _) in enumerate(known)])
-        raise CellError(f"%canvas control {command} takes {usage or 'no arguments'}, and there is {' '.join(words)!r}")
-    found = {}
+        said = repr(" ".join(words)) if words else "nothing"
+        raise CellError(f"%canvas control {command} takes {usage or 'no arguments'}, and there is {said}")
+    found: dict[str, Any] = {}
+    if rest:
+        (name, make), words, left = known.pop(), words[: len(known)], words[len(known) :]
+        try:
+            several = [make(word) for word in left]
+        except ArgumentTypeError as error:
+            raise CellError(f"%canvas control {command}: {error}") from None
+        found[name.removesuffix(_MORE)] = stamps_of(several) if make is key_value else several
     for (name, make), word in zip(known, words, strict=False):
         try:
             found[name] = make(word)

@@ -7,7 +7,8 @@ from typing import Any, Final
 from nbcanvas.canvas import Signature
 from nbcanvas.canvas.shape import TYPES
 from nbcanvas.picture.explain import Explanation, explanation_html
-from nbcanvas.run import Recording, Run
+from nbcanvas.picture.markup import escape
+from nbcanvas.run import AttachedRun, Recording, Run
 from nbcanvas.run.views import Views
 
 from .dry import canvas_bundle
@@ -17,7 +18,7 @@ from .testing import tells_clocks
 
 __all__ = ["register", "unregister"]
 
-_RUNS: Final[tuple[type[Views], ...]] = (Run, Recording)
+_RUNS: Final[tuple[type[Views], ...]] = (Run, AttachedRun, Recording)
 
 
 def register(session: Session) -> None:
@@ -39,11 +40,14 @@ def register(session: Session) -> None:
         if cycle:
             printer.text("…")
         else:
-            printer.text(f"{_title(run)}\n{still(run, run.snapshot(), durations=told(run))['text/plain']}")
+            printer.text(
+                f"{_title(run, clocks=told(run))}\n{still(run, run.snapshot(), durations=told(run))['text/plain']}"
+            )
 
     def html_of_run(run: Views) -> str:
         html: str = still(run, run.snapshot(), durations=told(run))["text/html"]
-        return html
+        gone = run.gone(clocks=told(run)) if isinstance(run, AttachedRun) else None
+        return f"<div>{escape(gone, 300)}</div>{html}" if gone else html
 
     formatters = session.shell.display_formatter.formatters
     for kind in _signatures():
@@ -68,8 +72,11 @@ def _signatures() -> tuple[type[Signature], ...]:
     return (Signature, *TYPES.values())
 
 
-def _title(run: Views) -> str:
+def _title(run: Views, *, clocks: bool) -> str:
     if isinstance(run, Recording):
         said = "".join(f"; {note}" for note in run.notes)
         return f"Recording {run.name or run.id[:8]} · get() gives its value{said}"
+    gone = run.gone(clocks=clocks) if isinstance(run, AttachedRun) else None
+    if gone:
+        return f"Run {run.name or run.id[:8]} · {gone}"
     return f"Run {run.name or run.id[:8]} · {run.handle}.get() waits for its value"

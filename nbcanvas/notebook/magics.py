@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
-from typing import Any
+from typing import Any, Final
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand, output_can_be_silenced
 from IPython.core.magic_arguments import magic_arguments
@@ -16,6 +17,8 @@ from .panel import run_line
 from .session import NOTHING, Session
 
 __all__ = ["CanvasMagics", "words_of"]
+
+_EXPRESSION: Final = re.compile(r"\{[^{}]+\}|\$[A-Za-z_]\w*")
 
 
 @magics_class
@@ -74,19 +77,25 @@ class CanvasMagics(Magics):
             %canvas control pool_grow 2        tell workers; -d NAME,… names them
             %canvas shipped                    what goes along with tasks that are sent by value (connect --ship)
 
+        In a line ``{expression}`` and ``$name``, as a word, stand for their values: ``%canvas revoke {run.id}``.
+
         Defaults come from %config NBCanvas and from [tool.nbcanvas] in pyproject.toml.
         """
         session = self.session
         with brief(bool(session.settings.short_errors)):
             words = words_of(line)
             if cell is None:
-                return run_line(session, words)
+                return run_line(session, [self._meant(word) for word in words])
             options = parse(parser_of(self.canvas), words)
             if options.replay is not None:
                 value = session.replay(options)
             else:
                 value = session.canvas(evaluate(session.shell, cell), options)
             return None if value is NOTHING else value
+
+    def _meant(self, word: str) -> str:
+        """Return a word of a line; one that is an expression, and nothing else, becomes its value."""
+        return str(self.session.shell.var_expand(word)) if _EXPRESSION.fullmatch(word) else word
 
 
 def parser_of(magic: Any) -> argparse.ArgumentParser:

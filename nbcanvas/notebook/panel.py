@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from nbcanvas.app import App, current_app
 from nbcanvas.app.connecting import hello
+from nbcanvas.errors import ServerLost
 from nbcanvas.picture.markup import duration, plural
 from nbcanvas.run import Run, attach
 
 from .connected import INSPECTIONS, cluster_, connect_, control_, disconnect_, inspect_, servers, shipped_
-from .errors import CellError, UnknownOption
+from .errors import CellError, UnknownOption, nearest
 from .names import run_named, variables
 from .options import key_value, stamps_of
 from .testing import tells_clocks
@@ -60,7 +61,7 @@ def status(session: Session, app: App | None = None) -> Status:
     if app.backend.runs is not None and not app.remote:
         lines.append(f"results  {app.backend.runs.where()}")
     if app.remote:
-        lines.append(f"workers  {hello(app)}")
+        lines.append(f"workers  {_there(app)}")
     elif worker is None:
         lines.append("worker   none yet: it starts with the first canvas, or with %canvas worker start")
     else:
@@ -295,6 +296,10 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are errors that test runners see."""
 
     def error(self, message: str) -> NoReturn:
+        wrong = message.partition("unrecognized arguments: ")[2].split()
+        if wrong and wrong[0].startswith("-"):
+            near = nearest(wrong[0], self._option_string_actions)
+            message = f"unknown option {wrong[0]}{f', did you mean {near}?' if near else ''}"
         usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
         raise CellError(f"{message.removeprefix('argument ')}; usage: {usage}")
 
@@ -313,6 +318,14 @@ def _none(command: str, words: list[str]) -> bool:
 
 def _own_tasks(app: App) -> list[str]:
     return sorted(name for name in app.tasks if not name.startswith(("celery.", "nbcanvas.")))
+
+
+def _there(app: App) -> str:
+    """Say who is there; that the server is away is no reason to say nothing of the rest."""
+    try:
+        return hello(app)
+    except ServerLost as lost:
+        return f"not known: {lost}"
 
 
 def _documented(task: Any) -> bool:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from traceback import format_exception_only
 from typing import Any, Final, NamedTuple
 
 from nbcanvas.errors import ChordError, TaskRevokedError
@@ -468,7 +469,8 @@ def _barrier_failed(then: Next | Slot, exit_: Any, by: str) -> Transition:
         return Transition(arrivals=(Arrival(then, exit_, by),))
     error = ChordError(f"Dependency {by} raised {_short(exit_.exc)}")
     error.__cause__ = exit_.exc
-    failed = Failed(error, exit_.traceback)
+    # A header that others share keeps no tracebacks; there is one all the same, as Celery has it.
+    failed = Failed(error, exit_.traceback or "".join(format_exception_only(error)))
     skips, arrivals = _abandon(then, failed, by)
     told = [Errback(node, call, failed, None) for call in _heads(then.rest()[0]) for node in call.errbacks]
     return Transition((), arrivals, skips, told)

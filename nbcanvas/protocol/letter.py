@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Address", "Letter"]
+__all__ = ["AGAIN", "Address", "Letter"]
+
+#: Header of a message that may have been sent before: whoever gets it looks first whether somebody has it.
+AGAIN: Final = "nbcanvas_again"
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 

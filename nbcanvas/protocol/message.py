@@ -1,7 +1,8 @@
 """Task messages of Celery's protocol 2 (PROTOCOL: "Task message, protocol 2").
 
 `decode` reads one, whoever wrote it; `nbcanvas.broker.post` writes them.  A body is ``[args, kwargs, embed]``; what was
-given by earlier tasks stands in front of the call's own arguments.
+given by earlier tasks stands in front of the call's own arguments.  Protocol 1 (``task_protocol = 1``, Celery 3), where
+the body is an object that has everything, is read too.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _decoded(
     headers: Mapping[str, Any], body: Any, reader: Reader, now: float, properties: Mapping[str, Any]
 ) -> Message:
     if "task" not in headers:
-        raise InvalidTaskError("a message without the header task; protocol 1 (Celery 3) is not understood here")
+        headers, body = _of_protocol_1(headers, body)
     task, task_id = headers["task"], headers["id"]
     args, kwargs, embed = body
     if not isinstance(task, str) or not isinstance(task_id, str):
@@ -126,6 +127,16 @@ def _decoded(
     return Message(call, (), then, root_id or task_id, parent_id, now, due, expires, retries)
 
 
+def _of_protocol_1(headers: Mapping[str, Any], body: Any) -> tuple[Mapping[str, Any], Any]:
+    """Return headers and body of protocol 2 that say what a body of protocol 1 says."""
+    if not isinstance(body, dict) or "task" not in body or "id" not in body:
+        raise InvalidTaskError("a message without the header task, and whose body is none of protocol 1 either")
+    said = {name: body[name] for name in ("task", "id", "retries", "eta", "expires", "timelimit") if name in body}
+    embed = {name: body.get(name) for name in ("callbacks", "errbacks", "chord")}
+    group = body.get("group") or body.get("taskset")
+    return {**headers, **said, "group": group}, (body.get("args") or [], body.get("kwargs") or {}, embed)
+
+
 def _continued(
     reader: Reader, task_id: str, args: Any, named: Any, root_id: str, parent_id: str | None, now: float
 ) -> Message:
@@ -152,7 +163,7 @@ def _options(headers: Mapping[str, Any], properties: Mapping[str, Any]) -> Mappi
         "time_limit": hard,
         "soft_time_limit": soft,
         "shadow": headers.get("shadow"),
-        "ignore_result": headers.get("ignore_result") or None,
+        "ignore_result": headers.get("ignore_result") or None,  # a False may matter: see `worker.cluster.intake`
         "headers": {name: value for name, value in headers.items() if name not in HEADERS} or None,
         "priority": properties.get("priority") or None,
     }

@@ -6,8 +6,9 @@ needs not parse them; a chain ``["s", steps]``; a fan ``["f", id, members]``.  N
 ``[first, last]`` is all from one place to another.
 
 Members of a fan that are alike stand for as many nodes at once, ``["m", task, ids, kind, arguments, more]``.  Their ids
-are one text of hexadecimal digits when all of them are UUIDs; their arguments are a list of plain values for each (kind
-``"v"``), or both texts for each (``"t"``); the index that is told is that of the first one.
+are a list, or the first one alone when the others count on from it, as those of one plan do (`ids.random_source`).
+Their arguments are a list of plain values for each (kind ``"v"``), or both texts for each (``"t"``); the index that is
+told is that of the first one.
 """
 
 from __future__ import annotations
@@ -31,10 +32,8 @@ VERSION: Final = 1
 #: Members that are written at once, at least; and in one piece, at most.
 _SOME: Final = 4
 _MANY: Final = 10_000
-#: What the ids of a piece look like, one behind the other, when all are UUIDs; their lengths, and how they are cut.
-_UUID: Final = 36
-_DIGITS: Final = 32
-_UUIDS: Final = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})+")
+#: What ids begin with that can be counted.
+_COUNTS: Final = re.compile("[0-9a-f]{8}")
 #: Types whose values are arguments as they are.
 _ATOMS: Final = frozenset({int, float, bool, str, type(None)})
 
@@ -175,9 +174,7 @@ def _alike(members: Sequence[Node]) -> Iterator[Sequence[Call]]:
 
 def _many(calls: Sequence[Call]) -> str:
     ids = [call.id for call in calls]
-    joined = "".join(ids)
-    uuids = set(map(len, ids)) == {_UUID} and _UUIDS.fullmatch(joined)
-    named = f'"{joined.replace("-", "")}"' if uuids else dumps(ids)
+    named = quoted(ids[0]) if ids == _counted(ids[0], len(ids)) else dumps(ids)
     payloads = [call.payload for call in calls]
     kind = "v" if set(map(type, payloads)) == {tuple} else "t"
     try:
@@ -195,8 +192,7 @@ def _members(one: Sequence[Any]) -> list[Call]:
     said: Mapping[str, Any] = more[0] if more else {}
     group, version, first = said.get("group"), said.get("version") or "", said.get("index")
     if isinstance(named, str):
-        cut = (named[at : at + _DIGITS] for at in range(0, len(named), _DIGITS))
-        named = [f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}" for h in cut]
+        named = _counted(named, len(arguments))
     payloads: list[Payload]
     if kind == "v":
         payloads = [
@@ -223,6 +219,12 @@ def _members(one: Sequence[Any]) -> list[Call]:
         )
         for place, (call_id, payload) in enumerate(zip(named, payloads, strict=True))
     ]
+
+
+def _counted(first: str, count: int) -> list[str]:
+    """Return the ids that count on from one, as far as that can be."""
+    start = int(first[:8], 16) if _COUNTS.match(first) else 0
+    return [f"{number & 0xFFFFFFFF:08x}{first[8:]}" for number in range(start, start + count)]
 
 
 def _texts(payload: Payload) -> tuple[str, str]:

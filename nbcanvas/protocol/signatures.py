@@ -327,13 +327,16 @@ class Reader:
 
     def _after(self, sig: SignatureDict) -> Then:
         """Return what is behind the last step of a chain: the options of its signature say it."""
-        options = sig.get("options") or {}
+        options = whole = sig.get("options") or {}
         while sig.get("subtask_type") in {"chord", "chain"} and not options.get("chain"):
             sig = sig["kwargs"]["body"] if sig["subtask_type"] == "chord" else sig["kwargs"]["tasks"][-1]
             options = sig.get("options") or {}
-        place = options.get("group_id"), options.get("group_index")
+        group_id = options.get("group_id")
+        place = group_id, options.get("group_index")
         if sig.get("subtask_type") != "group":
-            return self.then(options.get("chain"), options.get("chord"), *place)
+            # Of a header that was a generator Celery's client tells the chain as a whole what it counts for.
+            body = options.get("chord") or (whole.get("chord") if whole.get("group_id") == group_id else None)
+            return self.then(options.get("chain"), body, *place)
         # A group's tasks count one by one, as Celery's clients write it; for what, they say themselves: as a body the
         # group has the id of its header.
         counted = _counted(sig)

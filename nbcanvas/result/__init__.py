@@ -8,7 +8,7 @@ from .eager import EagerResult
 from .graph import DependencyGraph
 from .joining import allow_join_result
 from .latch import Latch
-from .several import GroupResult, ResultSet
+from .several import GroupResult, ResultSet, is_wanting
 from .single import AsyncResult
 from .trees import result_from_tuple, result_of
 
@@ -21,6 +21,7 @@ __all__ = [
     "ResultSet",
     "allow_join_result",
     "bound_to",
+    "is_wanting",
     "result_from_tuple",
     "result_of",
 ]

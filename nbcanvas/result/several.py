@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from .lineage import Lineage
 from .single import AsyncResult, Callback, throw
 from .trees import Kinds, result_from_tuple, result_of
 
-__all__ = ["GroupResult", "ResultSet"]
+__all__ = ["GroupResult", "ResultSet", "is_wanting"]
 
 
 class ResultSet:
@@ -230,7 +230,8 @@ class ResultSet:
     def _waited_for(self) -> tuple[Backend, list[str]]:
         """Return the ids of the tasks that have to end, and where to ask for them."""
         leaves = [leaf for leaf in _leaves(self) if not isinstance(leaf, EagerResult)]
-        return (leaves[0].backend if leaves else self.backend), [leaf.id for leaf in leaves]
+        ids = [leaf.id for leaf in leaves if not (leaf.sent_to_be_ignored and _never_told(leaf.app))]
+        return (leaves[0].backend if leaves else self.backend), ids
 
     def iter_native(
         self,
@@ -299,6 +300,16 @@ class ResultSet:
 _SHOWN = 10
 
 
+def _never_told(app: Any) -> bool:
+    """Whether nobody may tell that a task whose result is ignored has ended: Celery's workers do not."""
+    return bool(app.remote and not app.fleet.all_ours())
+
+
+def is_wanting(result: Any) -> bool:
+    """Whether a result has no end, or lacks that of a member; of those that are ignored nobody need know."""
+    return any(not (leaf.sent_to_be_ignored or leaf.ready()) for leaf in _leaves(result))
+
+
 def _is_failure(record: Record) -> bool:
     return record.state in states.PROPAGATE_STATES
 
@@ -311,6 +322,12 @@ def _leaves(result: Any) -> Iterator[AsyncResult]:
             todo.extend(reversed(node.results))
         else:
             yield node
+
+
+def _ignores(app: Any, calls: Sequence[Call]) -> bool:
+    """Whether the result of any call is ignored; those of one task with equal options are asked about once."""
+    alike = {(call.task, call.version, id(call.options)): call for call in calls}
+    return any(map(app.ignores_result, alike.values()))
 
 
 class GroupResult(ResultSet, Lineage):
@@ -366,8 +383,10 @@ class GroupResult(ResultSet, Lineage):
         """Return the members' ids while nobody has asked for their handles, if every member is one call."""
         if self._results is not None or self._fan is None:
             return None
-        ids = [member.id for member in self._fan.members if type(member) is Call]
-        return ids if len(ids) == len(self._fan.members) else None
+        calls = [member for member in self._fan.members if type(member) is Call]
+        if len(calls) != len(self._fan.members) or (self.app.remote and _ignores(self.app, calls)):
+            return None
+        return [call.id for call in calls]
 
     def _waited_for(self) -> tuple[Backend, list[str]]:
         ids = self._plain()

@@ -34,7 +34,9 @@ def result_of(node: Node, app: Any, parent: Any = None) -> AsyncResult | GroupRe
     found: AsyncResult | GroupResult
     if isinstance(node, Call):
         single = Kinds.single(node.id, None, None, app, parent)
-        single.sent_to_be_ignored = bool(node.options and node.options.get("ignore_result"))
+        single.sent_to_be_ignored = bool(node.options and node.options.get("ignore_result")) or (
+            app is not None and app.remote and app.ignores_result(node)
+        )
         found = single
     elif isinstance(node, Fan):
         found = Kinds.group.of(node, app, parent)

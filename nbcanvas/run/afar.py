@@ -156,6 +156,12 @@ class TellerOfClusters(Teller):
         if limited:  # Celery's workers do not tell of what they hold back
             name, limit = next(iter(limited.items()))
             return Because("rate limit", self._limited(limit, name))
+        waiting = self.scene.hidden.get(queue, 0)
+        if waiting:
+            has = "1 message waits" if waiting == 1 else f"{number(waiting)} messages wait"
+            words = f"{has} in {cut(queue, 60)!r}, and it is probably {'that' if waiting == 1 else 'one of them'}"
+            full = self._full(self._consumers(queue))
+            return Because("queued", f"{words}: {full}" if full else words)
         if self.scene.silent:
             who = self._names(self.scene.silent)
             does = "does" if len(self.scene.silent) == 1 else "do"

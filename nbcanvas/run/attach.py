@@ -75,7 +75,8 @@ def attach(id: str, app: App | None = None) -> Run:
     if not isinstance(id, str) or not id:
         msg = f"attach takes a run's id, its name, or a task's id, and not {id!r:.80}"
         raise UnknownRun(msg)
-    here = {run.id: run for run in known() if run.app is app or run.app.backend is app.backend}
+    mine = (run for run in known() if run.app is app or run.app.backend is app.backend)
+    here = {run.id: run for run in mine if not run.deaf}
     store = app.backend.runs
     lines = {line.id: line for line in (store.lines() if store is not None else ())}
     lines |= {run.id: RunLine(run.id, run.name, run.started) for run in here.values()}
@@ -207,7 +208,10 @@ class AttachedRun(Run):
         self._next = monotonic() + _EVERY
         self._told: set[str] = set()
         self._stop: Callable[[], None] | None = None
-        if self.done and self.finished is None:
+        finished = self.finished
+        if app.remote:
+            self._wait_for_results_only()
+        if self.done and finished is None:
             self.finished = max((record.done or 0.0 for record in records.values()), default=self.started)
         if self._mender is not None:
             for one, record in records.items():
@@ -264,6 +268,11 @@ class AttachedRun(Run):
         finally:
             self._next = monotonic() + max(_EVERY, (monotonic() - begun) * _SHARE)
             self._reading.release()
+
+    @property
+    def handle(self) -> str:
+        """How to get at it in code: its name is that of another kernel's variable."""
+        return self._found_by_id
 
     @property
     def lost(self) -> str | None:

@@ -163,6 +163,8 @@ class Scene(NamedTuple):
         Task id -> queue, of calls that were sent.
     results
         Where this process looks for results, in words.
+    hidden
+        Queue -> how many messages wait there, of a broker that does not show which.
     """
 
     queued: Sequence[Queued] = ()
@@ -181,6 +183,7 @@ class Scene(NamedTuple):
     unreachable: str = ""
     routes: Mapping[str, str] = {}
     results: str = ""
+    hidden: Mapping[str, int] = {}
 
 
 def reasons(state: State, scene: Scene | None, now: float, *, clocks: bool = True) -> list[Reason]:
@@ -295,7 +298,8 @@ class Teller:
         if now == states.REVOKED:
             return Because(*self._revoked(call, str(error or "")))
         if now == states.IGNORED:
-            return Because("ignored", "it raised Ignore: nothing is recorded")
+            untold = ", or its result is ignored and its worker does not tell" if self.scene.hosts is not None else ""
+            return Because("ignored", f"it raised Ignore{untold}: nothing is recorded")
         if now == states.REJECTED:
             return Because("rejected", f"rejected: {said}" if error else said)
         return Because(next((kind for cls, kind in _ERRORS.items() if isinstance(error, cls)), "failed"), said)

@@ -7,7 +7,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import repeat
 from time import time
@@ -17,14 +17,14 @@ from nbcanvas import states
 from nbcanvas.app import App, Plan
 from nbcanvas.backend.port import Record
 from nbcanvas.canvas import Signature, StampingVisitor
-from nbcanvas.errors import NotASignature, ResultExpired, TimeoutError  # noqa: A004 - Celery's name
-from nbcanvas.events.event import Event
+from nbcanvas.errors import NBCanvasError, NotASignature, ResultExpired, TimeoutError  # noqa: A004 - Celery's name
+from nbcanvas.events.event import IGNORED, Event
 from nbcanvas.events.hub import Heard
 from nbcanvas.events.state import State
 from nbcanvas.garbage import collect_less, collecting_less
 from nbcanvas.plan import Call, calls_of
 from nbcanvas.protocol.payload import unpack, unpack_args
-from nbcanvas.result import AsyncResult, GroupResult, Latch, result_of
+from nbcanvas.result import AsyncResult, GroupResult, Latch, is_wanting, result_of
 
 from .audience import audience, waiting
 from .ends import end_of
@@ -103,7 +103,10 @@ class Run(Views):
         #: Those that are not known to have ended: of the others nothing more will be heard.
         self._open = [call_id for call_id in self._all if not self._has_ended(call_id)] if known else self._all
         self._restore: Callable[[], None] = lambda: None
+        #: Calls whose end may be told by nobody.
+        self._untold: Collection[str] = ()
         self._done = Latch(len(self._open), before=self._over)
+        self._closings = app.closings
 
     def start(self) -> Run:
         """Send what starts it; once (`submit` and `rerun` do this).
@@ -116,8 +119,7 @@ class Run(Views):
         if self.app.remote:
             for told in self.app.fleet.check(calls_of(self.root)):
                 log.warning("%s", told)
-            if not self.app.fleet.all_ours():
-                self._wait_for_results_only()
+            self._wait_for_results_only()
         if len(self._open) >= _MANY:
             self._restore = collect_less()
         self.app.follow()
@@ -138,9 +140,12 @@ class Run(Views):
         return self
 
     def _wait_for_results_only(self) -> None:
-        """Do not wait for calls whose result is ignored: Celery's workers never tell how those ended."""
-        ignored = {call.id for call in calls_of(self.root) if self.app.ignores_result(call)}
+        """Do not wait for calls whose result is ignored where Celery's workers are: those never tell how it ended."""
+        if self.app.fleet.all_ours():
+            return
+        ignored = {call.id for call in calls_of(self.root) if self.app.ignores_result(call)}.intersection(self._open)
         if ignored:
+            self._untold = ignored
             self._open = [call_id for call_id in self._open if call_id not in ignored]
             self._done = Latch(len(self._open), before=self._over)
 
@@ -157,6 +162,8 @@ class Run(Views):
     def _over(self) -> None:
         if self.finished is None:
             self.finished = time()
+        # Nobody waits for these any more; what a worker of ours tells of them counts for more.
+        self._events.extend(Event(IGNORED, one, self.finished, 0, None) for one in self._untold)
         self.app.hub.ended(self._events)
         self._restore()
 
@@ -251,12 +258,13 @@ class Run(Views):
             After `timeout` seconds; the run goes on.
         ResultExpired
             When the run has ended, but its value is not kept (any more).
+        NBCanvasError
+            When its app is closed meanwhile.
         """
+        heard = self._heard_since(self.app.closings)
         with waiting(self):
             try:
-                return self.result.get(
-                    timeout=timeout, propagate=propagate, **{"on_interval": self.still_there, **kwargs}
-                )
+                return self.result.get(timeout=timeout, propagate=propagate, **{"on_interval": heard, **kwargs})
             except TimeoutError as error:
                 if self._failed_with(error):
                     note(self, error)
@@ -274,12 +282,33 @@ class Run(Views):
         ------
         TimeoutError
             After `timeout` seconds; the run goes on.
+        NBCanvasError
+            When its app was closed before.
         """
         with waiting(self):
-            ended = self._done.wait(timeout, on_interval=self.still_there)
+            ended = self._done.wait(timeout, on_interval=self._heard_since(self._closings))
         if not ended:
             raise self._ran_out(timeout)
         return self
+
+    @property
+    def deaf(self) -> bool:
+        """Whether its app was closed before it ended: what workers elsewhere do for it is not heard here any more."""
+        return self.app.remote and not self.done and self.app.closings != self._closings
+
+    def _heard_since(self, closings: int) -> Callable[[], None]:
+        """Return what raises when waiting makes no sense any more, or its app was closed once more than that often."""
+
+        def check() -> None:
+            if self.app.closings != closings and self.deaf:
+                msg = (
+                    f"{self.name or 'the run'}: its app was closed before it ended, and it is not heard of here any "
+                    f"more; {self._found_by_id} follows it again"
+                )
+                raise NBCanvasError(msg)
+            self.still_there()
+
+        return check
 
     @property
     def lost(self) -> str | None:
@@ -294,7 +323,7 @@ class Run(Views):
         ResultExpired
             When all has ended, and the value is forgotten or has expired.
         """
-        if self.done and self.result.state not in states.READY_STATES:
+        if self.done and is_wanting(self.result):
             msg = f"the run {self.id} has ended, but its value was forgotten or has expired; rerun() makes it again"
             raise ResultExpired(msg)
 
@@ -332,8 +361,9 @@ class Run(Views):
 
         self.add_done_callback(told)
         with waiting(self):
+            still_heard = self._heard_since(self._closings)
             while not self.done:
-                self.still_there()
+                still_heard()
                 # A loop that only waits hears of an interrupt when it wakes up (ipykernel), so it wakes up often.
                 try:
                     await asyncio.wait_for(ended.wait(), _TICK)

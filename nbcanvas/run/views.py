@@ -88,6 +88,10 @@ class Views:
         """
         if self.name is not None and self.name.isidentifier():
             return self.name
+        return self._found_by_id
+
+    @property
+    def _found_by_id(self) -> str:
         # Half a random id tells runs apart; one that somebody chose may differ from others in its end only.
         short = self.id[:8] if _RANDOM_ID.fullmatch(self.id) else self.id
         return f"nbcanvas.attach({json.dumps(short, ensure_ascii=False)})"

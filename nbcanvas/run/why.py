@@ -269,12 +269,14 @@ def _afar(app: App, state: State) -> Scene:
         return scene._replace(unreachable=str(lost))
     if sight.trouble:
         return scene._replace(unreachable=sight.trouble)
+    # What is over AMQP shows how many wait, and not which.
+    hidden = {} if queued else {queue.name: queue.messages for queue in sight.queues if queue.messages}
     hosts = {one.name: _host_of(one, sight) for one in sight.workers if not one.silent}
     seen = {one.task_id for one in queued} | {job.id for job in (*sight.active, *sight.reserved, *sight.scheduled)}
     if any(call.id not in seen for call in sent):  # then it matters where results are
         told = app.fleet.ask(("conf",))["conf"]
         hosts = {name: host._replace(results=_results(told.get(name))) for name, host in hosts.items()}
-    return scene._replace(queued=queued, hosts=hosts, silent=sight.silent)
+    return scene._replace(queued=queued, hosts=hosts, silent=sight.silent, hidden=hidden)
 
 
 def _host_of(worker: Worker, sight: Sight) -> Host:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import ssl as tls
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -58,11 +58,14 @@ class Lost(ServerLost):
     ----------
     unsent
         The letters that may not have arrived.
+    unsure
+        Those of them that may have.
     """
 
-    def __init__(self, message: str, unsent: Sequence[Letter] = ()) -> None:
+    def __init__(self, message: str, unsent: Sequence[Letter] = (), unsure: Sequence[Letter] = ()) -> None:
         super().__init__(message)
         self.unsent = unsent
+        self.unsure = unsure
 
 
 class Arrived(NamedTuple):
@@ -78,12 +81,15 @@ class Arrived(NamedTuple):
         Whether the server says that somebody had it before.
     times
         How often, where the server counts (quorum queues).
+    at
+        When it came; seconds since the epoch.
     """
 
     tag: Any
     letter: Letter
     redelivered: bool
     times: int
+    at: float = 0.0
 
 
 def _verified(url: str) -> str:
@@ -169,6 +175,8 @@ class KombuServer:
         except (ImportError, KeyError, ValueError, AttributeError, TypeError) as error:
             said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
             msg = f"the broker {self.name} cannot be used: {masked(said) or type(error).__name__}"
+            if said.startswith("No such transport"):
+                msg += "; there are redis://, rediss:// (TLS), amqp://, amqps:// and the others of kombu"
             raise ImproperlyConfigured(msg) from None
 
     @classmethod
@@ -231,13 +239,16 @@ class KombuServer:
 
     def lost(self, error: BaseException, unsent: Sequence[Letter] = ()) -> Lost:
         """Return what to raise for an error of kombu's."""
-        return Lost(f"the broker {self.name} does not answer: {self._said(error)}"[:500], unsent)
+        return Lost(self._away(error), unsent)
 
     def unreachable(self, error: BaseException) -> ServerLost:
         """Return what to raise for an error of kombu's: whether it lets us in, and why not, without a password."""
         if is_refusal(error):
             return AccessRefused(f"the broker {self.name} does not let us in: {self._said(error)}"[:500])
-        return self.lost(error)
+        return ServerLost(self._away(error))
+
+    def _away(self, error: BaseException) -> str:
+        return f"the broker {self.name} does not answer: {self._said(error)}"[:500]
 
     def _said(self, error: BaseException) -> str:
         said = masked(str(error)).strip().partition("\n")[0]
@@ -427,10 +438,10 @@ class Link:
                     )
                     sent += 1
         except ServerLost as error:
-            raise Lost(str(error), letters[sent:]) from None
+            raise Lost(str(error), letters[sent:], letters[sent : sent + 1]) from None
 
     def _publish_confirmed(self, letters: Sequence[Letter]) -> None:
-        place = 0
+        begun = 0
         unconfirmed = self._unconfirmed
         try:
             with self._working():
@@ -441,17 +452,17 @@ class Link:
                     # Before the frame is written: an interrupt may come at any moment.
                     unconfirmed[self._tag + 1] = letter
                     self._tag += 1
+                    begun += 1
                     # A queue without a name here is a client's, which may be gone, and its results with it.
                     mandatory = bool(letter.queue or letter.exchange)
                     publish(self._message(letter), letter.exchange, letter.routing_key, mandatory=mandatory)
-                    place += 1
                     if len(unconfirmed) >= _WINDOW:
                         self._confirmed(_WINDOW // 2)
                 self._confirmed(0)
         except ServerLost as error:
-            unsent = [*unconfirmed.values(), *self._nacked, *letters[place + 1 :]]
+            unsure = [*unconfirmed.values()]
             unconfirmed.clear()
-            raise Lost(str(error), unsent) from None
+            raise Lost(str(error), [*unsure, *self._nacked, *letters[begun:]], unsure) from None
         if self._nacked:
             nacked, self._nacked = self._nacked, []
             msg = (
@@ -560,6 +571,7 @@ class Link:
                     _letter(queue, message),
                     bool(info.get("redelivered") or (message.headers or {}).get("redelivered")),
                     _count(message.headers),
+                    time(),
                 )
             )
 

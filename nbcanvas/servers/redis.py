@@ -14,14 +14,14 @@ import os
 import re
 import ssl as tls
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from time import monotonic
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
+from hiredis import pack_command
 from redis import exceptions
 
 from nbcanvas.errors import AccessRefused, ImproperlyConfigured, NBCanvasError, ServerLost
@@ -97,11 +97,11 @@ class _Connection(Protocol):
     """What is used of redis-py's connections."""
 
     _sock: Any
+    _parser: Any
 
     def connect(self) -> None: ...
     def disconnect(self) -> None: ...
     def can_read(self, timeout: float = 0) -> bool: ...
-    def pack_commands(self, commands: Any) -> Any: ...
     def send_packed_command(self, command: Any, check_health: bool = True) -> None: ...
     def read_response(self) -> Any: ...
 
@@ -122,38 +122,45 @@ class Link:
         self._server = server
         #: Replies that have not been read.
         self.owed = 0
-        #: What the server calls this connection, when that was asked.
-        self.number = 0
 
     def send(self, *commands: Command) -> None:
         """Send commands; each has one reply to `read` (each channel of a (un)subscription has one)."""
-        with self._server.guarded():
-            self.owed += len(commands)
-            self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+        self.owed += len(commands)
+        try:
+            self._connection.send_packed_command(_packed(commands), check_health=False)
+        except _LOST as error:
+            raise self._server.lost(error) from error
 
     def read(self) -> Any:
         """Return the next reply; a refusal is returned and not raised."""
-        with self._server.guarded():
-            try:
-                reply = self._connection.read_response()
-            except exceptions.ResponseError as error:
-                if isinstance(error, _LOST):
-                    raise
-                reply = error
-            self.owed -= 1
-            return reply
+        try:
+            reply = self._connection.read_response()
+        except _LOST as error:
+            raise self._server.lost(error) from error
+        except exceptions.ResponseError as error:
+            reply = error
+        self.owed -= 1
+        return reply
 
     def readable(self, timeout: float = 0.0) -> bool:
         """Whether something has come, or the connection is gone, within `timeout` seconds."""
-        with self._server.guarded():
+        try:
             return self._connection.can_read(timeout)
+        except _LOST as error:
+            raise self._server.lost(error) from error
 
     def fileno(self) -> int:
-        """Return the number of the socket, for `select`; nothing else has been read ahead."""
+        """Return the number of the socket, for `select`; what was read `ahead` is not to be seen there."""
         sock = self._connection._sock  # noqa: SLF001 - as kombu and Celery do; there is no other way
         if sock is None:
             raise ServerLost(f"{self._server.name} has closed the connection")
         return int(sock.fileno())
+
+    @property
+    def ahead(self) -> bool:
+        """Whether more has been read than was asked for."""
+        reader = self._connection._parser._reader  # noqa: SLF001 - as above
+        return reader is not None and bool(reader.has_data())
 
     @property
     def stale(self) -> bool:
@@ -232,15 +239,14 @@ class RedisServer:
         settings = {**self._settings, "socket_timeout": None} if patient else self._settings
         if patient:
             settings = {**settings, "socket_connect_timeout": self._settings.get("socket_connect_timeout") or _CONNECT}
-        with self.guarded():
+        try:
             connection = self._made(**settings)
-            try:
-                connection.connect()
-            except exceptions.ResponseError as error:
-                if isinstance(error, _LOST):
-                    raise
-                raise self._refused(error) from error
-            link = Link(connection, self)
+            connection.connect()
+        except _LOST as error:
+            raise self.lost(error) from error
+        except exceptions.ResponseError as error:
+            raise self._refused(error) from error
+        link = Link(connection, self)
         if not self._checked:
             self._check(link)
         return link
@@ -282,14 +288,10 @@ class RedisServer:
         else:
             self._idle.append(link)
 
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """Raise `ServerLost` for what means that the server is not there."""
-        try:
-            yield
-        except _LOST as error:
-            kind = AccessRefused if is_refusal(error) else ServerLost
-            raise kind(f"{self.name} {_said(error)}") from error
+    def lost(self, error: BaseException) -> ServerLost:
+        """Return what is raised for an error that means that the server is not there."""
+        kind = AccessRefused if is_refusal(error) else ServerLost
+        return kind(f"{self.name} {_said(error)}")
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -331,7 +333,7 @@ class RedisServer:
 
     def run(self, script: Script, keys: Sequence[str | bytes], args: Sequence[str | bytes | int | float] = ()) -> Any:
         """Return what a script returns; the server is given the script when it does not have it."""
-        return self._ran(self.replies((script.call(keys, args),))[0], script, keys, args)
+        return self.ran(self.replies((script.call(keys, args),))[0], script, keys, args)
 
     def begin(
         self, script: Script, keys: Sequence[str | bytes], args: Sequence[str | bytes | int | float] = ()
@@ -349,11 +351,12 @@ class RedisServer:
                 reply = link.read()
             finally:
                 self._give(link)
-            return self._ran(reply, script, keys, args)
+            return self.ran(reply, script, keys, args)
 
         return finish
 
-    def _ran(self, reply: Any, script: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+    def ran(self, reply: Any, script: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        """Return what a script returned, by the reply to its call; one that the server did not have is run now."""
         if isinstance(reply, exceptions.NoScriptError):  # nothing was done
             reply = self.replies((("EVAL", script.text, len(keys), *keys, *args),))[0]
         if isinstance(reply, Exception):
@@ -399,6 +402,12 @@ class RedisServer:
                 return True
 
 
+def _packed(commands: Sequence[Command]) -> list[bytes]:
+    """Return commands as they are sent; what is large is not copied."""
+    packed: list[bytes] = [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]
+    return packed if len(packed) == 1 else [b"".join(packed)]
+
+
 def _said(error: BaseException) -> str:
     """Return what became of the server, in words; redis-py's own say host and port, never a password."""
     if isinstance(error, exceptions.AuthenticationError):
@@ -428,6 +437,10 @@ def _parameters(
     secure = {name: unquote(query.pop(name)) for name in tuple(query) if name.startswith("ssl_")}
     if secure and kind != "rediss":
         msg = f"{masked(url)!r} has TLS parameters, but TLS is rediss://"
+        raise ImproperlyConfigured(msg)
+    database = "" if kind == "unix" else query.get("db", parts.path.strip("/"))
+    if database and not database.isdecimal():  # redis-py would take the first one
+        msg = f"{masked(url)!r} names database {database!r:.40}: those of a Redis are numbers, such as /0"
         raise ImproperlyConfigured(msg)
     plain = f"{kind}://{parts.netloc}{parts.path}"
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from queue import Empty
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 from kombu.entity import Exchange, Queue
@@ -121,6 +122,8 @@ class Wire:
         self._consumers: list[Any] = []
         self.refused = 0
         self._trips = 0
+        #: Whether something may have been read from the broker that was not handed out.
+        self._behind = False
         self._connection = server.connection()
         self._lost: tuple[type[BaseException], ...] = (
             *self._connection.connection_errors,
@@ -193,10 +196,12 @@ class Wire:
         try:
             with self._named():
                 try:
-                    self._connection.drain_events(timeout=timeout)
+                    if not (self._behind and self._read_on()):
+                        self._connection.drain_events(timeout=timeout)
                 except _GARBAGE as error:  # some transports count these among the errors of a connection
                     raise _Garbage from error
         except TimeoutError:
+            self._behind = True
             return False
         except Enough:
             return True
@@ -204,6 +209,7 @@ class Wire:
             raise
         except Exception as error:  # noqa: BLE001 - an envelope kombu trips over; it is gone from the queue
             self._refuse(error.__cause__ or error)
+            self._behind = True
             self._trips += 1
             if self._trips > _TRIPS:  # it is not the messages
                 msg = f"the broker {self._server.name} cannot be understood: {type(error.__cause__ or error).__name__}"
@@ -211,6 +217,21 @@ class Wire:
         else:
             self._trips = 0
         return True
+
+    def _read_on(self) -> bool:
+        """Hand out what was read from Redis and is still here; False when nothing is.
+
+        Where kombu trips over a message it leaves what it has read behind that, and looks for it when more comes.
+        """
+        channel: Any = self._channel
+        hears = self.driver == "redis" and channel.active_fanout_queues
+        broadcasts: Any = channel.subclient.connection if hears else None
+        sock: Any = getattr(broadcasts, "_sock", None)
+        self._behind = bool(sock) and broadcasts.can_read(timeout=0)
+        if self._behind:
+            with contextlib.suppress(Empty):
+                self._connection.transport.on_readable(sock.fileno())
+        return self._behind
 
     def _refuse(self, error: BaseException) -> None:
         self.refused += 1

@@ -233,7 +233,7 @@ class EmbeddedWorker:
             slot.executor.soft_limit(message)
 
     def _hard(self, slot: Slot, message: Message, limit: float) -> None:
-        error = TimeLimitExceeded(f"{message.call.task} ran longer than its hard time limit of {limit} seconds")
+        error = TimeLimitExceeded(limit)
         self._end(slot, message, Failed(error), "SIGKILL")
 
     def _end(self, slot: Slot, message: Message, outcome: Outcome, signal: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from nbcanvas.app import App
 from nbcanvas.errors import (
     Ignore,
+    MaxRetriesExceededError,
     NotSerializable,
     Reject,
     RemoteError,
@@ -177,7 +178,11 @@ def _ended(  # noqa: PLR0911 - one for each way to end
         if isinstance(exc, Ignore):
             return Ignored(str(exc))
         if isinstance(exc, Retry):
-            return _retried(app, exc, _text(exc))
+            limit = task.max_retries
+            if hasattr(exc, "options") or limit is None or message.retries < limit:
+                return _retried(app, exc, _text(exc))
+            # Raised without `Task.retry`, which counts: it would go on for ever.
+            exc = exc.exc or MaxRetriesExceededError(f"Can't retry {task.name}[{message.call.id}]: {exc}")
         if isinstance(exc, Reject):
             return Rejected(str(exc.reason), requeue=bool(exc.requeue))
         if isinstance(exc, TerminateTask):

@@ -132,7 +132,9 @@ def meaning(sig, value=NOTHING):
     return values if kind == "group" else meaning(kwargs["body"], values)
 
 
-QUICK = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(
+    max_examples=min(300, 3 * settings().max_examples), deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @QUICK
@@ -244,7 +246,7 @@ def assert_same_stamps(mine, theirs, key=None):
         assert mine == theirs
 
 
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=min(150, 2 * settings().max_examples))
 @given(
     LINEAR,
     st.lists(LEAF, min_size=2, max_size=3),

@@ -250,7 +250,7 @@ CHANGE = {
 MOVES = st.lists(st.tuples(st.sampled_from(["|", *MAKE, *CHANGE]), st.integers(0, 50), st.integers(0, 50)), max_size=25)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=min(300, 3 * settings().max_examples))
 @given(MOVES)
 def test_only_what_is_changed_changes(moves):
     """Compose and change canvases in any order: no canvas ever shows what was done to another."""

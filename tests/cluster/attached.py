@@ -4,9 +4,21 @@ import time
 
 
 def define(app):
+    import redis
+
+    store = redis.Redis.from_url(str(app.conf.result_backend))
+
     @app.task(name="slow")
     def slow(x):
         time.sleep(0.3)
+        return x
+
+    @app.task(name="held")
+    def held(x):
+        """Return when the test has put something into the list ``gate``; after half a minute by itself."""
+        for _ in range(30):
+            if store.blpop(["gate"], 1):
+                break
         return x
 
     @app.task(name="total")

@@ -27,6 +27,19 @@ def define(app):
         time.sleep(seconds)
         return key
 
+    @app.task(name="hold")
+    def hold(key):
+        """Run until the test puts something into the list ``go:<key>``; half a minute at most."""
+        note(key)
+        for _ in range(30):
+            if store.blpop([f"go:{key}"], 1):
+                break
+        return key
+
+    @app.task(name="late_hold", acks_late=True)
+    def late_hold(key):
+        return hold(key)
+
     @app.task(name="total")
     def total(values):
         return len(values)
@@ -59,6 +72,35 @@ def define(app):
                 time.sleep(0.01)
         except SoftTimeLimitExceeded:
             return "softly"
+
+    @app.task(name="asks", bind=True)
+    def asks(self):
+        request = self.request
+        names = "correlation_id", "reply_to", "argsrepr", "time_limit", "callbacks", "chain", "loglevel", "tenant"
+        return {name: request.get(name) for name in names}
+
+    @app.task(name="rejects")
+    def rejects():
+        from nbcanvas.errors import Reject
+
+        raise Reject("no use")
+
+    @app.task(name="again", max_retries=2)
+    def again():
+        from nbcanvas.errors import Retry
+
+        raise Retry("by hand", when=0)
+
+    @app.task(name="quiet", ignore_result=True)
+    def quiet(value):
+        return value
+
+    @app.task(name="ends_itself", bind=True)
+    def ends_itself(self):
+        from nbcanvas.errors import Ignore
+
+        self.update_state(state="FAILURE", meta={"exc_type": "ValueError", "exc_message": ["by itself"]})
+        raise Ignore
 
     @app.task(name="stuck", time_limit=0.4)
     def stuck():

@@ -2,6 +2,8 @@
 
 import pytest
 
+from nbcanvas.app import fleet
+from nbcanvas.run import overview
 from tests.cluster.fleet import Fleet
 from tests.cluster.on_redis import World
 from tests.cluster.scene import Scene
@@ -47,6 +49,13 @@ def scene_of(redis_url, tmp_path):
     yield make
     for scene in scenes:
         scene.close()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """What our client asks of workers by itself may take longer: those of a busy machine answer late."""
+    for asks in (fleet.Fleet.ask, fleet.Fleet.sight, overview.cluster):
+        monkeypatch.setitem(asks.__kwdefaults__, "timeout", 4 * fleet.PATIENCE)
 
 
 @pytest.hookimpl(wrapper=True)

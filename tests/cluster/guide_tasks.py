@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
+import types
 from typing import Any
 
 __all__ = ["define"]
@@ -61,3 +64,15 @@ def define(app: Any) -> None:
         if self.request.retries < 2:
             raise self.retry(countdown=0.02)
         return x
+
+    class Hidden(Exception):
+        """What a client has no module for."""
+
+    Hidden.__module__, Hidden.__qualname__ = "workers_alone_have_it", "Hidden"
+    if "FLEET" in os.environ:  # a worker
+        sys.modules[Hidden.__module__] = types.ModuleType(Hidden.__module__)
+        vars(sys.modules[Hidden.__module__])["Hidden"] = Hidden
+
+    @task(name="hidden")
+    def hidden(*_: Any) -> None:
+        raise Hidden("two", 2)

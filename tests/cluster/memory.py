@@ -19,6 +19,8 @@ __all__ = ["MemoryLedger"]
 class MemoryLedger:
     """One worker's ledger; `results`, `dead` and `waiting` are what a server would have."""
 
+    claims = False
+
     def __init__(self, post):
         self.post = post
         self.waiting: deque = deque()
@@ -73,7 +75,7 @@ class MemoryLedger:
     def runs(self, running):
         self.long += [delivery.tag for delivery, _ in running]
 
-    def commit(self, steps):
+    def commit(self, steps, then=None):
         with self._changed:
             if self.fails:
                 raise self.fails.pop()

@@ -49,8 +49,9 @@ class World:
         self.settings = backend
         self.post = self._post()
         self.lists = Lists(self.server, prefix)
-        self.broker = RedisBroker(self.server, self.post, self.lists, workers=f"{prefix}nbcanvas:workers")
+        workers = f"{prefix}nbcanvas:workers"
         self.backend = self._backend(self.server)
+        self.broker = RedisBroker(self.server, self.post, self.lists, workers=workers, witness=lambda: self.backend)
 
     def _post(self):
         return Post(

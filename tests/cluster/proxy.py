@@ -36,6 +36,8 @@ class Proxy:
         Where to connect to.
     delay
         Seconds by which each chunk is late, in either direction.
+    mute
+        Whether clients hear nothing any more; what the server says is dropped, so `cut` has to follow.
     on_command
         Called with each Redis command that a client sends (its words) before it goes on to the server, and with the
         same words and True once the server has answered, before the client hears of it.
@@ -46,6 +48,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._listener.getsockname()[1]
         self.delay = 0.0
+        self.mute = False
         self.on_command: Callable[[list[bytes], bool], None] | None = None
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -70,14 +73,15 @@ class Proxy:
         with self._lock:
             self._cut = True
             sockets, self._open = self._open, set()
-        for one in sockets:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+            for one in sockets:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
 
     def mend(self) -> None:
-        """Let everybody connect again."""
-        self._cut = False
+        """Let everybody connect again, once all that was to break is broken."""
+        with self._lock:
+            self._cut = False
 
     @property
     def connections(self) -> int:
@@ -128,7 +132,7 @@ class Proxy:
                                 watch(command, False)
                                 unanswered.append(command)
                         server.sendall(chunk)
-                    else:
+                    elif not self.mute:
                         if watch is not None:
                             for command in unanswered:
                                 watch(command, True)

@@ -136,7 +136,26 @@ def test_a_failing_member_fails_the_chord(world):
     assert failed.state == result.state == "FAILURE"
     assert str(result.result) == f"Dependency {failed.id} raised ValueError('something something')"
     assert "ValueError: something something" in failed.traceback
+    assert "ChordError: Dependency" in result.traceback
     assert result.parent[2].get(timeout=20) == 16
+
+
+def test_a_header_that_is_a_generator(world):
+    """Celery's client writes of a chain in it what the chain counts for, but not of its last step."""
+    library, _, t = world
+    inner = library.chord([t["add"].s(1, 1), t["add"].s(5, 10)], library.chain(t["tsum"].s(), t["add"].s(1)))
+    assert library.chord((one for one in [t["add"].s(1, 2), inner]), t["tsum"].s()).apply_async().get(timeout=20) == 21
+
+
+def test_an_exception_of_a_class_that_the_client_does_not_have(world):
+    """What stands for it has its name and its arguments."""
+    library, _, t = world
+    chord = library.chord([t["add"].s(4, 4), t["hidden"].s()], t["xsum"].s()).apply_async()
+    single = t["hidden"].delay()
+    until(lambda: single.ready() and chord.ready(), 20, "both have ended")
+    for error in (single.result, single.get(propagate=False), chord.parent[1].result):
+        assert (type(error).__name__, error.args, str(error)) == ("Hidden", ("two", 2), "('two', 2)")
+    assert str(chord.result) == f"Dependency {chord.parent[1].id} raised Hidden('two', 2)"
 
 
 def test_an_errback_hears_of_the_failed_task(world):

@@ -15,7 +15,7 @@ from nbcanvas.cli.main import main
 from tests.cluster.fleet import Fleet
 from tests.servers import free_port, until
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(180), pytest.mark.usefixtures("patient")]
 
 TASKS = "tests.cluster.remote_tasks"
 THEIRS, OURS = "celery@here", "ours@here"
@@ -38,10 +38,12 @@ class Ended:
 
 @pytest.fixture
 def nbcanvas(locked_redis):
-    """Run our command line in this process, as a person at a terminal would."""
+    """Run our command line in this process, as a person at a terminal would, who waits for the slow."""
+    patience = {command: {"timeout": 20} for command in ("status", "inspect", "control")}
 
     def run(*words: str, url: str | None = None, **options) -> Ended:
-        result = CliRunner().invoke(main, ["-b", url or locked_redis.url, *words], catch_exceptions=False, **options)
+        command = ["-b", url or locked_redis.url, *words]
+        result = CliRunner().invoke(main, command, catch_exceptions=False, default_map=patience, **options)
         return Ended(result.exit_code, result.stdout, result.stderr)
 
     return run
@@ -76,7 +78,7 @@ def answer(ended: Ended):
     ],
 )
 def test_both_command_lines_say_the_same(fleet, words):
-    options = ("-j", "-t", "5", "-d", f"{THEIRS},{OURS}")
+    options = ("-j", "-t", "20", "-d", f"{THEIRS},{OURS}")
     [theirs, ours] = [answer(process(fleet, program, *words, *options)) for program in ("celery", "nbcanvas")]
     if isinstance(ours, list):
         assert sorted(map(str, ours)) == sorted(map(str, theirs))
@@ -99,7 +101,7 @@ def test_an_app_of_celerys_own_is_enough_to_ask_its_workers(fleet):
 
 def test_celerys_command_line_reads_our_answers(fleet):
     for words in (("status",), ("inspect", "stats"), ("inspect", "active"), ("control", "enable_events")):
-        ended = process(fleet, "celery", "-C", *words, "-d", OURS, "-t", "5")
+        ended = process(fleet, "celery", "-C", *words, "-d", OURS, "-t", "20")
         assert ended.code == 0, ended.err
         assert f"{OURS}: OK" in ended.out
     ended = process(fleet, "celery", "-C", "call", "add", "-a", "[1, 2]")
@@ -114,7 +116,7 @@ def test_status_names_who_is_there_and_who_is_not(fleet, nbcanvas):
     ended = nbcanvas("-C", "status")
     assert ended.code == 0
     assert sorted(ended.out.strip().splitlines()) == ["", "->  celery@here: OK", "->  ours@here: OK", "2 nodes online."]
-    ended = nbcanvas("-C", "status", "--destination", f"{OURS},nobody@here", "--timeout", "1")
+    ended = nbcanvas("-C", "status", "--destination", f"{OURS},nobody@here", "--timeout", "3")
     assert ended.code == 0
     assert "1 node online." in ended.out
     assert "No answer from nobody@here." in ended.err
@@ -131,7 +133,7 @@ def test_nobody_is_an_exit_code(fleet, nbcanvas, locked_redis):
 
 def test_tasks_are_a_table(fleet, nbcanvas):
     app = fleet.client()
-    app.control.add_consumer("table", destination=[OURS], reply=True, timeout=5)
+    app.control.add_consumer("table", destination=[OURS], reply=True, timeout=20)
     running = app.send_task("wait", (60,), queue="table")
     waiting = app.send_task("add", (1, 2), queue="table", countdown=300)
     until(lambda: waiting.id in nbcanvas("inspect", "scheduled", "-d", OURS).out)
@@ -332,7 +334,7 @@ def test_on_rabbitmq(rabbitmq_url, locked_redis, nbcanvas):
     with Fleet(rabbitmq_url, locked_redis.url.replace("/0", "/5"), tasks=TASKS) as fleet:
         fleet.ours("threads", 1, name=OURS)
         words = ("--result-backend", fleet.backend)
-        assert "ours@here: OK" in nbcanvas(*words, "-C", "status", "-t", "5", "-d", OURS, url=rabbitmq_url).out
+        assert "ours@here: OK" in nbcanvas(*words, "-C", "status", "-d", OURS, url=rabbitmq_url).out
         sent = nbcanvas(*words, "call", "add", "-a", "[1, 2]", url=rabbitmq_url).out.strip()
         assert nbcanvas(*words, "result", sent, "--timeout", "20", url=rabbitmq_url).out.strip() == "3"
         ended = nbcanvas(*words, "list", "bindings", url=rabbitmq_url)

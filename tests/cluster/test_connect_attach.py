@@ -20,7 +20,7 @@ from nbcanvas import chord, group, submit
 from tests.cluster.fleet import our_app
 app = our_app(sys.argv[1], sys.argv[1], "tests.cluster.attached", {"result_expires": 600})
 of = app.tasks
-canvas = chord([of["slow"].s(n) for n in range(8)], of["total"].s()) | of["slow"].s()
+canvas = chord([of["held"].s(n) for n in range(8)], of["total"].s()) | of["slow"].s()
 run = submit(canvas, app=app, name="nightly")
 print(run.id, flush=True)
 sys.stdin.readline()
@@ -55,6 +55,11 @@ def other(fleet, tmp_path):
     return run_id, kill
 
 
+def go(app):
+    """Let the tasks of the header end."""
+    app.redis.call("RPUSH", "gate", *range(8))
+
+
 def test_a_run_whose_process_was_killed_goes_on_and_can_be_followed(fleet, tmp_path):
     app = fleet.client()
     run_id, kill = other(fleet, tmp_path)
@@ -65,6 +70,7 @@ def test_a_run_whose_process_was_killed_goes_on_and_can_be_followed(fleet, tmp_p
     assert len(run) == 10
     assert not run.done
     assert run.lost is None
+    go(app)
     assert run.get(timeout=30) == sum(range(8))
     assert run.wait(10).counts == {"SUCCESS": 10}
     assert run.frame()["state"].eq("SUCCESS").all()
@@ -78,6 +84,7 @@ def test_a_run_that_ended_unseen(fleet, tmp_path):
     run_id, kill = other(fleet, tmp_path)
     until(lambda: app.backend.runs.look(run_id) is not None)
     kill()
+    go(app)
     later = fleet.client()
     calls = list(attach(run_id, app=app).snapshot().tree.calls)
     until(lambda: len(later.backend.runs.results(calls)) == 10, what="the workers have done it")
@@ -95,6 +102,7 @@ def test_cancelled_from_elsewhere(fleet, tmp_path):
     kill()
     run = attach(run_id, app=app)
     run.cancel()
+    go(app)  # what runs may end
     run.wait(30)
     assert run.counts.get("REVOKED", 0) >= 1
     assert run.state == "REVOKED"

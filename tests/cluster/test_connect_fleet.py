@@ -4,13 +4,13 @@ import logging
 
 import pytest
 
-from nbcanvas import App, cluster, current_app, errors, group, submit
+from nbcanvas import App, cluster, current_app, errors, group, signature, submit
 from nbcanvas.app.connecting import connect, disconnect, hello, worries
 from nbcanvas.app.sight import sighted
 from tests.cluster.fleet import Fleet
 from tests.servers import Redis, until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("patient")]
 
 
 @pytest.fixture
@@ -54,12 +54,12 @@ def test_there_and_back(fleet, notebook):
 
 
 def test_what_does_not_answer_changes_nothing(notebook, tmp_path):
-    for url, backend in (
-        ("redis://:hidden@127.0.0.1:1/0", None),
-        ("amqp://me:hidden@127.0.0.1:1//", None),
-        ("redis://127.0.0.1:1/0", "redis://:hidden@127.0.0.1:1/0"),
+    for url, backend, says in (
+        ("redis://:hidden@127.0.0.1:1/0", None, "is not there"),
+        ("amqp://me:hidden@127.0.0.1:1//", None, "does not answer"),
+        ("redis://127.0.0.1:1/0", "redis://:hidden@127.0.0.1:1/0", "is not there"),
     ):
-        with pytest.raises(errors.ServerLost, match="does not answer") as caught:
+        with pytest.raises(errors.ServerLost, match=says) as caught:
             connect(url, backend)
         assert "hidden" not in str(caught.value)
         assert current_app() is notebook
@@ -83,7 +83,7 @@ def test_nobody_is_waited_for_where_nobody_listens(redis_url, notebook, monkeypa
 
 
 def test_a_backend_that_does_not_answer_is_named(redis_url, notebook):
-    with pytest.raises(errors.ServerLost, match=r"the result backend .* does not answer"):
+    with pytest.raises(errors.ServerLost, match=r"^the result backend .* is not there"):
         connect(redis_url, "redis://127.0.0.1:1/0")
     assert current_app() is notebook
 
@@ -148,6 +148,21 @@ def test_another_version_is_named_for_our_workers(fleet, notebook, caplog):
     with caplog.at_level(logging.WARNING):
         submit(same.tasks["slow"].s(1), app=same).get(timeout=20)
     assert "version" not in caplog.text
+    app.close()
+
+
+def test_what_celerys_workers_do_not_tell_is_not_waited_for(fleet, notebook):
+    """Ends whose results are ignored; and of the others they tell at once, where it is known that they are there."""
+    fleet.celery(pool="threads")
+    fleet.ours()
+    app = connect(fleet.url)
+    ignored = group(signature("slow", (n,), ignore_result=True) for n in range(3))
+    run = submit(group(ignored, signature("slow", (3,)))).wait(20)
+    assert run.get(timeout=5) == [None, None, None, 3]
+    assert app.backend.others()
+    assert not app.backend.tells(run.id)
+    assert set(run.counts) <= {"SUCCESS", "IGNORED"}
+    assert ignored.apply_async().get(timeout=5) == [None, None, None]
     app.close()
 
 

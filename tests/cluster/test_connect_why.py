@@ -97,6 +97,12 @@ QUEUED = [Queued("a", "proj.add", "celery")]
         ),
         (Scene(hosts={"w1@h": FULL._replace(active=[Busy("w1@h", "a", "proj.add")])}), [SENT], "running", "it runs"),
         (Scene(hosts={"w1@h": FULL._replace(active=[Busy("w1@h", "a", "proj.add")])}), [STARTED], "running", "it runs"),
+        (
+            Scene(hosts={"w1@h": FULL}, routes={"a": "celery"}, hidden={"celery": 4}),  # RabbitMQ shows only how many
+            [SENT],
+            "queued",
+            "4 messages wait in 'celery', and it is probably one of them: ",
+        ),
         (Scene(hosts={"w1@h": FREE}), [STARTED], "starting", "its result is about to come"),
         (Scene(hosts={"w2@h": FREE}), [STARTED], "worker lost", "worker w1@h that ran it is gone"),
         (Scene(hosts={}, silent=["w1@h"]), [STARTED], "worker lost", "does not answer"),
@@ -113,6 +119,7 @@ def test_each_reason(scene, events, kind, says):
 
 
 @pytest.mark.servers
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", ["celery", "ours"])
 def test_on_real_workers(redis_url, kind):
     with Fleet(redis_url, tasks="tests.cluster.attached") as fleet:
@@ -131,7 +138,7 @@ def test_on_real_workers(redis_url, kind):
 
         # Each message is at its worker, or where it stays, before the next one is sent.
         eta = submit(slow.s(1), app=app, options={"countdown": 600})
-        until(lambda: app.control.inspect().scheduled()[worker.name], what="it is scheduled")
+        until(lambda: app.control.inspect(timeout=4).scheduled()[worker.name], what="it is scheduled")
         [reason] = eta.why()
         assert reason.kind == "eta"
         assert 500 < reason.until - time.time() < 601
@@ -139,7 +146,7 @@ def test_on_real_workers(redis_url, kind):
         assert kinds(submit(slow.s(1), app=app, options={"queue": "gpu"})) == {"no consumer"}
 
         many = submit(group(long.s(n) for n in range(12)), app=app)
-        until(lambda: app.control.inspect().active()[worker.name], what="one runs")
+        until(lambda: app.control.inspect(timeout=4).active()[worker.name], what="one runs")
         assert {"prefetched", "queued", "running"} >= kinds(many) >= {"prefetched", "queued"}
         assert any(worker.name in reason.text for reason in many.why())
         many.cancel(terminate=False)

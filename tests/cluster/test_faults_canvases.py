@@ -105,13 +105,14 @@ def test_nested_shapes_with_one_failing_leaf_end_and_tell_once(scene):
     for name, run in runs:
         ends(run, SOON)
         with pytest.raises((Boom, ChordError)):
-            run.get(timeout=1)
+            run.get(timeout=SOON)
         if [failure.name for failure in run.failed] != ["boom"]:
             wrong.append((name, run.failed))
         by_id = asking.AsyncResult(_last_id(run))
         if by_id.state != "FAILURE":
             wrong.append((name, by_id.state))
-    time.sleep(0.5)
+    until(lambda: set(words) <= set(scene.ran()), what="all errbacks are called")
+    time.sleep(0.5)  # a second call would have come by now
     ran = scene.ran()
     assert not wrong
     assert {word: ran[word] for word in words} == dict.fromkeys(words, 1)
@@ -181,7 +182,7 @@ def test_what_is_behind_a_revoked_task_ends_revoked(scene, how):
             wrong.append((name, "the revoked task itself", states[victim_id]))
         if name not in {"group", "group of chains"}:
             with pytest.raises(TaskRevokedError):
-                run.get(timeout=1)
+                run.get(timeout=SOON)
         if not set(states.values()) <= {"REVOKED", "SUCCESS"}:
             wrong.append((name, states))
     for blocker in blockers:

@@ -25,7 +25,7 @@ from tests.cluster.scene import EARLY, LATE, TASKS, Scene
 from tests.servers import Redis
 
 pytest.importorskip("redis")
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(480)]
 
 #: Commands at which a worker dies; of those of the canvas none is left out (asserted).
 POINTS = 24

@@ -20,7 +20,7 @@ from tests.servers import Redis, until
 pytest.importorskip("redis")
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(150)]
 
-SOON = 20.0
+SOON = 30.0
 
 
 @pytest.fixture(scope="module")

@@ -251,7 +251,7 @@ def test_the_page_of_a_worker_controls_ours(flower, page):
     page.get_by_text("no longer consuming from from-the-page").wait_for()
 
     page.locator("#worker-tab-config").click()
-    assert "********" in page.locator("#tab-config").inner_text()
+    assert "redis://127.0.0.1:" in page.locator("#tab-config").inner_text()  # without a password, if it had one
     page.locator("#worker-tab-system").click()
     assert page.locator("#tab-system tr").count() > 10
 

@@ -62,8 +62,8 @@ def test_nothing_crosses(fleets, key):
     assert other.get(timeout=20) == 4
     with pytest.raises(TaskRevokedError):
         waits.get(timeout=20)
-    assert ours.control.inspect().ping() == {"red@here": {"ok": "pong"}}
-    assert theirs.control.inspect().ping() == {"blue@here": {"ok": "pong"}}
+    assert ours.control.inspect(timeout=4).ping() == {"red@here": {"ok": "pong"}}
+    assert theirs.control.inspect(timeout=4).ping() == {"blue@here": {"ok": "pong"}}
     assert ours.broker.consumers()["celery"] == ["red@here"]
     assert theirs.broker.consumers()["celery"] == ["blue@here"]
 

@@ -29,11 +29,16 @@ def celerys_receiver(app):
     """Hear events as Celery's monitors do."""
     heard, stop, listens = [], threading.Event(), threading.Event()
 
+    def hear(event):
+        if event["type"] == "test-probe":
+            listens.set()
+        else:
+            heard.append(event)
+
     def run():
         with app.connection_for_read() as connection:
-            receiver = app.events.Receiver(connection, handlers={"*": heard.append})
+            receiver = app.events.Receiver(connection, handlers={"*": hear})
             with receiver.consumer_context() as (connection_, *_):
-                listens.set()
                 while not stop.is_set():
                     with contextlib.suppress(TimeoutError):
                         connection_.drain_events(timeout=0.2)
@@ -41,8 +46,8 @@ def celerys_receiver(app):
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert listens.wait(20)
-        time.sleep(0.2)  # on Redis one listens from the first look on
+        with app.events.default_dispatcher() as probe:  # it listens when it hears something
+            until(lambda: probe.send("test-probe") or listens.wait(0.05))
         yield heard
     finally:
         stop.set()
@@ -157,7 +162,7 @@ def test_events_of_tasks_are_off_until_somebody_asks(locked_redis):
         app = fleet.client()
         with our_receiver(app) as heard:
             assert app.send_task("add", (1, 2)).get(timeout=20) == 3
-            app.control.enable_events(reply=True, timeout=5)
+            app.control.enable_events(reply=True, timeout=20)
             assert app.send_task("add", (3, 4)).get(timeout=20) == 7
             until(lambda: any(event["type"] == "task-succeeded" for event in heard))
             app.control.disable_events(reply=True, timeout=5)

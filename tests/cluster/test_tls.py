@@ -71,7 +71,7 @@ def test_workers_clients_and_remote_control(fleet, secured):
         assert set(app.control.inspect(timeout=5).ping()) == {"ours@tls", "theirs@tls"}
     finally:
         nbcanvas.disconnect()
-    found = asked("-b", f"{url}?ssl_ca_certs={authority}", "status")
+    found = asked("-b", f"{url}?ssl_ca_certs={authority}", "status", "-t", "10")
     assert found.returncode == 0
     assert "2 nodes online" in found.stdout
     assert not any(PASSWORD in worker.log for worker in fleet.workers)

@@ -125,10 +125,20 @@ def test_an_early_task_is_marked_before_it_runs_and_a_late_one_need_not_be(bench
     assert not bench.ledger.unacked
 
 
+def test_where_a_message_may_be_there_twice_a_late_task_is_marked_too(bench):
+    bench.ledger.claims = True
+    for number in range(20):
+        bench.send("late", f"n{number}")
+    bench.start(1)
+    for number in range(20):
+        assert bench.state(f"n{number}") == states.SUCCESS
+    assert sorted(bench.ran) == sorted((f"n{number}", True) for number in range(20))
+
+
 def test_of_a_long_task_is_told_while_it_runs_and_of_a_short_one_with_its_end(bench, monkeypatch):
     steps = []
     commit = bench.ledger.commit
-    monkeypatch.setattr(bench.ledger, "commit", lambda some: steps.extend(some) or commit(some))
+    monkeypatch.setattr(bench.ledger, "commit", lambda some, then: steps.extend(some) or commit(some, then))
     bench.start(1)
     for number in range(5):
         bench.send("note", f"n{number}")
@@ -171,12 +181,13 @@ def test_what_another_worker_had_before(bench, task, how, state, runs):
 
 
 def test_what_waits_for_its_time_has_not_begun(bench):
-    bench.send("note", "later", due=time.time() + 0.5)
+    bench.send("note", "much later", due=time.time() + 600)
+    bench.send("note", "later", due=time.time() + 0.3)
     bench.send("note", "now")
     worker = bench.start()
     assert bench.state("now") == states.SUCCESS
-    until(lambda: [one["request"]["id"] for one in worker.orders.scheduled()] == ["later"])
-    assert "later" not in bench.ledger.begun
+    until(lambda: "much later" in [one["request"]["id"] for one in worker.orders.scheduled()])
+    assert "much later" not in bench.ledger.begun
     assert bench.state("later") == states.SUCCESS
     assert bench.ran == [("now", True), ("later", True)]
 
@@ -246,13 +257,34 @@ def test_a_ledger_that_refuses_is_asked_again_with_pauses(bench):
     assert bench.state("n") == states.SUCCESS
 
 
+def test_what_waited_for_the_server_is_written_as_soon_as_it_is_known_to_be_back(bench, monkeypatch):
+    """Or tasks begin while the ends of those before them are not known: more would run than there are slots."""
+    monkeypatch.setattr("nbcanvas.worker.cluster.committer._AGAIN", 3600)
+    commit, tried = bench.ledger.commit, []
+
+    def lost_at_first(steps, then=None):
+        tried.append(steps)
+        if len(tried) == 1:
+            raise ServerLost("the server is away")
+        return commit(steps, then)
+
+    monkeypatch.setattr(bench.ledger, "commit", lost_at_first)
+    worker = bench.start(2)
+    bench.send("note", "n")
+    until(lambda: tried)
+    bench.ledger.fails.append(ServerLost("the server is away"))  # for who fetches
+    bench.send("note", "more")
+    assert [bench.state(one) for one in ("n", "more")] == [states.SUCCESS] * 2
+    assert len(worker.committer) == 0
+
+
 def test_what_is_to_be_written_is_kept_when_the_patience_ends(bench):
     bench.send("wait", "w")
     worker = bench.start(1)
     until(lambda: bench.ran)
     lost = ServerLost("the server is away")
 
-    def commit(steps):
+    def commit(steps, then=None):
         worker.committer.give_up()
         raise lost
 
@@ -410,7 +442,7 @@ def test_it_scales_with_the_work(bench):
     assert worker.pool.size == 1
     for number in range(4):
         bench.send("wait", f"w{number}")
-    until(lambda: len(worker.orders.running()) == 4, 15)
+    until(lambda: len(worker.orders.running()) == 4)
     assert worker.orders.autoscale(2, 1) == (2, 1)
 
 

@@ -45,11 +45,13 @@ def send(app, name, *args, **options):
 
 def test_a_warm_stop_lets_tasks_end_and_gives_back_the_rest(fleet, app, store):
     worker = fleet.ours("threads", 1)
-    results = [send(app, "mark", f"m{number}", 0.7) for number in range(4)]
+    results = [send(app, "hold" if not number else "mark", f"m{number}") for number in range(4)]
     until(lambda: runs(store, "m0"), what="the first task runs")
     worker.signal(signal.SIGTERM)
-    assert worker.process.wait(10) == 0
-    assert results[0].get(timeout=2) == "m0"
+    until(lambda: "warm" in worker.log)
+    store.rpush("go:m0", 1)
+    assert worker.process.wait(20) == 0
+    assert results[0].get(timeout=10) == "m0"
     assert [runs(store, f"m{number}") for number in range(4)] == [1, 0, 0, 0]
     assert store.llen("celery") == 3
     fleet.ours("threads", 4)
@@ -77,14 +79,12 @@ def test_a_cold_stop_does_not_wait(fleet, app, store, pool):
     early, late = send(app, "mark", "early", 60), send(app, "late", "late", 60)
     until(lambda: runs(store, "early") and runs(store, "late"), what="both run")
     children = worker.children
-    started = time.monotonic()
     worker.signal(signal.SIGINT)
     until(lambda: "warm" in worker.log)
     worker.signal(signal.SIGINT)
-    worker.process.wait(10)
-    assert time.monotonic() - started < 8
+    worker.process.wait(20)  # they would run for a minute
     with pytest.raises(WorkerLostError):
-        early.get(timeout=5)
+        early.get(timeout=10)
     assert store.llen("celery") == 1
     assert late.state in {"PENDING", "STARTED"}
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), what="its children are gone")
@@ -93,15 +93,17 @@ def test_a_cold_stop_does_not_wait(fleet, app, store, pool):
 def test_a_worker_that_is_killed_is_noticed_in_seconds(fleet, app, store):
     """The begun early task ends as lost, the late one runs again, and so does what was only fetched."""
     victim = fleet.ours("processes", 2)
-    early, late = send(app, "mark", "early", 3), send(app, "late", "late", 3)
+    early, late = send(app, "hold", "early"), send(app, "late_hold", "late")
     until(lambda: runs(store, "early") and runs(store, "late"), what="both run")
     fetched = [send(app, "mark", f"f{number}") for number in range(3)]
-    victim.kill()  # before they end, however long it takes the other one to start
+    victim.kill()
     rescuer = fleet.ours("threads", 2, name="rescuer@here")
     with pytest.raises(WorkerLostError, match="acknowledges early"):
-        early.get(timeout=15)
-    assert late.get(timeout=15) == "late"
-    assert [one.get(timeout=15) for one in fetched] == ["f0", "f1", "f2"]
+        early.get(timeout=30)
+    until(lambda: runs(store, "late") == 2, what="it runs again")
+    store.rpush("go:late", 1)
+    assert late.get(timeout=30) == "late"
+    assert [one.get(timeout=30) for one in fetched] == ["f0", "f1", "f2"]
     assert (runs(store, "early"), runs(store, "late")) == (1, 2)
     assert rescuer.alive
 

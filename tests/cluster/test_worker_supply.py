@@ -16,7 +16,9 @@ class Ledger:
     def __init__(self, *due):
         self.due = due
         self.unbegun = []
-        self.supply = Supply(self, self.read, lambda: Portion(9, 9), lambda: None, lambda job: None)
+        self.supply = Supply(
+            self, self.read, lambda: Portion(9, 9), lambda portion: None, lambda job: None, lambda: None
+        )
 
     def take(self, limit, begin, timeout):
         return [Delivery(str(number), "celery", None, b"", 0) for number in range(len(self.due))]

@@ -213,13 +213,13 @@ def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
         or (text.count('"header"') == 1 and len(steps) == 2 and isinstance(steps[0], Group))
     )
     if meaning.end.kind == "value":
-        assert ours.get(timeout=5) == meaning.end.what
+        assert ours.get(timeout=30) == meaning.end.what
         alone = isinstance(steps[0], Group) and len(steps) == 1 and len(steps[0].members) == 1
         unrolled = alone and ends_in_a_group(steps[0].members[0])
-        assert result.get(timeout=5) == (meaning.end.what[0] if unrolled else meaning.end.what)
+        assert result.get(timeout=30) == (meaning.end.what[0] if unrolled else meaning.end.what)
     elif not ends_in_a_group(steps) and answers:
-        failure = result.get(timeout=5, propagate=False)
-        mine = ours.get(timeout=5, propagate=False)
+        failure = result.get(timeout=30, propagate=False)
+        mine = ours.get(timeout=30, propagate=False)
         assert type(failure).__name__ == type(mine).__name__
     notes = [json.loads(note) for note in celery_world.store.lrange("notes", 0, -1)]
     runs = Counter((tag, value) for kind, tag, value in notes if kind == "run")

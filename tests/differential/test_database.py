@@ -96,19 +96,19 @@ def fresh(both):
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_celery_reads_our_values(both, value):
     ours = both.ours.signature("echo", (), {"x": value}).apply_async()
-    assert ours.get(timeout=20) == value
+    assert ours.get(timeout=30) == value
     theirs = both.theirs.AsyncResult(ours.id)
-    assert (theirs.get(timeout=20), theirs.successful(), theirs.kwargs) == (value, True, {"x": value})
+    assert (theirs.get(timeout=30), theirs.successful(), theirs.kwargs) == (value, True, {"x": value})
 
 
 @pytest.mark.parametrize("kind", ["value", "own", "key"])
 def test_celery_reads_our_failures(both, kind):
     ours = both.ours.signature("fail", (kind,)).apply_async()
     with pytest.raises(Exception) as here:
-        ours.get(timeout=20)
+        ours.get(timeout=30)
     theirs = both.theirs.AsyncResult(ours.id)
     with pytest.raises(type(here.value)) as there:
-        theirs.get(timeout=20)
+        theirs.get(timeout=30)
     assert there.value.args == here.value.args
     assert theirs.traceback == ours.traceback
     assert "fail(kind)" in theirs.traceback or "in fail" in theirs.traceback
@@ -116,7 +116,7 @@ def test_celery_reads_our_failures(both, kind):
 
 def test_celery_reads_everything_else_we_know_of_a_task(both):
     ours = chain(*(both.ours.signature("add", args) for args in [(1, 2), (3,), (4,)]), app=both.ours).apply_async()
-    assert ours.get(timeout=20) == 10
+    assert ours.get(timeout=30) == 10
     for result in (ours, ours.parent, ours.parent.parent):
         theirs, again = read(both.theirs.AsyncResult(result.id)), read(fresh(both).AsyncResult(result.id))
         assert theirs == again
@@ -143,20 +143,20 @@ def test_celery_reads_our_states_on_the_way(both):
     assert (theirs.state, str(theirs.result), theirs.date_done) == ("RETRY", "later", None)
     result.revoke()
     with pytest.raises(TaskRevokedError):
-        result.get(timeout=10)
+        result.get(timeout=30)
     both.ours.backend.flush(10)
     assert both.theirs.AsyncResult(result.id).state == "REVOKED"
     with pytest.raises(
         celery.exceptions.TaskRevokedError if both.theirs.conf.result_serializer == "json" else Exception
     ):
-        both.theirs.AsyncResult(result.id).get(timeout=20)
+        both.theirs.AsyncResult(result.id).get(timeout=30)
 
 
 def test_celery_reads_our_chord_errors_as_its_own(both):
     body, bad = both.ours.signature("add", (1,)), both.ours.signature("fail", ("value",))
     result = chain(group(bad, bad, app=both.ours), body, app=both.ours).apply_async()
     with pytest.raises(ChordError):
-        result.get(timeout=20)
+        result.get(timeout=30)
     theirs = both.theirs.AsyncResult(result.id)
     assert (theirs.state, type(theirs.result).__name__) == ("FAILURE", "ChordError")
     if both.theirs.conf.result_serializer == "json":
@@ -166,11 +166,11 @@ def test_celery_reads_our_chord_errors_as_its_own(both):
 def test_groups_are_restored_on_the_other_side(both):
     ours = group(*(both.ours.signature("add", (i, i)) for i in range(5)), app=both.ours).apply_async()
     ours.save()
-    assert both.theirs.GroupResult.restore(ours.id).get(timeout=20) == [0, 2, 4, 6, 8]
+    assert both.theirs.GroupResult.restore(ours.id).get(timeout=30) == [0, 2, 4, 6, 8]
     results = [both.theirs.AsyncResult(member.id) for member in ours.results]
     both.theirs.GroupResult("theirs", results).save()
     restored = both.ours.GroupResult.restore("theirs")
-    assert (restored.id, restored.get(timeout=20)) == ("theirs", [0, 2, 4, 6, 8])
+    assert (restored.id, restored.get(timeout=30)) == ("theirs", [0, 2, 4, 6, 8])
     both.theirs.GroupResult.restore("theirs").delete(both.theirs.backend)
     assert both.ours.GroupResult.restore("theirs") is None
 
@@ -178,7 +178,7 @@ def test_groups_are_restored_on_the_other_side(both):
 def test_what_one_forgets_the_other_does_not_find(both):
     for forgets, asks in ((both.ours, both.theirs), (both.theirs, both.ours)):
         result = both.ours.signature("add", (1, 1)).apply_async()
-        result.get(timeout=20)
+        result.get(timeout=30)
         forgets.AsyncResult(result.id).forget()
         reader = fresh(both) if asks is both.ours else asks
         assert reader.AsyncResult(result.id).state == "PENDING"
@@ -190,7 +190,7 @@ def test_what_one_forgets_the_other_does_not_find(both):
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_we_read_celerys_values(both, value):
     both.theirs.backend.store_result("t", value, "SUCCESS")
-    assert both.ours.AsyncResult("t").get(timeout=20) == value
+    assert both.ours.AsyncResult("t").get(timeout=30) == value
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_we_read_celerys_failures(both, exc, type_):
     ours = both.ours.AsyncResult("t")
     assert (ours.state, ours.traceback, ours.ready()) == (state, "Traceback …", True)
     with pytest.raises(type_) as raised:
-        ours.get(timeout=20)
-    assert type_ is RemoteError or raised.value.args == exc.args
+        ours.get(timeout=30)
+    assert (type(raised.value).__name__, raised.value.args) == (type(exc).__name__, exc.args)
 
 
 def test_we_read_celerys_states_on_the_way(both):
@@ -228,11 +228,11 @@ def test_we_read_what_celery_kept_without_names_and_arguments(tmp_path):
     theirs.backend.store_result("t", 5, "SUCCESS")
     with App("ours", backend=url, set_as_current=False) as ours:
         found = ours.AsyncResult("t")
-        assert (found.get(timeout=20), found.name, found.args, found.worker) == (5, None, None, None)
+        assert (found.get(timeout=30), found.name, found.args, found.worker) == (5, None, None, None)
         ours.task(name="add")(add)
         own = ours.signature("add", (1, 2)).apply_async()
-        assert own.get(timeout=20) == 3
-        assert theirs.AsyncResult(own.id).get(timeout=20) == 3
+        assert own.get(timeout=30) == 3
+        assert theirs.AsyncResult(own.id).get(timeout=30) == 3
 
 
 @pytest.mark.slow

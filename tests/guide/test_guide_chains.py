@@ -13,21 +13,21 @@ from nbcanvas.errors import IncompleteStream
 
 def test_chains_link(tasks):
     res = tasks.add.apply_async((2, 2), link=tasks.mul.s(16))
-    assert res.get(timeout=5) == 4
+    assert res.get(timeout=30) == 4
 
 
 def test_chains_children(tasks):
     res = tasks.add.apply_async((2, 2), link=tasks.mul.s(16))
-    res.get(timeout=5)
+    res.get(timeout=30)
     assert re.fullmatch(r"\[<AsyncResult: [0-9a-f-]{36}>\]", repr(res.children))
-    assert res.children[0].get(timeout=5) == 64
+    assert res.children[0].get(timeout=30) == 64
 
 
 def test_chains_collect(tasks):
     res = tasks.add.apply_async((2, 2), link=tasks.mul.s(16))
-    res.get(timeout=5)
+    res.get(timeout=30)
     child = res.children[0]
-    child.get(timeout=5)
+    child.get(timeout=30)
     assert list(res.collect()) == [(res, 4), (child, 64)]
     assert all(isinstance(result, AsyncResult) for result, _ in res.collect())
 
@@ -41,7 +41,7 @@ def test_chains_collect_what_is_incomplete(tasks):
         return x
 
     res = tasks.add.apply_async((2, 2), link=held.s())
-    res.get(timeout=5)
+    res.get(timeout=30)
     with pytest.raises(IncompleteStream):
         res.graph  # noqa: B018 - asking raises
     (child,) = res.children
@@ -75,25 +75,25 @@ def test_chains_link_several(tasks):
     s.link(tasks.mul.s(4))
     s.link(tasks.log_result.s())
     res = s.delay()
-    assert res.get(timeout=5) == 4
+    assert res.get(timeout=30) == 4
     assert tasks.wait_for_notes(1) == [("result", 4)]
-    assert res.children[0].get(timeout=5) == 16
+    assert res.children[0].get(timeout=30) == 16
 
 
 def test_chains_on_error(tasks):
     sig = tasks.fail.s().on_error(tasks.log_error.s())
     assert repr(sig) == "tasks.fail()"
     res = sig.delay()
-    assert repr(res.get(timeout=5, propagate=False)) == "ValueError('something something')"
+    assert repr(res.get(timeout=30, propagate=False)) == "ValueError('something something')"
     (note,) = tasks.wait_for_notes(1)
     assert note[0] == res.id
 
 
 def test_chains_on_error_of_a_task_that_succeeds(tasks):
     res = tasks.add.s(2, 2).on_error(tasks.log_error.s()).delay()
-    assert res.get(timeout=5) == 4
+    assert res.get(timeout=30) == 4
     res = tasks.add.apply_async((2, 2), link_error=tasks.log_error.s())
-    assert res.get(timeout=5) == 4
+    assert res.get(timeout=30) == 4
     assert tasks.noted == []
 
 
@@ -121,31 +121,31 @@ def test_chains_chain(tasks):
 def test_chains_chain_called(tasks):
     res = chain(tasks.add.s(4, 4), tasks.mul.s(8), tasks.mul.s(10))()
     assert isinstance(res, AsyncResult)
-    assert res.get(timeout=5) == 640
+    assert res.get(timeout=30) == 640
 
 
 def test_chains_parents(tasks):
     res = chain(tasks.add.s(4, 4), tasks.mul.s(8), tasks.mul.s(10))()
-    assert res.get(timeout=5) == 640
-    assert res.parent.get(timeout=5) == 64
-    assert res.parent.parent.get(timeout=5) == 8
+    assert res.get(timeout=30) == 640
+    assert res.parent.get(timeout=30) == 64
+    assert res.parent.parent.get(timeout=30) == 8
     assert re.fullmatch(r"<AsyncResult: [0-9a-f-]{36}>", repr(res.parent.parent))
     assert res.parent.parent.parent is None
 
 
 def test_chains_by_pipes(tasks):
-    assert (tasks.add.s(2, 2) | tasks.mul.s(8) | tasks.mul.s(10)).apply_async().get(timeout=5) == 320
+    assert (tasks.add.s(2, 2) | tasks.mul.s(8) | tasks.mul.s(10)).apply_async().get(timeout=30) == 320
 
 
 def test_chains_task_id_is_that_of_the_last_task(tasks):
     res = (tasks.add.s(2, 2) | tasks.mul.s(8)).apply_async(task_id="the-last")
     assert res.id == "the-last"
-    assert res.get(timeout=5) == 32
+    assert res.get(timeout=30) == 32
 
 
 def test_graphs(tasks):
     res = chain(tasks.add.s(4, 4), tasks.mul.s(8), tasks.mul.s(10))()
-    res.get(timeout=5)
+    res.get(timeout=30)
     first, second, third = res.parent.parent, res.parent, res
     graph = first.graph
     assert graph.items() == {first: [second], second: [third], third: []}.items()
@@ -158,7 +158,7 @@ def test_graphs(tasks):
 
 def test_graphs_to_dot(tasks, tmp_path):
     res = chain(tasks.add.s(4, 4), tasks.mul.s(8), tasks.mul.s(10))()
-    res.get(timeout=5)
+    res.get(timeout=30)
     path = tmp_path / "graph.dot"
     with path.open("w") as fh:
         res.parent.parent.graph.to_dot(fh)

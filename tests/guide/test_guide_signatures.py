@@ -13,14 +13,14 @@ from nbcanvas import signature
 def test_signatures_by_name(tasks):
     sig = signature("tasks.add", args=(2, 2), countdown=0.05)
     assert repr(sig) == "tasks.add(2, 2)"
-    assert sig.delay().get(timeout=5) == 4
+    assert sig.delay().get(timeout=30) == 4
 
 
 def test_signatures_by_the_tasks_method(tasks):
     sig = tasks.add.signature((2, 2), countdown=0.05)
     assert repr(sig) == "tasks.add(2, 2)"
     assert sig.options == {"countdown": 0.05}
-    assert sig.delay().get(timeout=5) == 4
+    assert sig.delay().get(timeout=30) == 4
 
 
 def test_signatures_by_star_arguments(tasks):
@@ -30,7 +30,7 @@ def test_signatures_by_star_arguments(tasks):
 def test_signatures_with_keyword_arguments(tasks):
     sig = tasks.add.s(2, 2, debug=True)
     assert repr(sig) == "tasks.add(2, 2, debug=True)"
-    assert sig.delay().get(timeout=5) == 4
+    assert sig.delay().get(timeout=30) == 4
 
 
 def test_signatures_show_their_fields(tasks):
@@ -53,12 +53,12 @@ def test_signatures_apply_async_as_the_tasks(tasks):
         tasks.add.apply_async((2, 2), countdown=0.05),
         tasks.add.signature((2, 2), countdown=0.05).apply_async(),
     ):
-        assert result.get(timeout=5) == 4
+        assert result.get(timeout=30) == 4
 
 
 def test_signatures_countdown_is_waited_for(tasks):
     started = time.monotonic()
-    assert tasks.add.apply_async((2, 2), countdown=0.3).get(timeout=5) == 4
+    assert tasks.add.apply_async((2, 2), countdown=0.3).get(timeout=30) == 4
     assert 0.3 <= time.monotonic() - started < 3
 
 
@@ -69,12 +69,12 @@ def test_signatures_delay(tasks):
         tasks.add.delay(2, 2),
         tasks.add.signature((2, 2)).delay(),
     ):
-        assert result.get(timeout=5) == 4
+        assert result.get(timeout=30) == 4
 
 
 def test_signatures_options_before_delay(tasks):
-    assert tasks.add.signature((2, 2), countdown=0.05).delay().get(timeout=5) == 4
-    assert tasks.add.signature((2, 2)).set(countdown=0.05).delay().get(timeout=5) == 4
+    assert tasks.add.signature((2, 2), countdown=0.05).delay().get(timeout=30) == 4
+    assert tasks.add.signature((2, 2)).set(countdown=0.05).delay().get(timeout=30) == 4
 
 
 def test_signatures_set_after_s(tasks):
@@ -84,12 +84,12 @@ def test_signatures_set_after_s(tasks):
 
 
 def test_signatures_travel_as_data(tasks):
-    assert signature(json.loads(json.dumps(tasks.add.s(2, 2)))).delay().get(timeout=5) == 4
+    assert signature(json.loads(json.dumps(tasks.add.s(2, 2)))).delay().get(timeout=30) == 4
 
 
 def test_partials_executed_in_a_worker(tasks):
-    assert tasks.add.s(2, 2).delay().get(timeout=5) == 4
-    assert tasks.add.s(2, 2).apply_async(countdown=0.05).get(timeout=5) == 4
+    assert tasks.add.s(2, 2).delay().get(timeout=30) == 4
+    assert tasks.add.s(2, 2).apply_async(countdown=0.05).get(timeout=30) == 4
 
 
 def test_partials_executed_inline(tasks):
@@ -98,12 +98,12 @@ def test_partials_executed_inline(tasks):
 
 def test_partials_arguments_are_put_before(tasks):
     partial = tasks.add.s(2)
-    assert partial.delay(4).get(timeout=5) == 6
-    assert partial.apply_async((4,)).get(timeout=5) == 6
+    assert partial.delay(4).get(timeout=30) == 6
+    assert partial.apply_async((4,)).get(timeout=30) == 6
 
 
 def test_partials_put_before_means_subtract_30_10(tasks):
-    assert tasks.subtract.s(10).delay(30).get(timeout=5) == 20
+    assert tasks.subtract.s(10).delay(30).get(timeout=30) == 20
 
 
 def test_partials_keyword_arguments_are_merged(tasks):
@@ -112,14 +112,14 @@ def test_partials_keyword_arguments_are_merged(tasks):
         return [list(args), kwargs]
 
     s = show.s(2, 2, debug=False, more=1)
-    assert s.delay(debug=True).get(timeout=5) == [[2, 2], {"debug": True, "more": 1}]
-    assert s.apply_async(kwargs={"debug": True}).get(timeout=5) == [[2, 2], {"debug": True, "more": 1}]
+    assert s.delay(debug=True).get(timeout=30) == [[2, 2], {"debug": True, "more": 1}]
+    assert s.apply_async(kwargs={"debug": True}).get(timeout=30) == [[2, 2], {"debug": True, "more": 1}]
     assert s.kwargs == {"debug": False, "more": 1}
 
 
 def test_partials_options_are_merged(tasks):
     s = tasks.add.signature((2, 2), countdown=600)
-    assert s.apply_async(countdown=0.05).get(timeout=5) == 4
+    assert s.apply_async(countdown=0.05).get(timeout=30) == 4
     assert s.options == {"countdown": 600}
 
 
@@ -129,51 +129,51 @@ def test_partials_clone(tasks):
     derived = s.clone(args=(4,), kwargs={"debug": True})
     assert repr(derived) == "tasks.add(4, 2, debug=True)"
     assert repr(s) == "tasks.add(2)"
-    assert derived.delay().get(timeout=5) == 6
+    assert derived.delay().get(timeout=30) == 6
 
 
 def test_immutability_as_an_option(tasks):
     result = tasks.add.apply_async((2, 2), link=tasks.reset_buffers.signature(immutable=True))
-    assert result.get(timeout=5) == 4
+    assert result.get(timeout=30) == 4
     assert tasks.wait_for_notes(1) == [("reset",)]
 
 
 def test_immutability_si(tasks):
     result = tasks.add.apply_async((2, 2), link=tasks.reset_buffers.si())
-    assert result.get(timeout=5) == 4
+    assert result.get(timeout=30) == 4
     assert tasks.wait_for_notes(1) == [("reset",)]
-    assert result.children[0].get(timeout=5) == "reset"
+    assert result.children[0].get(timeout=30) == "reset"
 
 
 def test_immutability_takes_options_only(tasks):
     sig = tasks.add.si(2, 2)
-    assert sig.delay(100).get(timeout=5) == 4
+    assert sig.delay(100).get(timeout=30) == 4
     assert sig.set(countdown=1).options["countdown"] == 1
 
 
 def test_immutability_tilde(tasks):
     sig = tasks.add.s(2, 2)
-    assert ~sig == sig.apply_async().get(timeout=5) == 4
+    assert ~sig == sig.apply_async().get(timeout=30) == 4
 
 
 def test_callbacks_link(tasks):
-    tasks.add.apply_async((2, 2), link=tasks.log_result.s()).get(timeout=5)
+    tasks.add.apply_async((2, 2), link=tasks.log_result.s()).get(timeout=30)
     assert tasks.wait_for_notes(1) == [("result", 4)]
 
 
 def test_callbacks_are_not_called_after_a_failure(tasks):
     result = tasks.fail.apply_async(link=tasks.log_result.si(1), link_error=tasks.log_error.s())
     with pytest.raises(ValueError, match="something"):
-        result.get(timeout=5)
+        result.get(timeout=30)
     assert [note[0] for note in tasks.wait_for_notes(1)] == [result.id]
 
 
 def test_callbacks_result_comes_first(tasks):
     sig = tasks.subtract.s(10)
-    assert sig.delay(4).get(timeout=5) == tasks.subtract.apply_async(args=(4, 10)).get(timeout=5) == -6
+    assert sig.delay(4).get(timeout=30) == tasks.subtract.apply_async(args=(4, 10)).get(timeout=30) == -6
 
 
 def test_callbacks_with_partial_arguments(tasks):
     result = tasks.add.apply_async((2, 2), link=tasks.add.s(8))
-    assert result.get(timeout=5) == 4
-    assert result.children[0].get(timeout=5) == 12
+    assert result.get(timeout=30) == 4
+    assert result.children[0].get(timeout=30) == 12

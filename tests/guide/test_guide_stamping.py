@@ -47,7 +47,7 @@ def test_stamping(tasks):
     g = group(sig1, tasks.add.si(3, 3))
     g.stamp(stamp="your_custom_stamp")
     res = g.apply_async()
-    assert res.get(timeout=5) == [4, 6]
+    assert res.get(timeout=30) == [4, 6]
     assert sig1_res._get_task_meta()["stamp"] == ["your_custom_stamp"]
 
 
@@ -56,8 +56,8 @@ def test_custom_stamping_in_group(stamps_of):
     sig.stamp(visitor=InGroupVisitor())
     res = sig.delay()
     # The chain's stamp and the member's own come together: the guide's visitor is asked for both.
-    assert res.get(timeout=5) == [{"in_group": [False, True]}, {"in_group": [False, True]}]
-    assert res.parent.get(timeout=5) == {"in_group": [False]}
+    assert res.get(timeout=30) == [{"in_group": [False, True]}, {"in_group": [False, True]}]
+    assert res.parent.get(timeout=30) == {"in_group": [False]}
 
 
 def test_custom_stamping_monitoring_id(stamps_of, tasks):
@@ -67,7 +67,7 @@ def test_custom_stamping_monitoring_id(stamps_of, tasks):
 
     sig = chord([stamps_of.si(), stamps_of.si()], stamps_and_more.s())
     sig.stamp(visitor=MonitoringIdStampingVisitor())
-    found = sig.delay().get(timeout=5)
+    found = sig.delay().get(timeout=30)
     ids = [one for stamps in found for one in stamps["monitoring_id"]]
     assert len(set(ids)) == len(found) == 3
 
@@ -86,7 +86,7 @@ def test_custom_stamping_stamped_headers_are_optional(stamps_of, returned, expec
 
     sig = stamps_of.si()
     sig.stamp(visitor=Visitor())
-    assert sig.delay().get(timeout=5) == expected
+    assert sig.delay().get(timeout=30) == expected
 
 
 def test_custom_stamping_of_tasks_that_are_only_named(app):
@@ -155,7 +155,7 @@ def test_callbacks_stamping_seen_by_the_callbacks(tasks, stamps_of):
     good = chord([tasks.add.s(1, 1), tasks.add.s(2, 2)], tasks.xsum.s())
     good.link(callback.s())
     good.stamp(visitor=CustomStampingVisitor())
-    assert good.delay().get(timeout=5) == 6
+    assert good.delay().get(timeout=30) == 6
     assert tasks.wait_for_notes(1) == [("callback", {"header": ["value"], "on_callback": [True]})]
 
     bad = chord([tasks.fail.s(), tasks.add.s(2, 2)], tasks.xsum.s())

@@ -130,7 +130,7 @@ def kernel(tmp_path):
 def eventually():
     """Wait until something is true."""
 
-    def wait(condition, seconds: float = 10.0):
+    def wait(condition, seconds: float = 30.0):
         until = time.monotonic() + seconds
         while not (found := condition()):
             if time.monotonic() > until:

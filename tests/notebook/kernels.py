@@ -106,6 +106,14 @@ class Kernel:
     def of(self, kind: str, since: float = 0.0) -> list[tuple[float, dict]]:
         return [(at, message) for at, message in list(self.heard) if message["msg_type"] == kind and at >= since]
 
+    def begun(self, cell: Cell, seconds: float = 30) -> None:
+        """Wait until a cell runs, and has come to where it waits."""
+        until = time.monotonic() + seconds
+        while not cell.of("execute_input"):
+            assert time.monotonic() < until, f"the cell does not begin: {cell.messages}"
+            time.sleep(0.01)
+        time.sleep(0.3)
+
     def interrupt(self) -> None:
         self.manager.interrupt_kernel()
 

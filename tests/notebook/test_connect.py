@@ -41,7 +41,12 @@ def test_control_takes_celerys_commands(shell):
         ("control pool_grow many", "n is a number"),
         ("control add_consumer", "takes QUEUE"),
         ("control time_limit add 1 2 3", "takes TASK_NAME [SOFT] [HARD]"),
+        ("control terminate SIGTERM", "takes SIGNAL TASK_ID…"),
+        ("control revoke_by_stamped_headers batch", "not KEY=VALUE"),
         ("inspect active -t long", "invalid float"),
+        ("inspect active now", "nothing behind it"),
+        ("inspect query_task", "takes task ids"),
+        ("inspect active --destinatoin w1@h", "did you mean --destination?"),
         ("connect a b", "unrecognized"),
         ("disconnect now", "nothing behind it"),
         ("shipped", "--ship does that"),
@@ -60,7 +65,9 @@ def test_what_is_not_there_is_said_and_nothing_changes(shell, tmp_path, monkeypa
     for line, error, says in (
         ("connect", ImproperlyConfigured, "connect to what"),
         ("connect staging", ImproperlyConfigured, "no profile 'staging'"),
-        ("connect redis://:hidden@127.0.0.1:1/0", ServerLost, "does not answer"),
+        ("connect redis://:hidden@127.0.0.1:1/0", ServerLost, "********@127.0.0.1:1/0 is not there ("),
+        ("connect redis://:hidden@127.0.0.1:1/zero", ImproperlyConfigured, "names database 'zero'"),
+        ("connect http://h", ImproperlyConfigured, "No such transport: http; there are redis://"),
         ("connect nonsense://h", ImproperlyConfigured, "nonsense"),
     ):
         told = shell.error(f"%canvas {line}")
@@ -78,6 +85,17 @@ def test_completion(shell, tmp_path, monkeypatch):
     assert "--backend" in shell.complete("%canvas connect staging --b")
     assert "pool_grow" in shell.complete("%canvas control pool_g")
     assert "active_queues" in shell.complete("%canvas inspect active_")
+
+
+def test_a_word_of_a_line_may_be_an_expression(shell):
+    shell.run("%canvas worker start -c 1")
+    run = shell.run('import nbcanvas\nlater = nbcanvas.submit(add.s(1, 1), options={"countdown": 600})\nlater')
+    shell.run("numbers = [later.id]")
+    found = shell.run("%canvas inspect query_task {numbers[0]} $nobody {no such thing}")
+    assert found[["id", "state"]].values.tolist() == [[run.id, "reserved"]]
+    assert shell.run("%canvas control revoke {numbers[0]}").ok.tolist() == [True]
+    assert run.wait(5).state == "REVOKED"
+    assert shell.run("%canvas inspect report").report.str.contains("nbcanvas").all()
 
 
 # -- on a cluster -----------------------------------------------------------------------------------------------------
@@ -102,12 +120,20 @@ def test_cells_go_to_the_cluster_and_back(shell, redis_url):
         assert "do not know it" in dry
         frame = shell.run("%canvas inspect stats -d theirs@h")
         assert len(frame) == 1
+        known = shell.run("%canvas inspect registered").set_index(["worker", "name"])
+        assert known.rate_limit["theirs", "seldom"] == known.rate_limit["ours", "seldom"] == "1/h"
+        assert known.version["ours", "seldom"]
         silent = shell.run("%canvas inspect ping -d theirs@h,nobody@h -t 0.5")
         assert silent.attrs["silent"] == ["nobody@h"]
         shown = text_of(shell.shows("%canvas cluster"))
         assert "ours, theirs" in shown  # where cells are compared, workers have no hosts
         grown = shell.run("%canvas control pool_grow 1 -d ours@h")
         assert grown.ok.tolist() == [True]
+        elsewhere = f"{redis_url.rpartition('/')[0]}/15"
+        told = repr(shell.run(f"%canvas connect {redis_url} --backend {elsewhere}"))
+        assert f"ours@h, theirs@h: results are kept in {redis_url}, and looked for in {elsewhere};" in told.replace(
+            "theirs@h, ours@h", "ours@h, theirs@h"
+        )
         assert "embedded" in repr(shell.run("%canvas disconnect"))
         assert shell.run("%%canvas -w\nadd.s(1, 2)") == 3
 

@@ -14,13 +14,18 @@ LIVE = "application/vnd.jupyter.widget-view+json"
 
 
 def bars(kernel, since=0.0):
-    """Return when each snapshot of a live view was sent, and the snapshot."""
+    """Return when the kernel sent each snapshot of a live view, and the snapshot."""
     found = []
-    for at, message in kernel.of("comm_msg", since):
+    for _, message in kernel.of("comm_msg", since):
         state = message["content"]["data"].get("state", {})
         if "snapshot" in state:
-            found.append((at, state["snapshot"]))
+            found.append((sent(message), state["snapshot"]))
     return found
+
+
+def sent(message):
+    """Return when the kernel sent a message, by its clock: a busy machine hears several at once."""
+    return message["header"]["date"].timestamp()
 
 
 def test_the_bars_move_while_another_cell_blocks(kernel):
@@ -29,7 +34,7 @@ def test_the_bars_move_while_another_cell_blocks(kernel):
     assert {"text/plain", "text/html", LIVE} <= set(shown["data"])
     busy = kernel.start("import time; time.sleep(3); 'slept'")
     kernel.wait(busy)
-    ended = next(at for at, message in kernel.of("execute_reply") if message is busy.reply)
+    ended = sent(busy.reply)
     moved = [(at, snapshot) for at, snapshot in bars(kernel) if at < ended]
     assert len(moved) >= 5
     numbers = [snapshot["seq"] for _, snapshot in moved]
@@ -39,8 +44,8 @@ def test_the_bars_move_while_another_cell_blocks(kernel):
     # Ten a second at most: over any second, with room for one message that was late.
     for begin, _ in moved:
         assert sum(begin <= at < begin + 1 for at, _ in moved) <= 1 / TICK + 1
-    [(at, still)] = kernel.of("update_display_data")
-    assert at < ended
+    [(_, still)] = kernel.of("update_display_data")
+    assert sent(still) < ended
     assert still["content"]["transient"] == shown["transient"]
     assert set(still["content"]["data"]) == {"text/plain", "text/html"}
     assert "✓ nap ×80" in still["content"]["data"]["text/plain"]
@@ -106,11 +111,9 @@ def interrupted(kernel, wait, behind):
     """Interrupt a cell that waits for eight seconds' work; returns it, and the cell behind it."""
     kernel.run("%%canvas -o total\ngroup(nap.s(0.2) for i in range(40)) | tsum.s()")
     waiting, queued = kernel.start(wait), kernel.start(behind)
-    time.sleep(0.4)
-    begun = time.monotonic()
+    kernel.begun(waiting)
     kernel.interrupt()
-    kernel.wait(waiting, 5)
-    assert time.monotonic() - begun < 2.5  # of eight, on a busy machine
+    kernel.wait(waiting)
     assert waiting.error["ename"] == "WaitInterrupted"
     return waiting, queued
 
@@ -120,7 +123,7 @@ def test_an_interrupt_stops_the_waiting_not_the_run(kernel):
     [line] = waiting.error["traceback"]
     assert "the run goes on" in line
     assert "total.wait() waits again, total.cancel() stops it" in line
-    kernel.wait(queued, 5)
+    kernel.wait(queued)
     assert queued.status == "aborted"
     assert kernel.run("'marker' in globals()").value == "False"
     assert float(kernel.run("total.get(30)").value) == pytest.approx(8.0)
@@ -128,16 +131,16 @@ def test_an_interrupt_stops_the_waiting_not_the_run(kernel):
 
 def test_an_interrupt_of_the_cell_that_waits(kernel):
     waiting = kernel.start("%%canvas -w -o total\ngroup(nap.s(0.2) for i in range(20)) | tsum.s()")
-    time.sleep(0.6)
+    kernel.begun(waiting)
     kernel.interrupt()
-    kernel.wait(waiting, 5)
+    kernel.wait(waiting)
     assert waiting.error["ename"] == "WaitInterrupted"
     assert float(kernel.run("total.get(30)").value) == pytest.approx(4.0)
 
 
 def test_an_interrupt_of_await(kernel):
     _, queued = interrupted(kernel, "await total", "1 + 1")
-    kernel.wait(queued, 5)
+    kernel.wait(queued)
     assert queued.status == "aborted"
     assert float(kernel.run("await total").value) == pytest.approx(8.0)
 
@@ -179,21 +182,21 @@ found""".replace("\ntry", "\nimport asyncio\ntry", 1)
 def test_a_second_interrupt_cancels_the_run(kernel, eventually):
     kernel.run("%%canvas -o total\ngroup(nap.s(0.3) for i in range(200)) | tsum.s()")
     waiting = kernel.start("total.wait()")
-    time.sleep(0.4)
+    kernel.begun(waiting)
     kernel.interrupt()
-    kernel.wait(waiting, 5)
+    kernel.wait(waiting)
     time.sleep(0.3)
     kernel.interrupt()
-    eventually(lambda: kernel.run("total.done").value == "True", 5)
+    eventually(lambda: kernel.run("total.done").value == "True", 30)
     assert "REVOKED" in kernel.run("total.counts").value
 
 
 def test_an_interrupt_much_later_cancels_nothing(kernel):
     kernel.run("%%canvas -o total\ngroup(nap.s(0.3) for i in range(40)) | tsum.s()")
     waiting = kernel.start("total.wait()")
-    time.sleep(0.4)
+    kernel.begun(waiting)
     kernel.interrupt()
-    kernel.wait(waiting, 5)
+    kernel.wait(waiting)
     time.sleep(2.5)
     kernel.interrupt()
     time.sleep(0.3)
@@ -205,9 +208,9 @@ def test_waiting_twice_interrupted_at_once_cancels_the_run(kernel):
     kernel.run("%%canvas -o total\ngroup(nap.s(0.3) for i in range(200)) | tsum.s()")
     for expected in ("the run goes on", "total is cancelled"):
         waiting = kernel.start("total.wait()")
-        time.sleep(0.5)
+        kernel.begun(waiting)
         kernel.interrupt()
-        kernel.wait(waiting, 5)
+        kernel.wait(waiting)
         assert expected in waiting.error["evalue"]
 
 

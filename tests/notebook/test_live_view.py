@@ -237,7 +237,7 @@ def test_an_interrupt_of_the_wait_leaves_the_view_moving(kernel, eventually):
     waiting = kernel.start("%%canvas -w -o total\ngroup(nap.s(0.1) for i in range(100)) | tsum.s()")
     eventually(lambda: len(snapshots(kernel)) >= 2)
     kernel.interrupt()
-    kernel.wait(waiting, 10)
+    kernel.wait(waiting)
     assert waiting.error["ename"] == "WaitInterrupted"
     since = time.monotonic()
     eventually(lambda: len({snapshot["done"] for _, snapshot in snapshots(kernel, since)}) >= 3)

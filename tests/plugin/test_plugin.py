@@ -71,7 +71,7 @@ def test_each_test_has_an_app_of_its_own(project):
             @task(name="bare")
             def bare(x): return x
 
-            assert (double.s(4) | bare.s()).delay().get(timeout=10) == 8
+            assert (double.s(4) | bare.s()).delay().get(timeout=30) == 8
             assert bare.app is canvas_app
 
         def test_they_are_gone_afterwards():
@@ -107,7 +107,7 @@ import proj
 @pytest.mark.parametrize("again", [1, 2])
 def test_it(canvas_app, again):
     result = (group(proj.add.s(i, i) for i in range(10)) | proj.tsum.s()).delay()
-    assert result.get(timeout=10) == 90
+    assert result.get(timeout=30) == 90
     assert proj.add.app is canvas_app is result.app
 
 def test_and_have_their_own_app_back():
@@ -123,8 +123,8 @@ def test_a_module_first_imported_in_a_test_is_known_in_the_next(project):
 @pytest.mark.parametrize("again", [1, 2])
 def test_it(canvas_app, again):
     import proj
-    assert proj.add.delay(1, 2).get(timeout=10) == 3
-    assert canvas_app.signature("proj.add", (1, 2)).delay().get(timeout=10) == 3
+    assert proj.add.delay(1, 2).get(timeout=30) == 3
+    assert canvas_app.signature("proj.add", (1, 2)).delay().get(timeout=30) == 3
 """,
         outcomes={"passed": 2},
     )
@@ -198,7 +198,7 @@ def test_it(canvas_app, canvas_worker):
         return barrier.wait() >= 0
 
     workers.append(canvas_worker)
-    assert group(meet.s(), meet.s())().get(timeout=10) == [True, True]
+    assert group(meet.s(), meet.s())().get(timeout=30) == [True, True]
 
 def test_stopped():
     assert not any(slot.thread.is_alive() for slot in workers[0].slots)
@@ -217,7 +217,7 @@ def canvas_app():
 
 def test_it(canvas_app, canvas_worker):
     assert type(canvas_app) is App and canvas_worker is canvas_app.worker
-    assert canvas_app.task(name="one")(lambda: 1).delay().get(timeout=10) == 1
+    assert canvas_app.task(name="one")(lambda: 1).delay().get(timeout=30) == 1
 
 def test_failing(canvas_app):
     assert canvas_app.main == "other"
@@ -242,7 +242,7 @@ def shaky(self, x):
 
 def test_it(canvas_app, canvas_worker):
     run = submit(chord([shaky.s(i) for i in range(5)] + [proj.add.s(1, None)], proj.tsum.s()))
-    assert run.get(timeout=20) == 10
+    assert run.get(timeout=30) == 10
 """,
         outcomes={"failed": 1},
     )
@@ -266,7 +266,7 @@ def test_the_step_behind_a_failure_is_not_told(project):
         """
 import proj
 def test_it(canvas_app):
-    (proj.add.s(1, None) | proj.add.s(1) | proj.add.s(2)).delay().get(timeout=10)
+    (proj.add.s(1, None) | proj.add.s(1) | proj.add.s(2)).delay().get(timeout=30)
 """,
         outcomes={"failed": 1},
     )
@@ -280,7 +280,7 @@ def test_at_most_four_of_many_are_told(project):
         """
 import proj
 def test_it(canvas_app):
-    group(proj.add.s(i, None) for i in range(50))().get(timeout=10)
+    group(proj.add.s(i, None) for i in range(50))().get(timeout=30)
 """,
         outcomes={"failed": 1},
     )
@@ -316,7 +316,7 @@ def test_nothing_is_said_where_no_call_failed(project):
         """
 import proj
 def test_it(canvas_app):
-    assert proj.add.delay(1, 2).get(timeout=10) == 4
+    assert proj.add.delay(1, 2).get(timeout=30) == 4
 """,
         outcomes={"failed": 1},
     )
@@ -352,10 +352,10 @@ def test_under_xdist(project):
 import proj
 @pytest.mark.parametrize("x", range(8))
 def test_it(canvas_app, canvas_worker, x):
-    assert (proj.add.s(x, 1) | proj.add.s(1)).delay().get(timeout=20) == x + 2
+    assert (proj.add.s(x, 1) | proj.add.s(1)).delay().get(timeout=30) == x + 2
 
 def test_failing(canvas_app):
-    proj.add.delay(1, None).get(timeout=20)
+    proj.add.delay(1, None).get(timeout=30)
 """,
         "-n",
         "2",
@@ -389,7 +389,7 @@ def test_a_test_with_fixtures_does_not_import_a_notebook(pytester):
     pytester.makepyfile(
         "import sys\n"
         "def test_it(canvas_app, canvas_worker):\n"
-        "    assert canvas_app.task(name='one')(lambda: 1).delay().get(timeout=10) == 1\n"
+        "    assert canvas_app.task(name='one')(lambda: 1).delay().get(timeout=30) == 1\n"
         "    assert [m for m in ('IPython', 'pandas', 'traitlets') if m in sys.modules] == []\n"
     )
     alone = [arg for name in ("nbval", "nbmake", "anyio", "hypothesispytest") for arg in ("-p", f"no:{name}")]

@@ -78,7 +78,7 @@ def test_a_message_of_celery_is_written_as_it_was_read(message):
 @pytest.mark.parametrize(
     ("headers", "body", "says"),
     [
-        ({}, [[], {}, {}], "without the header task; protocol 1"),
+        ({}, [[], {}, {}], "without the header task, and whose body is none of protocol 1"),
         ({"task": "add", "id": 3}, [[], {}, {}], "have to be texts"),
         ({"task": "add", "id": "a"}, [1, 2], "ValueError"),
         ({"task": "add", "id": "a"}, {"args": []}, "ValueError"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from nbcanvas.broker.envelope import open_, seal
 from nbcanvas.canvas import Signature, chain, chord, group
 from nbcanvas.errors import InvalidTaskError, NotSerializable
-from nbcanvas.ids import seeded_ids
+from nbcanvas.ids import random_source, seeded_ids
 from nbcanvas.plan import Call, Chain, Fan, Next, Slot, freeze, places, start
 from nbcanvas.plan.pointing import Pointing
 from nbcanvas.protocol.payload import WIRE, Held, unpack_args
@@ -120,15 +121,18 @@ def test_all_that_a_call_says_comes_back():
 
 
 def test_members_that_are_alike_are_written_at_once():
-    def read(members):
-        root = frozen(group(members))
+    def read(members, ids=None):
+        root = freeze(group(members), ids or seeded_ids(1), WIRE.pack_args)
         text = dump(root)
         assert described(load(text)) == described(root)
         return len(text) / len(members)
 
     plain = [Signature("add", (place, 'é"%', 0.5, None)) for place in range(1000)]
+    assert read(plain, random_source()) < 40, "no ids"
     assert read(plain) < 80
     assert read([Signature("add", ([place],), {"y": {"z": place}}) for place in range(1000)]) < 120
+    around = (f"{number & 0xFFFFFFFF:08x}-1" for number in itertools.count(0xFFFFFFF0))
+    assert read(plain, around.__next__) < 80
     odd = Signature("add", (1,), options={"queue": "other"})
     read([*plain[:9], odd, *plain[:3], odd, Signature("mul", (1,)), *plain[:20]])
     read([Signature("add", (1,), options={"task_id": f"id {place}"}) for place in range(9)])

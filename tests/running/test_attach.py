@@ -50,7 +50,7 @@ from tests.running.test_run import wait_until
 
 def test_a_run_is_found_by_its_id_its_name_and_its_tasks(app, tasks, gate):
     going = submit(group(tasks.held.s(1), tasks.add.s(1, 1)), name="going")
-    ended = submit(tasks.add.s(1, 1), name="ended").wait(timeout=5)
+    ended = submit(tasks.add.s(1, 1), name="ended").wait(timeout=30)
     for run in (going, ended):
         assert attach(run.id) is attach(run.id[:13]) is attach(run.name) is run
         assert all(attach(call.id) is run for call in run.snapshot().tree.calls)
@@ -58,7 +58,7 @@ def test_a_run_is_found_by_its_id_its_name_and_its_tasks(app, tasks, gate):
 
 
 def test_a_name_means_the_latest_run_of_that_name(app, tasks):
-    submit(tasks.add.s(1, 1), name="twice").wait(timeout=5)
+    submit(tasks.add.s(1, 1), name="twice").wait(timeout=30)
     second = submit(tasks.add.s(1, 1), name="twice")
     assert attach("twice") is second
 
@@ -74,7 +74,7 @@ def test_a_beginning_that_several_have_lists_them(app, tasks):
 
 @pytest.mark.parametrize("word", ["no such run", "f" * 10_000, "'; DROP TABLE x", "ü\x00"])
 def test_what_is_not_there_says_what_was_looked_for_and_what_there_is(app, tasks, word):
-    run = submit(tasks.add.s(1, 1), name="known").wait(timeout=5)
+    run = submit(tasks.add.s(1, 1), name="known").wait(timeout=30)
     with pytest.raises(UnknownRun) as unknown:
         attach(word)
     said = str(unknown.value)
@@ -91,7 +91,7 @@ def test_what_cannot_be_an_id_is_refused(app, word):
 
 
 def test_runs_that_nobody_holds_are_forgotten_but_for_the_latest(app, tasks):
-    ids = [submit(tasks.add.s(1, 1)).wait(timeout=5).id for _ in range(25)]
+    ids = [submit(tasks.add.s(1, 1)).wait(timeout=30).id for _ in range(25)]
     gc.collect()
     assert attach(ids[-1]).id == ids[-1]
     with pytest.raises(UnknownRun):
@@ -203,7 +203,7 @@ CANVASES = {
 
 def settle(run):
     """Wait until a run has ended with all that belongs to it, and is kept."""
-    run.wait(timeout=20)
+    run.wait(timeout=30)
     wait_until(lambda: run.snapshot().done, timeout=20)
     wait_until(lambda: kept_state(run) == run.snapshot().version, timeout=20)
 
@@ -244,12 +244,12 @@ def test_another_kernel_finds_the_same_run(kernel, what):
         (one.path, list(one.args), one.kwargs, one.traceback) for one in run.failed
     ]
     try:
-        value = run.get(timeout=20)
+        value = run.get(timeout=30)
     except Exception as error:
         with pytest.raises(type(error)):
-            found.get(timeout=20)
+            found.get(timeout=30)
     else:
-        assert found.get(timeout=20) == value
+        assert found.get(timeout=30) == value
 
 
 class Kept(World):
@@ -261,7 +261,7 @@ class Kept(World):
         self.app.conf.result_backend = url
 
     def settle(self, run):
-        run.wait(timeout=20)
+        run.wait(timeout=30)
         wait_until(lambda: self._rests(0), timeout=20)
         settle(run)
 
@@ -328,7 +328,7 @@ def test_a_kernel_that_is_killed_at_any_moment_is_made_good(two_worlds, recipe, 
     assert found.lost or found.snapshot().done
     if found.lost:
         found = found.rerun()
-    assert found.get(timeout=20) == meaning.end.what
+    assert found.get(timeout=30) == meaning.end.what
     second.settle(found)
     ran = {tag for tag, _ in second.runs}
     assert not ran & {name_of(call) for call in had.values() if call.task == "work"}, "a task that succeeded ran again"
@@ -344,10 +344,10 @@ def test_attaching_again_gives_the_same_object(kernel):
 
 def test_a_run_that_was_forgotten_here_is_found_where_it_is_kept(kernel):
     app = kernel()
-    ids = [submit(app.signature("add", (1, 1)), app=app).wait(timeout=20).id for _ in range(25)]
+    ids = [submit(app.signature("add", (1, 1)), app=app).wait(timeout=30).id for _ in range(25)]
     app.backend.flush(20)
     wait_until(lambda: gc.collect() is not None and type(attach(ids[0], app=app)) is AttachedRun, timeout=20)
-    assert attach(ids[0], app=app).get(timeout=20) == 2
+    assert attach(ids[0], app=app).get(timeout=30) == 2
 
 
 def test_a_task_that_was_added_on_the_way_leads_to_its_run(kernel):
@@ -363,7 +363,7 @@ def test_what_is_kept_nowhere_says_where_was_looked(kernel, file):
     here = kernel()
     run = submit(here.signature("add", (1, 1)), app=here, name="total")
     alone = here.signature("add", (2, 2)).apply_async()
-    assert alone.get(timeout=20) == 4
+    assert alone.get(timeout=30) == 4
     settle(run)
     with pytest.raises(UnknownRun, match=f"and in sqlite:///{file}") as unknown:
         attach("nothing", app=kernel())
@@ -425,7 +425,7 @@ def test_what_a_newer_version_kept_says_so(kernel, kept, file):
 def test_a_damaged_run_does_not_hide_the_others(kernel, kept, file):
     change(file, "INSERT INTO nbcanvas_run (id, started, seen, version) VALUES ('bad', 9e9, 9e9, 1)")
     run = attach("total", app=kernel())
-    assert run.get(timeout=20) == 90
+    assert run.get(timeout=30) == 90
     assert attach(run.root.steps[1].id, app=kernel()).id == kept
 
 
@@ -434,11 +434,11 @@ def test_when_values_have_expired_the_rest_is_still_told(kernel, kept, file):
     run = attach(kept, app=kernel())
     assert run.done
     assert run.counts == {"SUCCESS": 11}
-    assert run.wait(timeout=20) is run
+    assert run.wait(timeout=30) is run
     assert run.frame(clocks=True).runtime.notna().all()
     with pytest.raises(ResultExpired, match=r"has expired .result_expires.; rerun.. makes it again"):
-        run.get(timeout=20)
-    assert run.rerun().get(timeout=20) == 90
+        run.get(timeout=30)
+    assert run.rerun().get(timeout=30) == 90
 
 
 def test_when_the_run_has_expired_it_is_unknown(kernel, kept):
@@ -565,13 +565,13 @@ def test_a_kernel_is_killed_and_another_one_completes_its_run(kernels):
             run.cancel()
         before = kernels.log
         again = run.rerun()
-        assert again.get(timeout=20) == sum(range(20))
+        assert again.get(timeout=30) == sum(range(20))
         assert again.counts == {"SUCCESS": 21}
         ran = kernels.log - before
         assert sorted(map(int, ran)) == list(range(8, 20))
         assert set(ran.values()) == {1}
         app.backend.flush(20)
-    assert kernels.run(f"print(attach({again.id!r}).get(timeout=20))") == f"{sum(range(20))}\n"
+    assert kernels.run(f"print(attach({again.id!r}).get(timeout=30))") == f"{sum(range(20))}\n"
 
 
 def test_another_kernel_follows_a_run_to_its_end(kernels):
@@ -610,10 +610,10 @@ def test_what_failed_yesterday_runs_today(kernels):
         run = attach({said.strip()!r})
         print(run.counts["FAILURE"], [failure.path for failure in run.failed])
         try:
-            run.get(timeout=20)
+            run.get(timeout=30)
         except Exception as error:
             print(type(error).__name__)
-        print(run.rerun().get(timeout=20))
+        print(run.rerun().get(timeout=30))
     """)
     assert said == f"3 ['chord.header[3]', 'chord.header[12]']\nChordError\n{sum(range(20))}\n"
     assert kernels.log == Counter({**{str(n): 1 for n in range(20)}, "3": 2, "12": 2})
@@ -681,4 +681,4 @@ def test_what_is_not_defined_here_is_said_before_anything_runs_again(kernels, lo
         with pytest.raises(NotRegistered, match="'tsum' is registered; 1 call needs it:"):
             run.rerun()
         app.task(name="tsum")(sum)
-        assert run.rerun().get(timeout=20) == sum(range(20))
+        assert run.rerun().get(timeout=30) == sum(range(20))

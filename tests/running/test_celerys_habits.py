@@ -38,7 +38,7 @@ def test_a_hook_that_raises_is_logged_and_changes_nothing(app, caplog, raises, e
 
     with caplog.at_level(logging.ERROR, "nbcanvas.worker"):
         result = work.delay(end)
-        value = result.get(timeout=5, propagate=False)
+        value = result.get(timeout=30, propagate=False)
     assert (result.state, repr(value)) == (state, "KeyError('own')" if end == "fail" else repr(end))
     said = [record.message for record in caplog.records]
     assert any("after_return" in line for line in said) and len(said) == (3 if end == "retry" else 2)
@@ -50,7 +50,7 @@ def test_before_start_may_fail_the_task(app):
 
     work = app.task(base=type("Refusing", (Task,), {"before_start": refuse}))(lambda: 1)
     with pytest.raises(ValueError, match="not now"):
-        work.delay().get(timeout=5)
+        work.delay().get(timeout=30)
 
 
 def test_an_ignored_task_that_set_a_state_holds_nothing_up(app, add):
@@ -61,7 +61,7 @@ def test_an_ignored_task_that_set_a_state_holds_nothing_up(app, add):
 
     first = ignoring.s().set(task_id="ignoring")
     result = (first | add.si(1, 2)).delay()
-    assert isinstance(result.get(timeout=5, propagate=False), nbcanvas.errors.TaskRevokedError)
+    assert isinstance(result.get(timeout=30, propagate=False), nbcanvas.errors.TaskRevokedError)
     assert app.AsyncResult("ignoring").state == "IGNORED"
 
 
@@ -71,12 +71,12 @@ def test_an_ignored_task_that_set_a_state_holds_nothing_up(app, add):
 def test_stamps_given_to_a_call_reach_the_first_calls(app, add):
     seen = app.task(bind=True)(lambda self, *_: dict(self.request.stamps))
     stamps = {"stamped_headers": ["a"], "a": ["x"]}
-    assert seen.apply_async(**stamps).get(timeout=5) == {"a": ["x"]}
-    assert seen.s().apply_async(**stamps).get(timeout=5) == {"a": ["x"]}
-    assert group(seen.s(), seen.s()).apply_async(**stamps).get(timeout=5) == [{"a": ["x"]}] * 2
-    assert seen.s().stamp(b="own").apply_async(**stamps).get(timeout=5) == {"a": ["x"], "b": ["own"]}
+    assert seen.apply_async(**stamps).get(timeout=30) == {"a": ["x"]}
+    assert seen.s().apply_async(**stamps).get(timeout=30) == {"a": ["x"]}
+    assert group(seen.s(), seen.s()).apply_async(**stamps).get(timeout=30) == [{"a": ["x"]}] * 2
+    assert seen.s().stamp(b="own").apply_async(**stamps).get(timeout=30) == {"a": ["x"], "b": ["own"]}
     result = chain(add.s(1, 2), seen.s()).apply_async(**stamps)
-    assert result.get(timeout=5) == {}
+    assert result.get(timeout=30) == {}
 
 
 class Returns(StampingVisitor):
@@ -108,13 +108,16 @@ def test_a_chord_without_a_body_is_refused_everywhere(app, add):
     ):
         with pytest.raises(CanvasError, match="no body"):
             attempt()
-    assert bare(app.task(name="total")(sum).s()).get(timeout=5) == 3
+    assert bare(app.task(name="total")(sum).s()).get(timeout=30) == 3
 
 
 def test_an_empty_chain(app):
     assert chain()() is None
     assert (
-        chain().delay().get(timeout=5) == chain().apply_async().get(timeout=5) == submit(chain()).get(timeout=5) == []
+        chain().delay().get(timeout=30)
+        == chain().apply_async().get(timeout=30)
+        == submit(chain()).get(timeout=30)
+        == []
     )
 
 
@@ -123,14 +126,14 @@ def test_an_empty_chain(app):
 
 def test_times_as_text(app, add):
     past, zoned = "2020-01-31T12:00:00", datetime.now(UTC).isoformat()
-    assert add.apply_async((1, 2), eta=past).get(timeout=5) == 3
-    assert add.apply_async((1, 2), eta=zoned).get(timeout=5) == 3
-    assert add.apply_async((1, 2), countdown=timedelta(0)).get(timeout=5) == 3
+    assert add.apply_async((1, 2), eta=past).get(timeout=30) == 3
+    assert add.apply_async((1, 2), eta=zoned).get(timeout=30) == 3
+    assert add.apply_async((1, 2), countdown=timedelta(0)).get(timeout=30) == 3
     late = add.apply_async((1, 2), expires=past)
-    late.get(timeout=5, propagate=False)
+    late.get(timeout=30, propagate=False)
     assert late.state == "REVOKED"
     when = app.task(bind=True)(lambda self: self.request.eta)
-    assert when.apply_async(eta=past).get(timeout=5) == "2020-01-31T12:00:00+00:00"
+    assert when.apply_async(eta=past).get(timeout=30) == "2020-01-31T12:00:00+00:00"
 
 
 @pytest.mark.parametrize(
@@ -156,12 +159,12 @@ def test_an_error_says_once_where_its_task_failed(app):
     notes = []
     for _ in range(3):
         with pytest.raises(ValueError, match="deep down") as raised:
-            result.get(timeout=5)
+            result.get(timeout=30)
         notes = raised.value.__notes__
     assert len(notes) == 1
     assert f"deep.fails[{result.id}] failed on " in notes[0] and "in fails" in notes[0]
     with pytest.raises(ValueError, match="deep down"):
-        group(fails.s(), fails.s())().get(timeout=5)
+        group(fails.s(), fails.s())().get(timeout=30)
 
 
 def test_an_error_that_takes_no_notes_is_raised_as_it_is(app):
@@ -174,7 +177,7 @@ def test_an_error_that_takes_no_notes_is_raised_as_it_is(app):
         raise Closed("shut")
 
     with pytest.raises(Closed, match="shut"):
-        fails.delay().get(timeout=5)
+        fails.delay().get(timeout=30)
 
 
 def test_eager_results(app, add):
@@ -196,13 +199,13 @@ def test_eager_results(app, add):
 def test_an_apps_own_classes_of_results(app, add):
     other = nbcanvas.App("other", set_as_current=False)
     result = app.AsyncResult(add.delay(1, 2).id)
-    assert isinstance(result, app.AsyncResult) and result.get(timeout=5) == 3
+    assert isinstance(result, app.AsyncResult) and result.get(timeout=30) == 3
     assert other.AsyncResult(result.id).state == "PENDING"
     whole = group(add.s(1, 1), add.s(2, 2))()
     whole.save()
-    assert app.GroupResult.restore(whole.id).get(timeout=5) == [2, 4]
+    assert app.GroupResult.restore(whole.id).get(timeout=30) == [2, 4]
     assert other.GroupResult.restore(whole.id) is None
-    assert app.ResultSet([result]).get(timeout=5) == [3] and app.ResultSet([]).app is app
+    assert app.ResultSet([result]).get(timeout=30) == [3] and app.ResultSet([]).app is app
     assert add.s(1, 2).AsyncResult is app.AsyncResult
     with pytest.raises(KeyError):
         result.throw(KeyError("thrown"))
@@ -243,7 +246,7 @@ def test_options_that_no_task_has(app):
         app.task(max_retry=1)(lambda: 1)
     heard = []
     hooked = app.task(on_success=lambda self, value, *_: heard.append(value))(lambda: 7)
-    hooked.delay().get(timeout=5)
+    hooked.delay().get(timeout=30)
     assert heard == [7]
 
 
@@ -260,7 +263,7 @@ def test_names_of_the_package(app):
         return nbcanvas.current_task.request.id, app.current_worker_task is who, inner
 
     result = who.delay()
-    assert result.get(timeout=5) == (result.id, True, 3)
+    assert result.get(timeout=30) == (result.id, True, 3)
     with pytest.raises(NotImplementedError, match=r"self\.replace"):
         add.add_to_chord(add.s(1, 2))
 
@@ -274,7 +277,7 @@ def test_names_of_the_request(app):
 
     result = said.apply_async((1,), {"y": 2}, shadow="other")
     properties = {"correlation_id": result.id, "reply_to": None, "priority": None}
-    assert result.get(timeout=5) == (1, "(1,)", "{'y': 2}", "py", "other", properties)
+    assert result.get(timeout=30) == (1, "(1,)", "{'y': 2}", "py", "other", properties)
 
 
 def test_names_of_the_app(app, monkeypatch, tmp_path):

@@ -36,7 +36,7 @@ def text_of(error):
 
 def fails(run):
     with pytest.raises(Exception) as caught:
-        run.get(timeout=5)
+        run.get(timeout=30)
     return caught.value
 
 
@@ -279,7 +279,7 @@ def test_good_results_stay_reachable(tasks):
     run = ended(submit(group(tasks.fail.s(i) if i % 2 else tasks.add.s(i, i) for i in range(4)) | tasks.tsum.s()))
     assert list(run.frame()["result"].dropna()) == [0, 4]
     assert isinstance(run.get(propagate=False), ChordError)
-    values = submit(group(tasks.fail.s(), tasks.add.s(1, 1))).get(timeout=5, propagate=False)
+    values = submit(group(tasks.fail.s(), tasks.add.s(1, 1))).get(timeout=30, propagate=False)
     assert type(values[0]) is ValueError and values[1] == 2
 
 

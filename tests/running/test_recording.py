@@ -30,7 +30,7 @@ from tests.plan.recipes import build, canvases
 from tests.protocol.test_document import facts
 
 
-def settled(run, seconds=10):
+def settled(run, seconds=30):
     """Wait for everything a run started, errbacks too."""
     run.wait(seconds)
     until = time.monotonic() + seconds
@@ -140,7 +140,7 @@ def test_what_ran_comes_back(world, recipe, stamps):
 
 def ended(views):
     try:
-        return views.get(timeout=5)
+        return views.get(timeout=30)
     except Exception as error:
         return type(error).__name__, error.args
 
@@ -159,7 +159,7 @@ def test_a_recording_of_a_recording_is_the_same_file(world, recipe, tmp_path_fac
 def test_a_run_that_goes_on_is_written_as_far_as_it_is(app, tasks, gate):
     app.start_worker(concurrency=1)
     run = submit(group(tasks.add.s(1, 1), tasks.held.s(1)) | tasks.tsum.s(), name="half")
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while not (run.counts.get("SUCCESS") and run.counts.get("STARTED")):
         assert time.monotonic() < until
         time.sleep(0.002)

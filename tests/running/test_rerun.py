@@ -150,7 +150,7 @@ def test_fix_the_bug_run_the_cell_rerun(app, tasks, flaky):
     flaky.bad |= {3, 7}
     run = submit(group(flaky.s(i) for i in range(10)) | tasks.tsum.s(), name="total")
     with pytest.raises(ChordError):
-        run.get(timeout=5)
+        run.get(timeout=30)
     before = ended(run).snapshot()
     known = app.tasks["flaky"].version
 
@@ -161,7 +161,7 @@ def test_fix_the_bug_run_the_cell_rerun(app, tasks, flaky):
 
     fixes = []
     again = run.rerun()
-    assert again is not run and again.get(timeout=5) == 35 + 300 + 700
+    assert again is not run and again.get(timeout=30) == 35 + 300 + 700
     assert sorted(fixes) == [3, 7] and set(flaky.ran.values()) == {1}
     state = ended(again).snapshot()
     assert {state.state(row) for row in state.order} == {"SUCCESS"} and len(again) == 11
@@ -183,7 +183,7 @@ def test_fix_the_bug_run_the_cell_rerun(app, tasks, flaky):
 def test_a_rerun_of_what_has_all_is_done_at_once(tasks):
     for canvas in (tasks.add.s(1, 1), chain(tasks.add.s(1, 1), tasks.add.s(1)), group([tasks.add.s(1, 1)]), group([])):
         run = submit(canvas).wait(5)
-        value = run.get(timeout=5)
+        value = run.get(timeout=30)
         again = run.rerun()
         assert again.done and again.finished is not None and again.state == "SUCCESS"
         assert again.get(timeout=1) == value and len(again) == len(run)
@@ -201,7 +201,7 @@ def test_a_rerun_of_a_rerun(tasks, flaky):
     flaky.bad.remove(1)
     run = run.rerun().wait(5)
     flaky.bad.clear()
-    assert run.rerun().get(timeout=5) == 6
+    assert run.rerun().get(timeout=30) == 6
     assert flaky.ran == {0: 1, 1: 3, 2: 4, 3: 1}
 
 
@@ -218,7 +218,7 @@ def test_a_run_that_has_not_ended(tasks, gate):
     assert f"{said}.wait() or {said}.cancel() first, then {said}.rerun()" in str(told.value)
     assert attach(one.id[:8]) is one
     gate.set()
-    assert run.wait(5).rerun().get(timeout=5) == [0, 1, 2]
+    assert run.wait(5).rerun().get(timeout=30) == [0, 1, 2]
 
 
 def test_a_cancelled_run(tasks, gate):
@@ -230,10 +230,10 @@ def test_a_cancelled_run(tasks, gate):
         run.wait(5).get()
     assert run.state == "REVOKED"
     again = run.rerun()
-    assert again.get(timeout=5) == 3 and run.root.steps[0].id == again.root.steps[0].id
+    assert again.get(timeout=30) == 3 and run.root.steps[0].id == again.root.steps[0].id
     before = submit(group(tasks.add.s(i, i) for i in range(100)) | tasks.tsum.s())
     before.cancel()
-    assert before.wait(5).rerun().get(timeout=5) == 9900
+    assert before.wait(5).rerun().get(timeout=30) == 9900
 
 
 def test_pinned_ids_partials_and_stamps(app, tasks, flaky):
@@ -244,7 +244,7 @@ def test_pinned_ids_partials_and_stamps(app, tasks, flaky):
     assert pinned.state == "FAILURE"
     flaky.bad.clear()
     again = run.rerun()
-    assert again.get(timeout=5) == 2
+    assert again.get(timeout=30) == 2
     assert again.result.id != pinned.id and again.result.parent.id == pinned.parent.id
     assert list(again.frame()["experiment"]) == [42, 42]
 
@@ -260,24 +260,24 @@ def test_values_that_are_gone(app, flaky):
     flaky.bad.add(2)
     run = submit(silent.s(1) | flaky.s()).wait(5)
     flaky.bad.clear()
-    assert run.rerun().get(timeout=5) == 2 and ran["silent"] == 2
+    assert run.rerun().get(timeout=30) == 2 and ran["silent"] == 2
     # Nobody takes it:
     flaky.bad.add(5)
     run = submit(silent.s(1) | flaky.si(5)).wait(5)
     flaky.bad.clear()
-    assert run.rerun().get(timeout=5) == 5 and ran["silent"] == 3
+    assert run.rerun().get(timeout=30) == 5 and ran["silent"] == 3
     # It is the value of the whole, and was never kept:
     run = submit(flaky.s(6) | silent.s()).wait(5)
-    assert run.rerun().get(timeout=5) is None and ran["silent"] == 4
+    assert run.rerun().get(timeout=30) is None and ran["silent"] == 4
     # Forgotten, and asked for:
     run = submit(group(flaky.s(7), flaky.s(8))).wait(5)
     run.result[0].forget()
-    assert run.rerun().get(timeout=5) == [7, 8] and flaky.ran[7] == 2 and flaky.ran[8] == 1
+    assert run.rerun().get(timeout=30) == [7, 8] and flaky.ran[7] == 2 and flaky.ran[8] == 1
     # Forgotten, and needed by nobody:
     run = submit(flaky.s(9) | flaky.s(0)).wait(5)
     run.result.parent.forget()
     again = run.rerun()
-    assert again.done and again.get(timeout=5) == 9 and flaky.ran[9] == 2
+    assert again.done and again.get(timeout=30) == 9 and flaky.ran[9] == 2
 
 
 def test_links_and_errbacks(app, tasks, flaky):
@@ -298,7 +298,7 @@ def test_links_and_errbacks(app, tasks, flaky):
     assert states_of(run)["chain[0].link[0]"] == "SUCCESS" and heard == ["no 9", "no 9"]
     flaky.bad.clear()
     run = ended(run.rerun())
-    assert run.get(timeout=5) == 9 and len(heard) == 2
+    assert run.get(timeout=30) == 9 and len(heard) == 2
     assert flaky.ran == {2: 2, 9: 3}
     assert states_of(run) == {"chain[0]": "SUCCESS", "chain[0].link[0]": "SUCCESS", "chain[1]": "SUCCESS"}
 
@@ -329,7 +329,7 @@ def test_what_replaced_a_task_goes_on(app, tasks, flaky, broken):
         run = ended(run.rerun())
     flaky.bad.clear()
     again = ended(run.rerun())
-    assert again.get(timeout=5) == 33
+    assert again.get(timeout=30) == 33
     assert ran == [1], "it had done its work"
     assert {x: n for x, n in flaky.ran.items() if n > 1}.keys() == {"inside": {11}, "behind": {33}, "both": {11, 33}}[
         broken
@@ -351,7 +351,7 @@ def test_what_replaced_a_task_and_did_nothing_is_chosen_anew(app, flaky):
     def chooses_better(self):
         return self.replace(flaky.s(2))
 
-    assert run.rerun().get(timeout=5) == 2 and flaky.ran == {1: 1, 2: 1}
+    assert run.rerun().get(timeout=30) == 2 and flaky.ran == {1: 1, 2: 1}
 
 
 def test_what_a_task_started_by_itself(app, flaky):
@@ -396,7 +396,7 @@ def test_many_at_once(tasks, flaky):
     run = submit(group(flaky.s(i) for i in range(3)) | tasks.tsum.s()).wait(5)
     flaky.bad.clear()
     found = []
-    threads = [threading.Thread(target=lambda: found.append(run.rerun().get(timeout=5))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(run.rerun().get(timeout=30))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -24,7 +24,7 @@ from nbcanvas.errors import (
 from nbcanvas.task import exponential_backoff
 
 
-def wait_until(condition, timeout=5):
+def wait_until(condition, timeout=30.0):
     until = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < until, "it did not come true"
@@ -103,9 +103,9 @@ def test_a_signature_is_made_quickly(tasks):
 
 def test_a_builtin_can_be_a_task(app):
     total = app.task(sum, name="sum")
-    assert total.delay([1, 2]).get(timeout=5) == 3
+    assert total.delay([1, 2]).get(timeout=30) == 3
     largest = app.task(max, name="max")  # a builtin without a signature
-    assert largest.delay(1, 2).get(timeout=5) == 2
+    assert largest.delay(1, 2).get(timeout=30) == 2
 
 
 def test_tasks_travel_by_name(tasks):
@@ -144,7 +144,7 @@ def test_bind_and_the_request(app):
         }
 
     result = show.apply_async((1,), {"y": 2}, time_limit=60, soft_time_limit=30, queue="q", priority=3)
-    found = result.get(timeout=5)
+    found = result.get(timeout=30)
     assert found["id"] == found["root_id"] == result.id and found["parent_id"] is None
     assert found["args"] == (1,) and found["kwargs"] == {"y": 2} and found["task"] == "show"
     assert found["retries"] == 0 and not found["is_eager"] and not found["called_directly"]
@@ -152,7 +152,7 @@ def test_bind_and_the_request(app):
     assert found["group"] is found["group_index"] is found["eta"] is found["expires"] is None
     assert found["delivery_info"]["priority"] == 3 and found["delivery_info"]["routing_key"] == "q"
     result = (show.si(1) | group(show.si(2), show.si(3)))()
-    first, members = result.parent.get(timeout=5), result.get(timeout=5)
+    first, members = result.parent.get(timeout=30), result.get(timeout=30)
     assert [m["root_id"] for m in members] == [first["id"]] * 2 == [m["parent_id"] for m in members]
     assert [m["group"] for m in members] == [result.id] * 2 and [m["group_index"] for m in members] == [0, 1]
 
@@ -171,7 +171,7 @@ def test_the_current_task(app):
         return app.current_task.name, app.current_task.request.id
 
     result = show.delay()
-    assert result.get(timeout=5) == (show.name, result.id)
+    assert result.get(timeout=30) == (show.name, result.id)
     assert app.current_task is None
 
 
@@ -192,7 +192,7 @@ def test_retry(app):
         return x
 
     result = flaky.delay(7)
-    assert result.get(timeout=5) == 7
+    assert result.get(timeout=30) == 7
     assert seen == [0, 1, 2] and result.retries == 2
 
 
@@ -223,10 +223,10 @@ def test_retry_too_often(app):
         raise self.retry(max_retries=0)
 
     with pytest.raises(ConnectionError, match="down"):
-        with_exc.delay().get(timeout=5)
+        with_exc.delay().get(timeout=30)
     for task in (without, for_this_call):
         with pytest.raises(MaxRetriesExceededError, match="Can't retry"):
-            task.delay().get(timeout=5)
+            task.delay().get(timeout=30)
 
 
 def test_retry_for_ever_when_there_is_no_limit(app):
@@ -236,7 +236,7 @@ def test_retry_for_ever_when_there_is_no_limit(app):
             raise self.retry()
         return self.request.retries
 
-    assert tenth.delay().get(timeout=5) == 10
+    assert tenth.delay().get(timeout=30) == 10
 
 
 def test_retry_with_other_arguments(app):
@@ -252,8 +252,8 @@ def test_retry_with_other_arguments(app):
             raise self.retry(kwargs={"y": 9}, countdown=0)
         return x, y
 
-    assert show.delay(1).get(timeout=5) == (5, 6)
-    assert keeps.delay(1, 2).get(timeout=5) == (1, 9)
+    assert show.delay(1).get(timeout=30) == (5, 6)
+    assert keeps.delay(1, 2).get(timeout=30) == (1, 9)
 
 
 def test_retry_without_throwing(app):
@@ -264,7 +264,7 @@ def test_retry_without_throwing(app):
             return "not this"
         return "this"
 
-    assert show.delay().get(timeout=5) == "this"
+    assert show.delay().get(timeout=30) == "this"
 
 
 def test_retry_of_a_direct_call_raises_the_exception(app):
@@ -283,8 +283,8 @@ def test_a_retried_member_of_a_chord(app, tasks):
             raise self.retry()
         return x
 
-    assert (group(flaky.s(i) for i in range(5)) | tasks.tsum.s())().get(timeout=5) == 10
-    assert chain(flaky.s(1), tasks.add.s(1))().get(timeout=5) == 2
+    assert (group(flaky.s(i) for i in range(5)) | tasks.tsum.s())().get(timeout=30) == 10
+    assert chain(flaky.s(1), tasks.add.s(1))().get(timeout=30) == 2
 
 
 def test_autoretry_for(app):
@@ -296,7 +296,7 @@ def test_autoretry_for(app):
         raise ConnectionError("down")
 
     with pytest.raises(ConnectionError, match="down"):
-        flaky.delay().get(timeout=5)
+        flaky.delay().get(timeout=30)
     assert seen == [0, 1, 2, 3, 4, 5]
 
 
@@ -309,7 +309,7 @@ def test_autoretry_but_not_for(app):
         raise FileNotFoundError("gone")
 
     with pytest.raises(FileNotFoundError):
-        flaky.delay().get(timeout=5)
+        flaky.delay().get(timeout=30)
     assert seen == [1]
 
 
@@ -333,7 +333,7 @@ def test_autoretry_backs_off(app, monkeypatch):
 
     monkeypatch.setattr(flaky, "retry", noted)
     with pytest.raises(ConnectionError):
-        flaky.delay().get(timeout=5)
+        flaky.delay().get(timeout=30)
     assert waits == [3, 6, 12, 20, 20]
 
 
@@ -360,7 +360,7 @@ def test_autoretry_options_of_a_base_class(app):
         raise ConnectionError("down")
 
     with pytest.raises(ConnectionError):
-        flaky.delay().get(timeout=5)
+        flaky.delay().get(timeout=30)
     assert len(seen) == 3
 
 
@@ -376,7 +376,7 @@ def test_track_started(app, gate):
     wait_until(lambda: result.state == "STARTED")
     assert set(result.info) == {"pid", "hostname"}
     gate.set()
-    result.get(timeout=5)
+    result.get(timeout=30)
     assert result.state == "SUCCESS"
 
 
@@ -393,7 +393,7 @@ def test_custom_states(app, gate):
     assert result.info == result.result == {"current": 1, "total": 2}
     assert not result.ready()
     gate.set()
-    assert result.get(timeout=5) == "done" and result.state == "SUCCESS"
+    assert result.get(timeout=30) == "done" and result.state == "SUCCESS"
 
 
 def test_update_state_of_a_direct_call_does_nothing(app):
@@ -416,7 +416,7 @@ def test_track_reports_how_far_it_is(app, gate):
     wait_until(lambda: result.state == "PROGRESS")
     assert result.info["total"] == 4 and 0 <= result.info["current"] <= 4
     gate.set()
-    result.get(timeout=5)
+    result.get(timeout=30)
 
 
 def test_ignore(app):
@@ -428,7 +428,7 @@ def test_ignore(app):
     result = ignores.delay()
     wait_until(lambda: result.info == {"a": 1} or result.ready())
     # Not so in Celery: there get() waits for ever; here an ignored task has ended, and what it said of itself is kept.
-    result.get(timeout=5)
+    result.get(timeout=30)
     assert result.info == {"a": 1}
     assert not result.failed() and not result.successful()
 
@@ -439,7 +439,7 @@ def test_reject(app):
         raise Reject("no use", requeue=False)
 
     result = rejects.delay()
-    result.get(timeout=5)  # ends: nothing waits for ever for a message that was dropped
+    result.get(timeout=30)  # ends: nothing waits for ever for a message that was dropped
     assert result.state == "REJECTED"
 
 
@@ -454,7 +454,7 @@ def test_reject_and_requeue(app):
         return "at last"
 
     result = rejects.delay()
-    assert result.get(timeout=5) == "at last"
+    assert result.get(timeout=30) == "at last"
     assert seen == [result.id] * 3
 
 
@@ -478,7 +478,7 @@ def test_a_base_class_is_made_once(app):
     def process(self, key):
         return self.db[key]
 
-    assert [process.delay("a").get(timeout=5) for _ in range(3)] == [1, 1, 1]
+    assert [process.delay("a").get(timeout=30) for _ in range(3)] == [1, 1, 1]
     assert made == [1]
     assert isinstance(process, DatabaseTask)
 
@@ -493,7 +493,7 @@ def test_a_task_class(app):
     add = app.register_task(Add())
     assert add.name == f"{__name__}.Add"
     result = add.delay(1, 2)
-    assert result.get(timeout=5) == (3, result.id)
+    assert result.get(timeout=30) == (3, result.id)
     assert add.s(1, 2).apply().get()[0] == 3
     assert str(inspect.signature(add)) == "(x, y)"
 
@@ -524,7 +524,7 @@ def test_a_task_that_overrides_call(app):
         return x, self.request.id
 
     result = work.delay(1)
-    assert result.get(timeout=5)[0] == 1
+    assert result.get(timeout=30)[0] == 1
     assert type(work).calls == 1
 
 
@@ -558,7 +558,7 @@ def test_hooks(app):
     def heard(what):
         told.clear()
         result = work.delay(what)
-        result.get(timeout=5, propagate=False)
+        result.get(timeout=30, propagate=False)
         assert told.pop(0) == ("before_start", result.id, (what,), {})
         return list(told)
 
@@ -583,9 +583,9 @@ def test_time_limits(app):
         while True:
             time.sleep(0.005)
 
-    assert soft.delay().get(timeout=5) == "cleaned up"
+    assert soft.delay().get(timeout=30) == "cleaned up"
     with pytest.raises(TimeLimitExceeded, match=r"0\.05"):
-        hard.delay().get(timeout=5)
+        hard.delay().get(timeout=30)
 
 
 def test_replace(app, tasks):
@@ -598,11 +598,11 @@ def test_replace(app, tasks):
         return self.replace(chain())
 
     result = replaces.delay(1)
-    assert result.get(timeout=5) == [1, 2, 3]
-    assert (replaces.s(1) | tasks.tsum.s())().get(timeout=5) == 6
+    assert result.get(timeout=30) == [1, 2, 3]
+    assert (replaces.s(1) | tasks.tsum.s())().get(timeout=30) == 6
     assert replaces(1) == [1, 2, 3]
     with pytest.raises(ImproperlyConfigured, match="empty chain"):
-        to_nothing.delay().get(timeout=5)
+        to_nothing.delay().get(timeout=30)
 
 
 # -- pydantic -------------------------------------------------------------------------------------------------------
@@ -622,9 +622,9 @@ def test_pydantic(app):
         assert isinstance(arg, ArgModel)
         return ReturnModel(value=f"example: {arg.value}")
 
-    assert x.delay({"value": 1}).get(timeout=5) == {"value": "example: 1"}
+    assert x.delay({"value": 1}).get(timeout=30) == {"value": "example: 1"}
     with pytest.raises(ValidationError):
-        x.delay({"value": "no number"}).get(timeout=5)
+        x.delay({"value": "no number"}).get(timeout=30)
 
 
 def test_pydantic_optional_and_bound(app):
@@ -633,8 +633,8 @@ def test_pydantic_optional_and_bound(app):
         return self.request.id, None if arg is None else arg.value, other
 
     result = x.delay()
-    assert result.get(timeout=5) == (result.id, None, 0)
-    assert x.delay({"value": 3}, other=4).get(timeout=5)[1:] == (3, 4)
+    assert result.get(timeout=30) == (result.id, None, 0)
+    assert x.delay({"value": 3}, other=4).get(timeout=30)[1:] == (3, 4)
 
 
 def test_pydantic_strict_and_context_and_dump(app):
@@ -647,6 +647,6 @@ def test_pydantic_strict_and_context_and_dump(app):
         return ReturnModel(value="x")
 
     with pytest.raises(ValidationError):
-        strict.delay({"value": "1"}).get(timeout=5)
-    assert strict.delay({"value": 1}).get(timeout=5) == 1
-    assert dumped.delay().get(timeout=5) == {}
+        strict.delay({"value": "1"}).get(timeout=30)
+    assert strict.delay({"value": 1}).get(timeout=30) == 1
+    assert dumped.delay().get(timeout=30) == {}

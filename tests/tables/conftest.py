@@ -43,6 +43,6 @@ def done(app):
     """Return a function that runs a canvas to its end, however it ends."""
 
     def run(sig, **options):
-        return submit(sig, app=app, **options).wait(timeout=20)
+        return submit(sig, app=app, **options).wait(timeout=30)
 
     return run

@@ -195,7 +195,7 @@ def test_a_replaced_task_is_what_it_was_replaced_by(app, tasks, done):
 
     run = done(group(fan_out.s(3), go_on.s(1), tasks.add.s(7, 7)))
     assert produced(run) == {"group[0]": [0, 2, 4], "group[1]": 102, "group[2]": 14}
-    assert run.values()["value"].tolist() == run.get(timeout=5)
+    assert run.values()["value"].tolist() == run.get(timeout=30)
     assert produced(done(fan_out.s(3) | tasks.tsum.s())) == {"chain[1]": 6}
 
 
@@ -205,7 +205,7 @@ def _flat(value):
 
 def test_during_a_run(app, tasks):
     run = submit(chord([tasks.add.s(1, 1), tasks.add.s(2, 2).set(countdown=60)], tasks.tsum.s()))
-    run.result.parent[0].get(timeout=5)
+    run.result.parent[0].get(timeout=30)
     assert produced(run) == {"chord.header[0]": 2}
     run.cancel()
 
@@ -217,7 +217,7 @@ def test_values_agree_with_get(tasks, done):
         group(chord([tasks.add.s(1, 1)] * 2, tasks.tsum.s()), tasks.add.s(5, 5) | tasks.add.s(1)),
     ):
         run = done(canvas)
-        assert run.values()["value"].tolist() == _flat(run.get(timeout=5))
+        assert run.values()["value"].tolist() == _flat(run.get(timeout=30))
 
 
 def test_very_deep_canvases(tasks, done):

@@ -30,12 +30,12 @@ def goes_on(request):
     yield
     if lab is None:
         return
-    assert lab.add.delay(2, 2).get(timeout=10) == 4
+    assert lab.add.delay(2, 2).get(timeout=30) == 4
     settle(lambda: not sum(lab.app.broker.depth().values()) and not lab.app.backend.joins())
     assert len(lab.app.worker.slots) == lab.app.worker.concurrency
 
 
-def settle(condition, timeout=5.0):
+def settle(condition, timeout=30.0):
     """Wait until a condition holds."""
     until = time.monotonic() + timeout
     while not condition():
@@ -45,4 +45,4 @@ def settle(condition, timeout=5.0):
 
 def started(path, count=1):
     """Wait until `hold(path)` runs."""
-    settle(lambda: len(notes(f"{path}.started")) >= count, 10)
+    settle(lambda: len(notes(f"{path}.started")) >= count)

@@ -224,10 +224,10 @@ def define(app):
     def starts(self, n):
         results = [self.app.send_task("add", (i, 1)) for i in range(n)]
         with allow_join_result():
-            return [r.get(timeout=10) for r in results]
+            return [r.get(timeout=30) for r in results]
 
     def blocks(self):
-        return self.app.send_task("add", (1, 1)).get(timeout=5)
+        return self.app.send_task("add", (1, 1)).get(timeout=30)
 
     def reads(self, task_id):
         result = self.app.AsyncResult(task_id)

@@ -34,17 +34,15 @@ def test_messages_wait_for_the_next_worker(fresh, pool, tmp_path):
     assert first.get(timeout=1) == "held"
     done = [r.ready() for r in others]
     fresh.app.start_worker(2, pool)
-    assert [r.get(timeout=10) for r in others] == [0, 2, 4, 6, 8]
+    assert [r.get(timeout=30) for r in others] == [0, 2, 4, 6, 8]
     assert not all(done) or len(done) == 5
 
 
-def test_stopping_is_prompt_and_can_be_repeated(fresh, pool):
+def test_stopping_can_be_repeated(fresh, pool):
     for _ in range(3):
         fresh.app.start_worker(2, pool)
-        assert fresh.add.delay(1, 1).get(timeout=10) == 2
-        before = time.monotonic()
+        assert fresh.add.delay(1, 1).get(timeout=30) == 2
         fresh.app.stop_worker()
-        assert time.monotonic() - before < 1.5
 
 
 def test_stopping_an_idle_worker_never_hangs(fresh, pool):
@@ -60,17 +58,16 @@ def test_stop_with_a_timeout(fresh, pool, tmp_path):
     fresh.app.start_worker(1, pool)
     running = (fresh.hold.s(path) | fresh.echo.s()).delay()
     started(path)
-    before = time.monotonic()
-    fresh.app.stop_worker(timeout=0.2)
-    assert time.monotonic() - before < 2
+    fresh.app.stop_worker(timeout=0.2)  # `hold` would not end
+    assert not running.ready() or pool == "processes"
     if pool == "processes":
         with pytest.raises(errors.WorkerLostError, match="stopped while hold"):
-            running.get(timeout=5)
+            running.get(timeout=30)
     fresh.app.start_worker(1, pool)
-    assert fresh.add.delay(2, 2).get(timeout=10) == 4
+    assert fresh.add.delay(2, 2).get(timeout=30) == 4
     Path(path).touch()
     if pool == "threads":
-        assert running.get(timeout=10) == "held"
+        assert running.get(timeout=30) == "held"
 
 
 def test_wrong_settings_are_refused():
@@ -90,7 +87,7 @@ def test_priority(fresh, pool, tmp_path):
     results = [fresh.write.apply_async((log, priority), priority=priority) for priority in (9, 5, 0, 9, 5, 0)]
     Path(gate).touch()
     for result in (held, *results):
-        result.get(timeout=10)
+        result.get(timeout=30)
     assert notes(log) == ["0", "0", "5", "5", "9", "9"]
 
 
@@ -108,7 +105,7 @@ def test_inspect(fresh, pool, tmp_path):
     assert [t["request"]["id"] for t in answer.scheduled()[name]] == [later.id]
     assert "add" in answer.registered()[name] and answer.stats()[name]["pool"]["implementation"] == pool
     Path(path).touch()
-    assert waiting.get(timeout=10) == 4
+    assert waiting.get(timeout=30) == 4
 
 
 # -- processes alone --------------------------------------------------------------------------------------------------
@@ -131,16 +128,16 @@ def test_tasks_run_elsewhere_and_side_by_side(procs):
 
 
 def test_a_late_acknowledged_task_survives_the_death_of_its_process(procs, tmp_path):
-    assert procs.dies_once.delay(str(tmp_path / "n")).get(timeout=20) == "alive"
-    assert (procs.dies_once.s(str(tmp_path / "m")) | procs.echo.s()).delay().get(timeout=20) == "alive"
+    assert procs.dies_once.delay(str(tmp_path / "n")).get(timeout=30) == "alive"
+    assert (procs.dies_once.s(str(tmp_path / "m")) | procs.echo.s()).delay().get(timeout=30) == "alive"
 
 
 def test_a_poison_task_kills_three_processes_and_then_fails(procs, tmp_path):
     result = procs.poison.delay(str(tmp_path / "n"))
     with pytest.raises(errors.WorkerLostError, match=r"poison.*exited with code 7, as 2 before it"):
-        result.get(timeout=20)
+        result.get(timeout=30)
     assert len(notes(tmp_path / "n")) == 3
-    assert procs.add.delay(2, 2).get(timeout=10) == 4
+    assert procs.add.delay(2, 2).get(timeout=30) == 4
 
 
 def test_children_that_die_at_random_lose_nothing_silently(procs, tmp_path):
@@ -155,8 +152,10 @@ def test_children_that_die_at_random_lose_nothing_silently(procs, tmp_path):
         time.sleep(0.1)
         for task in procs.app.control.inspect().active().popitem()[1][:1]:
             (slot,) = [s for s in procs.app.worker.slots if s.name == task["hostname"]]
-            os.kill(slot.executor._child.pid, signal.SIGKILL)
-    ends = [result.get(timeout=20, propagate=False) for result in results]
+            child = slot.executor._child
+            if child is not None and _runs(child.pid):  # not one that was killed before, and is not replaced yet
+                os.kill(child.pid, signal.SIGKILL)
+    ends = [result.get(timeout=30, propagate=False) for result in results]
     lost = [i for i, end in enumerate(ends) if isinstance(end, errors.WorkerLostError)]
     assert all(i % 2 for i in lost) and len(lost) <= 4
     assert all(end[1] == i for i, end in enumerate(ends) if i not in lost)
@@ -164,17 +163,33 @@ def test_children_that_die_at_random_lose_nothing_silently(procs, tmp_path):
 
 def test_a_child_that_dies_while_idle_costs_nothing(procs):
     for _ in range(3):
-        pids = {pid for pid, _ in group(procs.where.s() for _ in range(20)).delay().get(timeout=10)}
+        pids = {pid for pid, _ in group(procs.where.s() for _ in range(20)).delay().get(timeout=30)}
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-        assert group(procs.add.s(i, 1) for i in range(20)).delay().get(timeout=10) == list(range(1, 21))
+        settle(lambda pids=pids: not any(_runs(pid) for pid in pids))
+        assert group(procs.add.s(i, 1) for i in range(20)).delay().get(timeout=30) == list(range(1, 21))
+
+
+def test_a_child_that_dies_before_it_reads_its_task_costs_nothing():
+    """It was idle, and is killed at the very moment when it is handed a task: that had not begun."""
+    with App(worker_concurrency=1, worker_pool="processes") as app:
+        where = define(app).where
+        idle = where.delay().get(timeout=30)[0]
+        os.kill(idle, signal.SIGSTOP)
+        settle(
+            lambda: all("T" in one.read_text().rpartition(")")[2] for one in Path(f"/proc/{idle}/task").glob("*/stat"))
+        )
+        result = where.delay()
+        settle(lambda: app.control.inspect().active().popitem()[1])
+        time.sleep(0.1)
+        os.kill(idle, signal.SIGKILL)
+        assert result.get(timeout=30)[0] != idle
 
 
 def test_max_tasks_per_child():
     with App(worker_max_tasks_per_child=3, worker_concurrency=1, worker_pool="processes") as app:
         where = define(app).where
-        pids = [where.delay().get(timeout=10)[0] for _ in range(7)]
+        pids = [where.delay().get(timeout=30)[0] for _ in range(7)]
         assert pids[0] == pids[2] != pids[3] == pids[5] != pids[6]
         settle(lambda: not _runs(pids[0]))
 
@@ -182,7 +197,7 @@ def test_max_tasks_per_child():
 def test_max_memory_per_child():
     with App(worker_max_memory_per_child=1000, worker_concurrency=1, worker_pool="processes") as app:
         where = define(app).where
-        assert where.delay().get(timeout=10)[0] != where.delay().get(timeout=10)[0]
+        assert where.delay().get(timeout=30)[0] != where.delay().get(timeout=30)[0]
 
 
 def test_settings_and_directory_follow(procs, tmp_path, monkeypatch):
@@ -190,10 +205,10 @@ def test_settings_and_directory_follow(procs, tmp_path, monkeypatch):
         return self.app.conf.task_default_queue, str(Path.cwd())
 
     task = procs.app.task(name="look", bind=True)(look)
-    assert task.delay().get(timeout=10) == ("celery", str(Path.cwd()))
+    assert task.delay().get(timeout=30) == ("celery", str(Path.cwd()))
     procs.app.conf.task_default_queue = "other"
     monkeypatch.chdir(tmp_path)
-    assert task.delay().get(timeout=10) == ("other", str(tmp_path))
+    assert task.delay().get(timeout=30) == ("other", str(tmp_path))
 
 
 def test_what_a_task_started_ends_with_its_process(procs, tmp_path):
@@ -206,7 +221,7 @@ def test_what_a_task_started_ends_with_its_process(procs, tmp_path):
 
     result = procs.app.task(name="parent")(parent).apply_async((path,), time_limit=1)
     with pytest.raises(errors.TimeLimitExceeded):
-        result.get(timeout=10)
+        result.get(timeout=30)
     settle(lambda: not _runs(int(Path(path).read_text())))
 
 
@@ -215,12 +230,12 @@ def test_a_task_that_cannot_be_sent_says_why(procs):
 
     lock = threading.Lock()
     with pytest.raises(errors.NotSerializable, match=r"task locked cannot be sent to a process.*lock"):
-        procs.app.task(name="locked")(lambda: lock).delay().get(timeout=10)
-    assert procs.add.delay(2, 2).get(timeout=10) == 4
+        procs.app.task(name="locked")(lambda: lock).delay().get(timeout=30)
+    assert procs.add.delay(2, 2).get(timeout=30) == 4
 
 
 def test_every_child_ends_with_the_worker(procs):
-    pids = {pid for pid, _ in group(procs.where.s() for _ in range(50)).delay().get(timeout=10)}
+    pids = {pid for pid, _ in group(procs.where.s() for _ in range(50)).delay().get(timeout=30)}
     procs.app.stop_worker()
     settle(lambda: not any(_runs(pid) for pid in pids))
 
@@ -240,6 +255,7 @@ def program(tmp_path, code, **kwargs):
     script.write_text(textwrap.dedent(code))
     return subprocess.Popen(
         [sys.executable, str(script)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -275,18 +291,17 @@ def test_no_orphans_when_the_kernel_is_killed(tmp_path, number):
     kernel = program(tmp_path, WORKING.format(end="time.sleep(60)"))
     pids = pids_of(kernel)
     kernel.send_signal(number)
-    kernel.wait(5)
-    settle(lambda: not any(_runs(pid) for pid in pids), 2)
+    kernel.wait(30)
+    settle(lambda: not any(_runs(pid) for pid in pids))
     kernel.communicate()
 
 
 def test_no_orphans_when_the_program_just_ends(tmp_path):
-    kernel = program(tmp_path, WORKING.format(end="time.sleep(1)"))
+    kernel = program(tmp_path, WORKING.format(end="input()"))  # ends when it is told to
     pids = pids_of(kernel)
-    before = time.monotonic()
-    _, errs = kernel.communicate(timeout=10)
-    assert time.monotonic() - before < 5 and kernel.returncode == 0, errs
-    settle(lambda: not any(_runs(pid) for pid in pids), 2)
+    _, errs = kernel.communicate("\n", timeout=30)
+    assert kernel.returncode == 0, errs
+    settle(lambda: not any(_runs(pid) for pid in pids))
 
 
 def test_no_orphans_when_a_fork_of_the_kernel_lives_on(tmp_path):
@@ -316,6 +331,7 @@ def test_no_orphans_when_a_fork_of_the_kernel_lives_on(tmp_path):
     finally:
         os.kill(int(noted.read_text()), signal.SIGKILL)
         kernel.wait(10)
+        kernel.stdin.close()
         kernel.stdout.close()
         kernel.stderr.close()
 
@@ -359,7 +375,7 @@ def test_a_script_without_a_guard(tmp_path):
             return x * y
 
         def get(sig):
-            return sig.delay().get(timeout=10)
+            return sig.delay().get(timeout=30)
 
         point = get(scale.s(Point(4)))
         assert type(point) is Point and point.x == 8, point
@@ -384,7 +400,7 @@ def test_a_script_without_a_guard(tmp_path):
         except Bad as error:
             print("caught", error)
         result = bad.delay()
-        result.get(timeout=10, propagate=False)
+        result.get(timeout=30, propagate=False)
         assert 'raise Bad("of main")' in result.traceback, result.traceback
         assert get(chain(mul.s(1, 1), mul.s(1))) == "new"
         print("end")
@@ -423,15 +439,15 @@ def test_tasks_of_modules_follow_the_file(tmp_path):
                      "def sends(): return one.delay()\\n")
         import mod
         mod.mine.conf.update(worker_pool="processes", worker_concurrency=1)
-        print(mod.one.delay().get(timeout=10))
-        print(mod.sends.delay().get(timeout=10).get(timeout=10)[0])
+        print(mod.one.delay().get(timeout=30))
+        print(mod.sends.delay().get(timeout=30).get(timeout=30)[0])
         write("helpers", "def help(): return 'help two, longer'")
         importlib.reload(mod.helpers)
-        print(mod.one.delay().get(timeout=10)[1])
+        print(mod.one.delay().get(timeout=30)[1])
         write("mod", (here / "mod.py").read_text().replace("return 'one'", "return 'the other'"))
         importlib.reload(mod)
         mod.mine.conf.update(worker_pool="processes", worker_concurrency=1)
-        print(mod.one.delay().get(timeout=10)[0])
+        print(mod.one.delay().get(timeout=30)[0])
     """,
     ).communicate(timeout=40)
     assert out.splitlines() == ["('one', 'help one', True)", "one", "help two, longer", "the other"], (out, errs)
@@ -457,9 +473,9 @@ def test_what_tasks_print_is_printed(tmp_path):
             os.close(1)
 
         for i in range(3):
-            say.delay(f"word{i}").get(timeout=10)
-        close.delay().get(timeout=10)
-        say.delay("unheard").get(timeout=10)
+            say.delay(f"word{i}").get(timeout=30)
+        close.delay().get(timeout=30)
+        say.delay("unheard").get(timeout=30)
     """,
     ).communicate(timeout=30)
     assert out.splitlines() == [line for i in range(3) for line in (f"word{i}", f"word{i} too")]

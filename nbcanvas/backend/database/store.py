@@ -21,9 +21,11 @@ from nbcanvas.backend.local import LocalBackend, OnEnd
 from nbcanvas.backend.port import Record, RunStore, Tree, flush_all
 from nbcanvas.backend.unlock import unlocks
 from nbcanvas.backend.urls import masked
+from nbcanvas.errors import ServerLost
 from nbcanvas.plan.engine import Arrival
 from nbcanvas.plan.model import Call, Exit, Failed, Join, Message, Node, Value
 
+from .claims import claimed
 from .follower import Follower
 from .rows import Rows, moment, now
 from .runs import Runs, put
@@ -247,6 +249,37 @@ class DatabaseBackend:
         if record.state in states.READY_STATES:
             self.announce(task_id, record)
         return True
+
+    def claim(self, claims: Sequence[tuple[str, Record, Callable[[Record], bool]]]) -> list[Record | None]:
+        """Store that tasks begin, each unless it has ended, or another process has stored that it begins.
+
+        Parameters
+        ----------
+        claims
+            The task, its record, and whether another one's record gives way to that.
+
+        Returns
+        -------
+        list of Record
+            For each, None when it is stored, or what stands in the way.
+
+        Raises
+        ------
+        ServerLost
+            When the database has not answered in time; they may be stored later.
+        """
+        found: list[Record | None] = []
+
+        def act(connection: sa.Connection) -> None:
+            found[:] = claimed(connection, self._tables, self._rows, claims)
+
+        done = threading.Event()
+        self._writer.put(Op(act=act, then=done.set))
+        self._writer.hurry()
+        if not done.wait(_ANSWER):
+            msg = f"{self._where} has not answered for {_ANSWER:.0f} seconds"
+            raise ServerLost(msg)
+        return found
 
     def get(self, task_id: str) -> Record | None:
         """Return what is known of a task, or None."""

@@ -103,8 +103,12 @@ class Writer:
             return True
         written = threading.Event()
         self.put(Op(act=_nothing, then=written.set))
-        self._hurry.set()  # out of a pause between attempts
+        self.hurry()
         return written.wait(timeout)
+
+    def hurry(self) -> None:
+        """End a pause between attempts."""
+        self._hurry.set()
 
     def close(self, timeout: float) -> bool:
         """Wait as `flush` does, and have the thread end once everything is written; who puts more starts another."""

@@ -2,8 +2,9 @@
 
 Our workers tell a client in batches on its one channel, so a hundred thousand tasks need one subscription.  Celery's
 publish each result on a channel of its own; they are subscribed to, up to a number, beyond which one pattern is.
-Whether there is somebody besides ours is found out by looking: while our workers are there nothing but the client's
-channel is subscribed to, until a look finds the end of a task that nobody told of.
+Whether there is somebody besides ours is known when the workers were asked, else it is found out by looking: while
+our workers are there nothing but the client's channel is subscribed to, until a look finds the end of a task that
+nobody told of.
 
 Looks ask for documents that are there; those of tasks that have not ended cost the server a lookup, and nobody else
 anything.  They are rare while news come, and follow each other more slowly the longer they find nothing.
@@ -49,8 +50,10 @@ _ASK: Final = 1.0
 _PROVEN: Final = 60.0
 #: Seconds between two tries to connect.
 _AGAIN: Final = 0.2
-#: Seconds between two readings of the channels of thousands of tasks.
-_BREATH: Final = 0.005
+#: Seconds between two readings, at most: while thousands of tasks are waited for, who works needs the processor.
+_BREATH: Final = 0.02
+#: Seconds of rest for each of many tasks: before the first look at them, as they are being sent, and between readings.
+_EACH: Final = 1e-5
 #: Seconds with nothing to watch, after which the thread ends.
 _IDLE: Final = 30.0
 #: Seconds somebody who watches waits for the subscription.
@@ -70,10 +73,12 @@ class Listener:
         What task ids are put behind in the names of channels.
     ours
         Says whether workers of ours are there.
+    others
+        Says whether other workers are known to be there; it asks nobody.
     watched
         Returns the ids that somebody watches.
     epoch
-        Returns what tells the data of the server from those it had before it lost them.
+        Returns the token that tells the data of the server from those it had before it lost them.
     lost
         Takes ids of tasks that are lost with the data.
     look
@@ -99,6 +104,7 @@ class Listener:
         prefix: str,
         *,
         ours: Callable[[], bool],
+        others: Callable[[], bool],
         epoch: Callable[[], bytes | None],
         lost: Callable[[Sequence[str]], None],
         watched: Callable[[], Collection[str]],
@@ -110,6 +116,7 @@ class Listener:
         self._news = news.encode()
         self._prefix = prefix.encode()
         self._ours = ours
+        self._others = others
         self._epoch = epoch
         self._lost = lost
         self.epoch: bytes | None = None
@@ -125,9 +132,12 @@ class Listener:
         self.session = 0
         self.wakes = inf
         self._fresh: deque[Collection[str]] = deque()
+        #: What was sent, and to which data.
+        self._sent: deque[tuple[Sequence[str], bytes]] = deque()
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._closed = False
+        self._away = False
         self._bell: tuple[int, int] | None = None
         self._pid = os.getpid()
 
@@ -153,6 +163,11 @@ class Listener:
         if not self._ready.is_set():
             self._ready.wait(_PATIENCE)
 
+    def sent(self, task_ids: Sequence[str], epoch: bytes) -> None:
+        """Hear that tasks were sent, and which token was beside the data of the server then."""
+        if self._thread is not None:
+            self._sent.append((task_ids, epoch))
+
     def close(self) -> None:
         """Listen no more."""
         with self._lock:
@@ -166,15 +181,14 @@ class Listener:
 
     def _run(self, bell: int) -> None:
         try:
-            warned = False
             while not self._over(idle=False):
                 try:
                     if _Session(self, bell).run():
                         return
                 except (ServerLost, Refused) as error:
-                    if not warned:
+                    if not self._away:
                         log.warning("results are not heard of: %s; trying again", error)
-                    warned = True
+                    self._away = True
                     self._rest(bell)
                     self._ready.set()  # nobody waits for a server that is not there
                 except Exception:
@@ -189,6 +203,13 @@ class Listener:
                     if writing is not None:
                         for end in writing:
                             os.close(end)
+
+    def _hears(self) -> None:
+        """Note that the client's channel is subscribed to, and say so if that was in doubt."""
+        self._ready.set()
+        if self._away:
+            log.warning("results are heard of again: %s is there", self._server.name)
+        self._away = False
 
     def _rest(self, bell: int) -> None:
         """Wait before the next try; who rings meanwhile changes nothing, but for the end."""
@@ -231,7 +252,7 @@ class _Session:
         self.sweep = self.check = monotonic()
         self.first: float | None = None
         self.fresh: list[str] = []
-        #: What is watched since it was asked last whether the server has its data.
+        #: What is watched since it was asked last whether the server has its data: sent or not, nobody knows here.
         self.unsure: set[str] = set()
 
     def run(self) -> bool:
@@ -240,8 +261,9 @@ class _Session:
         try:
             self.link.send((b"SUBSCRIBE", owner._news))  # noqa: SLF001
             self.link.read()
-            owner._ready.set()  # noqa: SLF001
-            self._find(foreign=not owner._ours())  # noqa: SLF001
+            owner._hears()  # noqa: SLF001
+            self._find(foreign=owner._others() or not owner._ours())  # noqa: SLF001
+            self._take_fresh(monotonic())
             self._check_epoch()
             # Whatever was said before this connection was there is looked for.
             self.fresh = list(owner._watched())  # noqa: SLF001
@@ -286,7 +308,7 @@ class _Session:
             if ends[0] in found:
                 self._hear()
                 if self.pattern:  # so many come that several may come at a time
-                    sleep(_BREATH)
+                    sleep(min(len(owner._watched()) * _EACH, _BREATH))  # noqa: SLF001
 
     def _do_what_is_due(self, now: float) -> None:
         if self.first is not None and now >= self.first:
@@ -297,10 +319,14 @@ class _Session:
             self._check_epoch()
 
     def _take_fresh(self, now: float) -> None:
-        waiting = self.owner._fresh  # noqa: SLF001
-        if waiting and self.foreign and now > self.proven and now - self.asked > _ASK:
+        owner = self.owner
+        waiting = owner._fresh  # noqa: SLF001
+        if waiting and not self.foreign and owner._others():  # noqa: SLF001 - they have come since
+            self._find(foreign=True)
+            self._subscribe(owner._watched())  # noqa: SLF001
+        elif waiting and self.foreign and now > self.proven and now - self.asked > _ASK:
             self.asked = now
-            if self.owner._ours():  # noqa: SLF001 - they live since
+            if not owner._others() and owner._ours():  # noqa: SLF001 - they live since
                 self._find(foreign=False)
                 self._unsubscribe()
         many = False
@@ -312,7 +338,7 @@ class _Session:
             if self.foreign:
                 self._subscribe(ids)
             if self.first is None:
-                self.first = now + _FIRST
+                self.first = now + _FIRST + len(ids) * _EACH
         if many:  # they are about to be sent: data lost from now on is theirs, too
             self._check_epoch()
 
@@ -388,13 +414,21 @@ class _Session:
 
     def _check_epoch(self) -> None:
         """End what is watched, and was sent to a server that has lost its data since."""
-        owner = self.owner
+        owner, watched = self.owner, self.owner._watched()  # noqa: SLF001
         self.check = monotonic() + _CHECK
-        known, owner.epoch = owner.epoch, owner._epoch() or owner.epoch  # noqa: SLF001
-        if known is not None and owner.epoch != known:
-            before = [one for one in list(owner._watched()) if one not in self.unsure]  # noqa: SLF001
-            self._look(before)
-            owner._lost([one for one in before if one in owner._watched()])  # noqa: SLF001
+        told = len(owner._sent)  # noqa: SLF001 - so many were sent before the question
+        epoch = owner._epoch()  # noqa: SLF001
+        if epoch is None:
+            return
+        known, owner.epoch = owner.epoch, epoch
+        sent = [owner._sent.popleft() for _ in range(told)]  # noqa: SLF001
+        gone = {one for ids, to in sent if to != epoch for one in ids if one in watched}
+        if known is not None and epoch != known:
+            here = self.unsure.union(*[ids for ids, to in sent if to == epoch])
+            gone.update(one for one in list(watched) if one not in here)
+        if gone:
+            self._look(gone)
+            owner._lost([one for one in gone if one in watched])  # noqa: SLF001
         self.unsure.clear()
 
     def _look(self, ids: Collection[str]) -> int:

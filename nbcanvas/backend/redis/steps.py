@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from nbcanvas import states
@@ -10,7 +10,7 @@ from nbcanvas.backend.documents import Documents
 from nbcanvas.backend.port import Record
 from nbcanvas.plan.engine import Arrival
 from nbcanvas.plan.model import Exit, Join, Next, Slot, Spread
-from nbcanvas.servers.redis import RedisServer, load_script
+from nbcanvas.servers.redis import RedisServer, Script, load_script
 
 from .keys import Keys
 from .news import KINDS, headline
@@ -18,6 +18,8 @@ from .news import KINDS, headline
 __all__ = ["Answered", "Committer", "Expiry", "Written"]
 
 _SCRIPT: Final = load_script(__package__, "commit")
+#: Has a script run, with keys and arguments.
+Run = Callable[[Script, Sequence[str], Sequence[Any]], Any]
 
 #: Seconds a claim on a full barrier holds off Celery's workers, and a dispatched barrier is known as that.
 _CLAIM: Final = 30
@@ -74,6 +76,9 @@ class Written(NamedTuple):
         What is told with the record.
     began
         When the task began, and the worker's name, to be told with the record; None when that is told otherwise.
+    over
+        The record says that the task begins, and is stored only if none does that another process stored, but for this
+        document (empty: for none); None for any other record.
     """
 
     tag: str = ""
@@ -94,6 +99,7 @@ class Written(NamedTuple):
     update: bool = False
     data: Any = None
     began: tuple[float, str] | None = None
+    over: bytes | None = None
 
 
 class Answered(NamedTuple):
@@ -109,12 +115,15 @@ class Answered(NamedTuple):
         The barrier it filled, and what is in the slots.
     left
         Arrivals behind the one that filled the barrier: they are for the next step of the delivery.
+    stands
+        The document of a task that may not begin: somebody has begun it, or it has ended.
     """
 
     held: bool
     performed: bool
     filled: tuple[Join, list[tuple[Exit, str]]] | None = None
     left: Sequence[Arrival] = ()
+    stands: bytes | None = None
 
 
 class Committer:
@@ -147,7 +156,9 @@ class Committer:
             _DONE,
         )
 
-    def perform(self, steps: Sequence[Written], unacked: str = "", begun: str = "") -> list[Answered]:
+    def perform(
+        self, steps: Sequence[Written], unacked: str = "", begun: str = "", run: Run | None = None
+    ) -> list[Answered]:
         """Perform steps, all in one script.
 
         Parameters
@@ -156,6 +167,8 @@ class Committer:
             What to perform.
         unacked, begun
             The keys of the deliveries of the worker, and of the tags of those that begun.
+        run
+            Has the script run; the server by default.
 
         Raises
         ------
@@ -166,7 +179,7 @@ class Committer:
         args: list[Any] = [*self._head, len(steps)]
         for step in steps:
             self._write(args, step)
-        answers = self._server.run(_SCRIPT, (unacked, begun), args)
+        answers = (run or self._server.run)(_SCRIPT, (unacked, begun), args)
         return [self._answered(step, answer) for step, answer in zip(steps, answers, strict=True)]
 
     def seconds(self, state: str) -> int:
@@ -189,6 +202,8 @@ class Committer:
             "" if step.dispatches is None else step.dispatches.id,
             len(step.skips),
         )
+        if step.over is not None:
+            args.append(step.over)
         for task_id, skipped in step.skips:
             line = headline(KINDS[skipped.state], task_id, 0, step.time, step.root_id) if step.client else ""
             args += (task_id, self.seconds(skipped.state), documents.write(task_id, skipped), line)
@@ -220,7 +235,8 @@ class Committer:
 
     def _flags(self, step: Written, state: str) -> str:
         """Return what the script is to do, a letter for each."""
-        flags = ("k" if step.keeps else "") + ("l" if step.latch else "u" if step.update else "")
+        flags = "k" if step.keeps else ""
+        flags += "c" if step.over is not None else "l" if step.latch else "u" if step.update else ""
         stored = step.record is not None and not step.quiet
         if stored and state != states.PENDING:
             flags += "s"
@@ -232,6 +248,8 @@ class Committer:
     def _answered(self, step: Written, answer: Any) -> Answered:
         if isinstance(answer, int):
             return Answered(answer != _LOST, answer not in {_LOST, _SETTLED, _DISPATCHED})
+        if isinstance(answer, bytes):
+            return Answered(True, False, stands=answer)
         outcome, place, probe, trouble, group, *parts = answer
         join = step.arrivals[place - 1].slot.join
         if probe:

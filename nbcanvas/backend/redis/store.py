@@ -81,6 +81,8 @@ class RedisBackend:
     on_news
         Is told, in the listening thread, what happens to watched tasks on their way, and of their ends: once for each
         piece of news that our workers sent, and for each state that Celery's publish.  It must not block.
+    others
+        Says whether workers besides ours are known to be there; it asks nobody.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class RedisBackend:
         self._runs = Runs(server, keys, expiry.results, self.results)
         self._workers = workers
         self.on_news: Callable[[News], None] | None = None
+        self.others: Callable[[], bool] = lambda: False
         self._lock = threading.Lock()
         self._watchers: dict[str, OnEnd | tuple[OnEnd, ...]] = {}
         self._kept: OrderedDict[str, Record] = OrderedDict()
@@ -119,6 +122,7 @@ class RedisBackend:
             keys.news + client_id,
             keys.task,
             ours=self._ours,
+            others=lambda: self.others(),  # noqa: PLW0108 - it is set later
             epoch=self._epoch,
             lost=self._lost,
             watched=self._watched,
@@ -129,6 +133,11 @@ class RedisBackend:
 
     def __repr__(self) -> str:
         return f"<RedisBackend {self.server.name}>"
+
+    @property
+    def epoch_key(self) -> str:
+        """Where the token is that is lost with the data of the server."""
+        return self.keys.epoch
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
@@ -273,6 +282,10 @@ class RedisBackend:
                 return None
             found = self.server.call("GET", self.keys.epoch)
         return found
+
+    def sent(self, task_ids: Sequence[str], epoch: bytes) -> None:
+        """Hear that the messages of tasks were sent to this server, and put beside this token."""
+        self._listener.sent(task_ids, epoch)
 
     def _lost(self, task_ids: Sequence[str]) -> None:
         msg = (

@@ -35,6 +35,8 @@ log = logging.getLogger("nbcanvas.worker")
 
 #: Attributes of tasks that `registered` tells when nobody says which.
 _ITEMS: Final = ("exchange", "routing_key", "rate_limit")
+#: How long a worker that starts waits until it hears commands, at most: whoever is told that it is ready may ask it.
+_LISTENS: Final = 5.0
 #: How long a worker that starts waits for others to say hello.
 _HELLO: Final = 1.0
 #: How long a command waits for what it causes before it is answered.
@@ -95,7 +97,7 @@ class Desk:
             log.warning("what is revoked is learned later: %s", lost)  # it is asked at each heartbeat
         if self._node is not None:
             self._node.start()
-            if self._node.listening(_HELLO) and self._mingle:  # a worker that is ready hears commands
+            if self._node.listening(_LISTENS) and self._mingle:  # a worker that is ready hears commands
                 self._say_hello()
 
     def stop(self) -> None:
@@ -281,8 +283,7 @@ def _registered(desk: Desk, taskinfoitems: Any = None, builtins: bool = False, *
 
 
 def _active(desk: Desk, safe: Any = None, **_: Any) -> Any:
-    found = desk.worker.active()
-    return [{**one, "args": repr(one["args"]), "kwargs": repr(one["kwargs"])} for one in found] if safe else found
+    return desk.worker.active(safe=bool(safe))
 
 
 def _query_task(desk: Desk, ids: Any, **_: Any) -> Any:

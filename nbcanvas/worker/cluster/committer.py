@@ -74,6 +74,7 @@ class Committer:
         #: So many are written one by one, because one of them cannot be.
         self._alone = 0
         self._given_up = threading.Event()
+        self._retry = threading.Event()
         #: Steps that were not performed: the message was not this worker's any more, or done before.
         self.refused = 0
 
@@ -91,30 +92,38 @@ class Committer:
         waiting = len(self._waiting)
         return waiting >= _BATCH or (waiting > 0 and monotonic() - self._since > age)
 
-    def flush(self, *, wait: bool = False) -> None:
-        """Write what waits; returns at once when another thread does (it sees to all of it), unless `wait`."""
+    def flush(self, then: tuple[int, int] | None = None, *, wait: bool = False) -> None:
+        """Write what waits; returns at once when another thread does (it sees to all of it), unless `wait`.
+
+        `then` is what the caller takes next, see `Ledger.commit`.
+        """
         while self._waiting:
             if self._given_up.is_set() and not wait:  # who stops tries once more
                 return
             if not self._busy.acquire(blocking=wait):
                 return
             try:
-                self._write()
+                self._write(then)
             finally:
                 self._busy.release()
 
     def give_up(self) -> None:
         """Do not wait for a server that is away any longer."""
         self._given_up.set()
+        self._retry.set()
 
-    def _write(self) -> None:
+    def retry(self) -> None:
+        """Hear that the server is back: what waits for it is written at once, before more tasks begin to run."""
+        self._retry.set()
+
+    def _write(self, then: tuple[int, int] | None) -> None:
         waiting = self._waiting
         while waiting:
             many = 1 if self._alone > 0 else min(len(waiting), _BATCH)
             batch = [waiting.popleft() for _ in range(many)]
             self._since = monotonic()
             try:
-                answers = self._repeated([entry.step for entry in batch])
+                answers = self._repeated([entry.step for entry in batch], None if waiting else then)
             except ServerLost:
                 waiting.extendleft(reversed(batch))
                 raise
@@ -164,18 +173,20 @@ class Committer:
         except Exception:
             log.exception("%r could not be put aside", entry.step.delivery)
 
-    def _repeated(self, steps: Sequence[Step]) -> Sequence[Answer]:
+    def _repeated(self, steps: Sequence[Step], then: tuple[int, int] | None) -> Sequence[Answer]:
         pause = _AGAIN
         lost = False
         while True:
             try:
-                answers = self._ledger.commit(steps)
+                answers = self._ledger.commit(steps, then)
             except ServerLost as error:
                 if not lost:
                     log.warning("%s; %s results wait until it is back", error, len(steps))
                 lost = True
-                if self._given_up.wait(pause):
+                self._retry.wait(pause)
+                if self._given_up.is_set():
                     raise
+                self._retry.clear()
                 pause = min(pause * 2, _AGAIN_MAX)
             else:
                 if lost:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbcanvas.plan import Call
+from nbcanvas.plan import Call, Message
+from nbcanvas.plan.model import Payload
 from nbcanvas.protocol.letter import Letter
+from nbcanvas.protocol.payload import Held, unpack_args
+from nbcanvas.protocol.saferepr import saferepr
+from nbcanvas.protocol.signatures import Writer
 from nbcanvas.request import Context
+from nbcanvas.worker.execute import arguments
 
 from .job import Job
 
-__all__ = ["DeliveredContext", "delivery_info"]
+__all__ = ["DeliveredContext", "delivery_info", "shown_arguments"]
 
 
 class DeliveredContext(Context):
@@ -37,6 +42,36 @@ class DeliveredContext(Context):
     def delivery_info(self) -> dict[str, Any]:
         """Where the message came from."""
         return {**delivery_info(self._job), "is_eager": False}
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The task id, unless the sender named another one."""
+        return self.properties.get("correlation_id") or self.id
+
+    @property
+    def callbacks(self) -> Any:
+        """The signatures linked to the task, as its message has them."""
+        return self._embedded("callbacks")
+
+    @property
+    def errbacks(self) -> Any:
+        """The errbacks linked to the task, as its message has them."""
+        return self._embedded("errbacks")
+
+    @property
+    def chain(self) -> Any:
+        """The signatures of the steps that follow, last one first; None when there are none."""
+        return self._embedded("chain")
+
+    @property
+    def chord(self) -> Any:
+        """The signature of the body that waits for the group this task counts for; None when none does."""
+        return self._embedded("chord")
+
+    def _embedded(self, name: str) -> Any:
+        message = self._job.message
+        writer = Writer(_arguments, lambda args, kwargs: Held((args, kwargs)), self.reply_to)
+        return writer.embed(message.call, message.then)[name]
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -70,6 +105,25 @@ class DeliveredContext(Context):
     def _headers(self) -> Mapping[str, Any]:
         letter: Letter | None = self._job.delivery.letter
         return letter.headers if letter is not None else {}
+
+
+def _arguments(payload: Payload) -> tuple[list[Any], dict[str, Any]]:
+    args, kwargs = unpack_args(payload)
+    return list(args), dict(kwargs)
+
+
+def shown_arguments(message: Message, headers: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the arguments of a message as texts: those its sender gave, or what they look like here."""
+    args, kwargs = headers.get("argsrepr"), headers.get("kwargsrepr")
+    if headers.get("task") != message.call.task:
+        args = kwargs = None  # a reference: they say what it refers to
+    if isinstance(args, str) and isinstance(kwargs, str):
+        return args, kwargs
+    found = arguments(message)
+    return (
+        args if isinstance(args, str) else saferepr(found[0]),
+        kwargs if isinstance(kwargs, str) else saferepr(found[1]),
+    )
 
 
 def delivery_info(job: Job) -> dict[str, Any]:

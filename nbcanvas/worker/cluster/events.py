@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +17,8 @@ from nbcanvas.protocol.payload import unpack
 from nbcanvas.protocol.saferepr import saferepr, shown
 from nbcanvas.remote.dispatcher import Dispatcher
 from nbcanvas.remote.mailbox import Events
-from nbcanvas.worker.execute import arguments
+
+from .context import shown_arguments
 
 if TYPE_CHECKING:
     from nbcanvas.app import App
@@ -133,18 +134,21 @@ class WorkerEvents:
     def _tell(self, kind: str, message: Message, fields: dict[str, Any]) -> None:
         self._dispatcher.send(kind, {"uuid": message.call.id, **fields})
 
-    def received(self, message: Message) -> None:
-        """A message was taken; what is turned away at once is not told, as in Celery."""
+    def received(self, message: Message, headers: Mapping[str, Any]) -> None:
+        """A message was taken; what is turned away at once is not told, as in Celery.
+
+        Arguments are told as its sender shows them: secrets are hidden there (``argsrepr``).
+        """
         if not self.tasks or self._turned_away(message):
             return
-        args, kwargs = arguments(message)
+        args, kwargs = shown_arguments(message, headers)
         self._tell(
             "task-received",
             message,
             {
                 "name": message.call.task,
-                "args": saferepr(args),
-                "kwargs": saferepr(kwargs),
+                "args": args,
+                "kwargs": kwargs,
                 "root_id": message.root_id,
                 "parent_id": message.parent_id,
                 "retries": message.retries,

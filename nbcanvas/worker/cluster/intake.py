@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from time import time
 
+from nbcanvas.app.settings import ignores_result
 from nbcanvas.errors import InvalidTaskError, ServerLost, UntrustedTask
 from nbcanvas.ledger.port import Delivery
 from nbcanvas.plan import Call, Failed, Message
@@ -56,10 +57,16 @@ class Intake:
         job = Job(delivery, message)
         self._shared.jobs[delivery.tag] = job
         name, received = message.call.task, self._shared.received
-        if self._app.tasks.find(name, message.call.version) is not None:  # of others anybody may send any number
+        task = self._app.tasks.find(name, message.call.version)
+        if task is not None:  # of others anybody may send any number
             received[name] = received.get(name, 0) + 1
+            if (
+                ignores_result(task, message.call.options, self._app.defaults)
+                and letter.headers.get("ignore_result") is False
+            ):
+                message.call = message.call.with_options({"ignore_result": False})  # the sender wants it
         log_received(message)
-        self._shared.say("received", message)
+        self._shared.say("received", message, letter.headers)
         return job
 
     def _unreadable(self, delivery: Delivery, letter: Letter, error: Exception) -> None:

@@ -67,8 +67,7 @@ class Orders:
     @property
     def revokes(self) -> Revokes:
         """What was revoked."""
-        revokes: Revokes = self._shared.revokes
-        return revokes
+        return self._shared.revokes
 
     def terminate(self, ids: Iterable[str], signal: str = "SIGTERM") -> None:
         """End the tasks with these ids if they run; they end as REVOKED."""
@@ -80,15 +79,11 @@ class Orders:
 
     def revoked_now(self, _ids: Iterable[str]) -> None:
         """More is revoked: what waits here and is hit ends now."""
-        control, revokes = self.app.control, self.revokes
+        hits = self.revokes.hits
 
         def is_hit(job: Job) -> bool:
             call = job.message.call
-            return (
-                call.id in control.revoked
-                or control.is_stamped_revoked(job.message)
-                or (revokes is not None and revokes.hits(call.id, call.stamps))
-            )
+            return hits(call.id, call.stamps)
 
         for job in self._supply.withdraw(is_hit):
             self._endings.end(job, Revoked(TaskRevokedError("revoked")))
@@ -174,9 +169,9 @@ class Orders:
         """Return what runs now."""
         return [job.message for _, job in self._pool.running()]
 
-    def active(self) -> list[dict[str, Any]]:
-        """Describe what runs now, with the keys of Celery's ``inspect active``."""
-        return questions.active(self._shared, self._pool)
+    def active(self, *, safe: bool = False) -> list[dict[str, Any]]:
+        """Describe what runs now, as Celery's ``inspect active``; `safe`: arguments as their sender shows them."""
+        return questions.active(self._shared, self._pool, safe=safe)
 
     def reserved(self) -> list[dict[str, Any]]:
         """Describe what was taken and could start."""

@@ -135,8 +135,7 @@ class Pool:
         if soft is not None:
             stops.append(self.watchdog.at(time() + soft, lambda: self._soft(slot, job)))
         if hard is not None:
-            name = job.message.call.task
-            error = TimeLimitExceeded(f"{name} ran longer than its hard time limit of {hard} seconds")
+            error = TimeLimitExceeded(hard)
             stops.append(self.watchdog.at(time() + hard, lambda: self.end(slot, job, Failed(error), "SIGKILL", end)))
 
         def stop() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nbcanvas.worker.execute import arguments
 
-from .context import delivery_info
+from .context import delivery_info, shown_arguments
 from .job import Job
 from .pool import Pool
 from .shared import Shared
@@ -18,9 +18,15 @@ from .supply import Supply
 __all__ = ["active", "query", "reserved", "scheduled", "stats"]
 
 
-def active(shared: Shared, pool: Pool) -> list[dict[str, Any]]:
-    """Describe what runs now."""
-    return [_info(shared, job, slot.started) for slot, job in pool.running()]
+def active(shared: Shared, pool: Pool, *, safe: bool = False) -> list[dict[str, Any]]:
+    """Describe what runs now; `safe` has the arguments as their sender shows them."""
+    running = pool.running()
+    found = [_info(shared, job, slot.started) for slot, job in running]
+    if safe:
+        for info, (_, job) in zip(found, running, strict=True):
+            letter = job.delivery.letter
+            info["args"], info["kwargs"] = shown_arguments(job.message, {} if letter is None else letter.headers)
+    return found
 
 
 def reserved(shared: Shared, supply: Supply) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 from nbcanvas.app import App
 from nbcanvas.ledger.port import Delivery, Ledger
 from nbcanvas.plan import Message
+from nbcanvas.remote.revokes import Revokes
 
 from .job import Job
 from .patience import Patience
@@ -36,7 +37,7 @@ class Shared:
     listener
         Who hears of its tasks, or None.
     revokes
-        What was revoked by remote control: asked ``hits(id, stamps)``; None when nobody can.
+        What was revoked, so far as it is known here.
     received
         How many messages came, by the name of their task, of those tasks that are known here.
     unreadable
@@ -52,7 +53,7 @@ class Shared:
         self.jobs: dict[str, Job] = {}
         self.patience = Patience()
         self.listener: Listener | None = None
-        self.revokes: Any = None
+        self.revokes: Revokes = app.control.revokes
         self.received: dict[str, int] = {}
         self.unreadable = 0
         self.finished = 0

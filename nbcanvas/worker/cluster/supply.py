@@ -51,9 +51,11 @@ class Supply:
     portion
         Says how much to take.
     before
-        Called by a slot that finds nothing, before it fetches or sleeps.
+        Called by a slot that finds nothing, before it fetches or sleeps, with what it would take.
     postponed
         Told of each job that waits for its time from now on.
+    back
+        Called when the server was away, and is back.
     """
 
     def __init__(
@@ -61,14 +63,16 @@ class Supply:
         ledger: Ledger,
         read: Callable[[Delivery], Job | None],
         portion: Callable[[], Portion],
-        before: Callable[[], None],
+        before: Callable[[Portion], None],
         postponed: Callable[[Job], None],
+        back: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._read = read
         self._portion = portion
         self._before = before
         self._postponed = postponed
+        self._back = back
         self._ready: deque[Job] = deque()
         self._later: list[tuple[float, int, Job]] = []
         self._tie = itertools.count()
@@ -82,17 +86,18 @@ class Supply:
 
     def next(self) -> Job | None:
         """Return what to work on; None when the caller should look around: after a while, and after `wake`."""
+        if self._stopped.is_set():  # what is here goes back
+            return None
         if self._later:
             self._promote()
         try:
             return self._ready.popleft()
         except IndexError:
-            self._before()
-        if self._stopped.is_set():
-            return None
+            portion = self._portion()
+            self._before(portion)
         if self._fetching.acquire(blocking=False):
             try:
-                return self._fetch()
+                return self._fetch(portion)
             finally:
                 self._fetching.release()
                 if self.idle:
@@ -127,8 +132,8 @@ class Supply:
                 self._ready.extendleft(reversed(due))
                 self._changed.notify(len(due))
 
-    def _fetch(self) -> Job | None:
-        limit, begin = self._portion()
+    def _fetch(self, portion: Portion) -> Job | None:
+        limit, begin = portion
         patience = _PATIENCE
         with self._changed:
             if self._later:
@@ -147,6 +152,7 @@ class Supply:
                     return None
         if pause:
             log.warning("the server is back")
+            self._back()
         return self._sorted(deliveries, begin) if deliveries else None
 
     def _sorted(self, deliveries: Sequence[Delivery], begin: int) -> Job | None:
@@ -246,6 +252,6 @@ class Supply:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Fetch no more."""
+        """Fetch no more, and give nothing out."""
         self._stopped.set()
         self.wake()

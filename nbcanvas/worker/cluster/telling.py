@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import time
 from typing import Any, Protocol
 
@@ -27,8 +27,8 @@ _LONGEST = 1024
 class Listener(Protocol):
     """Whoever wants to hear of a worker's tasks; called in the slots' threads, so it must not wait."""
 
-    def received(self, message: Message) -> None:
-        """A message was taken."""
+    def received(self, message: Message, headers: Mapping[str, Any]) -> None:
+        """A message with these headers was taken."""
 
     def started(self, message: Message) -> None:
         """Its task begins."""

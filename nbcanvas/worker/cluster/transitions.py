@@ -8,7 +8,7 @@ from typing import Any
 from nbcanvas import states
 from nbcanvas.app.records import record_of, skipped
 from nbcanvas.backend.port import Record
-from nbcanvas.errors import TaskRevokedError
+from nbcanvas.errors import Reject, TaskRevokedError
 from nbcanvas.ledger.port import Delivery, Filled, Step
 from nbcanvas.plan import (
     Arrival,
@@ -18,6 +18,7 @@ from nbcanvas.plan import (
     Join,
     Message,
     Outcome,
+    Rejected,
     Revoked,
     Transition,
     Value,
@@ -78,7 +79,9 @@ def ended(
     transition = advance(message, outcome, now)
     if children or transition.children:
         children = [*children, *transition.children]
-    record = record_of(message, outcome, worker, children, now, keep=keep, own=own)
+    # What rejects its message never runs again: whoever waits for it has to hear so, as Celery (5.7) has it.
+    kept: Outcome = Failed(Reject(outcome.reason)) if isinstance(outcome, Rejected) else outcome
+    record = record_of(message, kept, worker, children, now, keep=keep, own=own)
     if not (transition.send or transition.arrivals or transition.skips or transition.errbacks):
         return [Step(delivery, message, message.call.id, record, keeps=holds, quiet=not keep, began=began)]
     rest = _parts(transition, message.root_id, now, tell, priority)

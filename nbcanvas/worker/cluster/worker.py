@@ -125,7 +125,14 @@ class ClusterWorker:
         self._pace = Pace(app, fair=fair)
         self._telephone = Telephone(self.ledger)
         intake = Intake(shared, endings.end)
-        self.supply = Supply(self.ledger, intake.read, self._portion, self.committer.flush, self._telephone.held)
+        self.supply = Supply(
+            self.ledger,
+            intake.read,
+            self._portion,
+            self.committer.flush,
+            self._telephone.held,
+            self.committer.retry,
+        )
         kind = pool_name(pool or app.conf.worker_pool)
         size = autoscale[1] if autoscale else pool_size(kind, concurrency, app.conf)
         self.pool = Pool(app, kind, max(size, 1), self.hostname, self._serve, modules)
@@ -202,7 +209,8 @@ class ClusterWorker:
         self.stop()
 
     def shutdown(self) -> None:
-        """Begin to stop, warm; returns at once."""
+        """Begin to stop, warm; returns at once, and what has been taken begins no more."""
+        self.supply.stop()
         threading.Thread(target=self.stop, name="nbcanvas-stop", daemon=True).start()
 
     def _end_running(self) -> None:
@@ -281,14 +289,14 @@ class ClusterWorker:
         return len(long) < len(untold)
 
     def _each_beat(self) -> None:
-        if self.shared.revokes is not None and self.shared.revokes.refresh():
-            self.orders.revoked_now(())
         if self._scaler is not None:
             wanted = self._scaler.wanted(self.pool.size, len(self.pool.running()), len(self.supply), time())
             if wanted != self.pool.size:
                 log.info("scaling from %s to %s slots", self.pool.size, wanted)
                 self.pool.resize(wanted)
                 self.supply.wake()
+        if self.shared.revokes.refresh():
+            self.orders.revoked_now(())
 
     def _portion(self) -> Portion:
         late = sum(job.late for _, job in self.pool.running())

@@ -9,9 +9,9 @@ from time import perf_counter, time
 
 from nbcanvas import states
 from nbcanvas.backend.port import Record
-from nbcanvas.errors import ServerLost, TaskRevokedError, WorkerLostError
+from nbcanvas.errors import ServerLost, WorkerLostError
 from nbcanvas.ledger.port import Step
-from nbcanvas.plan import Failed, Message, Revoked
+from nbcanvas.plan import Failed, Message
 from nbcanvas.protocol.signatures import CONTINUE_QUEUE
 from nbcanvas.task import Task
 from nbcanvas.worker.admission import acks_late, limits_of, refusal, tracks_start
@@ -75,8 +75,6 @@ class Work:
         if (delivery.redelivered or delivery.ended is not None) and self._is_over(job, task):
             return
         refused = refusal(self._app, task, message, now)
-        if refused is None and self._shared.revokes is not None and self._shared.revokes.hits(call.id, call.stamps):
-            refused = Revoked(TaskRevokedError("revoked"))
         if refused is not None:
             self._endings.end(job, refused, dead="" if task is not None else str(self._app.tasks.missing(call.task)))
             return
@@ -123,7 +121,7 @@ class Work:
         message, app = job.message, self._app
         options, defaults = message.call.options, app.defaults
         job.late = self._acks_late if task.acks_late is None else bool(task.acks_late)
-        if not (job.late or job.began):
+        if not job.began and (self._ledger.claims or not job.late):
             if not self._is_still_mine(job):
                 return
             job.began = True
@@ -160,11 +158,12 @@ class Work:
             return False
         if tag in lost:
             self._shared.jobs.pop(tag, None)
-            log.warning("%s is another worker's meanwhile, which took this one for dead", job.name)
+            log.warning("%s is another worker's meanwhile", job.name)
         return tag not in lost
 
     def _track(self, message: Message) -> None:
-        meta = self._app.packing.pack({"pid": os.getpid(), "hostname": self._shared.hostname})
+        attempt = [message.retries, message.call.nesting]
+        meta = self._app.packing.pack({"pid": os.getpid(), "hostname": self._shared.hostname, "attempt": attempt})
         record = Record(
             states.STARTED,
             meta,

@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Pipe
 from typing import Any, Final
 
@@ -52,6 +53,7 @@ class Child:
         os.close(line)
         self._started = False
         self._sending = threading.Lock()
+        self._sent = self._received = 0
         self._surroundings: tuple[Any, ...] = ()
         self._known: dict[tuple[str, str], Shipment] = {}
         self._main: dict[str, Any] = {}
@@ -67,15 +69,22 @@ class Child:
 
     # -- talking --------------------------------------------------------------------------------------------------
 
+    @property
+    def exchanged(self) -> int:
+        """How many frames it was sent, and has said; it may not have read them all."""
+        return self._sent + self._received
+
     def send(self, frame: tuple[Any, ...]) -> None:
         """Say something; OSError when it is gone."""
         data = pickle.dumps(frame, 5)
         with self._sending:
             self._pipe.send_bytes(data)
+            self._sent += 1
 
     def receive(self) -> tuple[Any, ...]:
         """Hear what it says next; EOFError or OSError when it is gone."""
         frame: tuple[Any, ...] = pickle.loads(self._pipe.recv_bytes())  # noqa: S301 - frames hold no user's objects
+        self._received += 1
         return frame
 
     def await_start(self) -> None:
@@ -84,8 +93,16 @@ class Child:
             self.receive()
             self._started = True
 
-    def prepare(self, app: App, modules: Sequence[str] = ()) -> None:
-        """Tell it what has changed around it: directory, import path, settings, names of ``__main__``."""
+    @property
+    def is_prepared(self) -> bool:
+        """Whether it was told what is around it; that may have changed."""
+        return bool(self._surroundings)
+
+    def prepare(self, app: App, modules: Sequence[str] = ()) -> bool:
+        """Tell it what has changed around it: directory, import path, settings, names of ``__main__``.
+
+        Returns whether anything has: then it says ``set`` when it is ready, and may ask before.
+        """
         here = vars(sys.modules["__main__"])
         rebound = [name for name, value in self._main.items() if here.get(name, _MISSING) is not value]
         surroundings = (_directory(), tuple(sys.path), dict(app.conf.given), app.remote, modules)
@@ -94,6 +111,8 @@ class Child:
                 del self._main[name]
             directory, path, settings, remote, modules = self._surroundings = surroundings
             self.send(("set", directory, path, pack(_sendable(settings)), rebound, remote, modules))
+            return True
+        return False
 
     def news(self, key: tuple[str, str], shipment: Shipment) -> bytes | None:
         """Return the bytes of a shipment it does not have yet, else None."""
@@ -116,10 +135,10 @@ class Child:
 
     # -- ending ---------------------------------------------------------------------------------------------------
 
-    def soft_limit(self) -> None:
-        """Have SoftTimeLimitExceeded raised in its task; one that still starts has none (the signal would end it)."""
-        if self._started:
-            self._process.send_signal(signal.SIGUSR1)
+    def soft_limit(self, number: int) -> None:
+        """Have SoftTimeLimitExceeded raised in its execution of that number: now, or when that begins."""
+        with suppress(OSError):  # it is gone; whoever hears it says so
+            self.send(("soft", number))
 
     def kill(self, name: str = "SIGKILL", grace: float = 1.0) -> None:
         """Signal it and what it started, and wait for its end; what takes no notice for `grace` seconds is killed."""

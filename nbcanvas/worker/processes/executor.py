@@ -82,6 +82,7 @@ class ProcessExecutor:
         self._app = pool.app
         self._lock = threading.Lock()
         self._message: Message | None = None
+        self._number = 0
         self._ended = False
         self._closed = False
         self._child: Child | None = Child()
@@ -101,6 +102,8 @@ class ProcessExecutor:
         if child is not None:
             try:
                 child.await_start()
+                if not child.is_prepared:
+                    self._prepare(child, Context())
             except (EOFError, OSError):
                 self._drop()  # the next message starts another one, and tells what is wrong
 
@@ -116,18 +119,21 @@ class ProcessExecutor:
 
     def _run(self, task: Task, message: Message, context: Context) -> Outcome:
         data = message_to_data(message)
-        values_only = False
+        values_only, unread = False, 0
         while True:
             child = self._ready(message)
             if child is None:
                 return Rejected("the worker is stopping", requeue=True)
+            frames = None  # how many have gone to and fro, the task the last of them
             try:
                 child.await_start()
                 shipment = self._pool.shipment(task, values_only=values_only)
-                child.prepare(self._app, self._pool.modules)
+                self._prepare(child, context)
+                frames = child.exchanged + 1
                 child.send(
                     (
                         "run",
+                        self._number,
                         task.name,
                         task.version,
                         child.news((task.name, task.version), shipment),
@@ -136,8 +142,14 @@ class ProcessExecutor:
                     )
                 )
                 kind, *rest = self._converse(child, task, context)
-            except (EOFError, OSError):
-                return self._lost(child, task, message)
+            except (EOFError, OSError) as error:
+                # It was dying already when it was handed the task: what is closed with something unread is reset.
+                reset = isinstance(error, ConnectionError) and (frames is None or child.exchanged <= frames)
+                if not reset or unread >= _LIVES or self._ended or self._closed:
+                    return self._lost(child, task, message)
+                unread += 1
+                self._drop()
+                continue
             finally:
                 with self._lock:
                     self._message = None
@@ -163,14 +175,18 @@ class ProcessExecutor:
                     child = self._child = Child()
                 if child.is_alive():
                     self._message, self._ended = message, False
+                    self._number += 1
                     return child
             self._drop()
 
-    def _converse(self, child: Child, task: Task, context: Context) -> tuple[Any, ...]:
-        """Answer what the task asks, until it has ended; what it sends is sent in its name."""
+    def _prepare(self, child: Child, context: Context) -> None:
+        """Have a child import what it needs, and wait for that."""
+        if child.prepare(self._app, self._pool.modules):
+            self._heard(child, context)
+
+    def _heard(self, child: Child, context: Context) -> tuple[Any, ...]:
+        """Answer what a child asks; returns the first thing it says that is no question."""
         desk = Desk(self._app, child, context, self._pool.shipment)
-        stack = running.stack
-        stack.append((task, context))
         try:
             while True:
                 frame = child.receive()
@@ -178,8 +194,16 @@ class ProcessExecutor:
                     return frame
                 desk.answer(*frame[1:])
         finally:
-            stack.pop()
             desk.close()
+
+    def _converse(self, child: Child, task: Task, context: Context) -> tuple[Any, ...]:
+        """Answer what the task asks, until it has ended; what it sends is sent in its name."""
+        stack = running.stack
+        stack.append((task, context))
+        try:
+            return self._heard(child, context)
+        finally:
+            stack.pop()
 
     def _outcome(
         self, task: Task, message: Message, context: Context, answer: Any, children: Any, worn: bool
@@ -233,7 +257,7 @@ class ProcessExecutor:
         """Raise SoftTimeLimitExceeded in the task, if `message` still runs."""
         with self._lock:
             if self._message is message and self._child is not None:
-                self._child.soft_limit()
+                self._child.soft_limit(self._number)
 
     def end(self, message: Message, signal: str) -> bool:
         """Kill the child, if `message` still runs in it; the slot goes on with another one."""

@@ -44,15 +44,25 @@ log = logging.getLogger("nbcanvas.worker")
 
 
 class _Guard:
-    """Keeps the soft limit's exception out of places that must not be left half done."""
+    """Keeps the soft limit's exception out of places that must not be left half done, and out of other executions.
+
+    Attributes
+    ----------
+    due
+        The number of the execution whose soft limit has come.
+    """
 
     def __init__(self) -> None:
         self.running = False
+        self.due = 0
+        self._number = 0
         self._depth = 0
         self._late = False
 
     def arrived(self, *_: Any) -> None:
         """Handle the signal (in the main thread, as Python does)."""
+        if self.due != self._number:
+            return  # it belongs to one that has ended, or has not begun
         if self._depth:
             self._late = True
         elif self.running:
@@ -74,9 +84,11 @@ class _Guard:
             if self.running:
                 raise SoftTimeLimitExceeded
 
-    def open(self) -> None:
-        """A task begins: the soft limit may interrupt it."""
-        self._late, self.running = False, True
+    def open(self, number: int) -> None:
+        """A task begins: the soft limit may interrupt it, and does so at once when it came before."""
+        self._late, self._number, self.running = False, number, True
+        if self.due == number:
+            raise SoftTimeLimitExceeded
 
     def close(self) -> None:
         """The task has ended."""
@@ -117,6 +129,9 @@ class Kernel:
                     waiting.put((well, value))
             elif kind == "ended":
                 self._tell_watcher(*rest)
+            elif kind == "soft":
+                (self.guard.due,) = rest
+                os.kill(os.getpid(), signal.SIGUSR1)  # for the main thread: this one blocks it
             else:
                 self.frames.put(frame)
 
@@ -213,6 +228,7 @@ class Child:
                 self._repair_output()
             elif kind == "set":
                 self._set(*rest)
+                self._kernel.send(("set",))
             else:
                 return
 
@@ -243,7 +259,7 @@ class Child:
                 log.exception("module %r cannot be imported in a child process", name)
 
     def _run(
-        self, name: str, version: str, shipment: bytes | None, data: tuple[Any, ...], hostname: str
+        self, number: int, name: str, version: str, shipment: bytes | None, data: tuple[Any, ...], hostname: str
     ) -> tuple[Any, ...]:
         if self._modules.have_changed():
             return ("stale",)
@@ -258,7 +274,7 @@ class Child:
         message = data_to_message(data)
         context = ChildContext(self._kernel, message, hostname)
         try:
-            guard.open()
+            guard.open(number)
             outcome: Outcome = execute(self._app, task, message, context)
         except BaseException as error:  # noqa: BLE001 - a soft limit that came a moment late
             outcome = failure(error)

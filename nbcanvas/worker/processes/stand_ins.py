@@ -200,6 +200,11 @@ def set_packing(app: App, packing: Packing) -> None:
     app._packing = packing  # type: ignore[attr-defined]  # noqa: SLF001 - it is one of ours
 
 
+def _asked(name: str) -> Any:
+    """Return a property of the request that the kernel knows; see `Context` for what it is."""
+    return property(lambda self: self._link.ask("request", name), doc=getattr(Context, name).__doc__)
+
+
 class ChildContext(Context):
     """A task's request whose neighbours stayed in the kernel, and are asked for when somebody looks."""
 
@@ -209,37 +214,17 @@ class ChildContext(Context):
         super().__init__(message, message.call.task, hostname=hostname)
         self._link = link
 
-    def _ask(self, name: str) -> Any:
-        return self._link.ask("request", name)
-
-    @property
-    def callbacks(self) -> list[Any] | None:
-        """What is linked to the task, frozen."""
-        found: list[Any] | None = self._ask("callbacks")
-        return found
-
-    @property
-    def errbacks(self) -> list[Any] | None:
-        """The errbacks linked to the task, frozen."""
-        found: list[Any] | None = self._ask("errbacks")
-        return found
-
-    @property
-    def chain(self) -> list[Any] | None:
-        """The steps that follow, last one first as on the wire; None when there are none."""
-        found: list[Any] | None = self._ask("chain")
-        return found
-
-    @property
-    def chord(self) -> Any:
-        """What waits for the group this task counts for; None when nothing does."""
-        return self._ask("chord")
-
-    @property
-    def delivery_info(self) -> dict[str, Any]:
-        """Where the message came from."""
-        found: dict[str, Any] = self._ask("delivery_info")
-        return found
+    callbacks = _asked("callbacks")
+    errbacks = _asked("errbacks")
+    chain = _asked("chain")
+    chord = _asked("chord")
+    delivery_info = _asked("delivery_info")
+    properties = _asked("properties")
+    correlation_id = _asked("correlation_id")
+    reply_to = _asked("reply_to")
+    origin = _asked("origin")
+    argsrepr = _asked("argsrepr")
+    kwargsrepr = _asked("kwargsrepr")
 
 
 class KernelMain(ModuleType):

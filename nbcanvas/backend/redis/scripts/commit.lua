@@ -2,8 +2,8 @@
 --
 -- KEYS: the worker's unacked hash and its set of begun tags; both empty texts for steps of no delivery.
 -- ARGV: written by nbcanvas/backend/redis/steps.py, in the order in which they are read here.
--- Returns an answer for each step: a number, or for a step that filled a barrier
--- {number, arrival, probe, trouble, group's meta or false, part, part, ...}.
+-- Returns an answer for each step: a number; for a task that may not begin, the document that says why; for a step that
+-- filled a barrier {number, arrival, probe, trouble, group's meta or false, part, part, ...}.
 
 local place = 0
 local function word()
@@ -161,9 +161,12 @@ local function step()
   local task, attempt, state, expires, document = word(), number(), word(), number(), word()
   local channel, head = word(), word()
   local dispatches = word()
+  local skipped = number()
+  local claims = string.find(flags, 'c', 1, true)
+  local over = claims and word()
   local latch = string.find(flags, 'l', 1, true)
   local outcome, performed = DONE, true
-  local was = nil
+  local was, stands = nil, nil
 
   if tag ~= '' and redis.call('HEXISTS', unacked, tag) == 0 then
     outcome, performed = LOST, false
@@ -176,6 +179,14 @@ local function step()
     else
       local mark = tonumber(redis.call('GET', marks .. task) or '')
       if mark and mark >= attempt then outcome, performed = SETTLED, false end
+    end
+  elseif claims then
+    local found = state_of(task)
+    if found == 'STARTED' or final[found or ''] then
+      local there = redis.call('GET', tasks .. task)
+      if final[found] or (there ~= over and there ~= document) then
+        outcome, performed, stands = SETTLED, false, there
+      end
     end
   elseif string.find(flags, 'u', 1, true) and final[state_of(task) or ''] then
     outcome, performed = SETTLED, false
@@ -201,7 +212,7 @@ local function step()
 
   -- What will not run: also behind a step that was settled alike by somebody who did no more than that.
   local skips = performed or (outcome == SETTLED and was ~= nil and was == state)
-  for _ = 1, number() do
+  for _ = 1, skipped do
     local id, seconds, text, line = word(), number(), word(), word()
     if skips and not final[state_of(id) or ''] then
       store(id, text, seconds, true)
@@ -248,7 +259,7 @@ local function step()
   if tag ~= '' and outcome ~= LOST and not filled and not string.find(flags, 'k', 1, true) then
     acked[#acked + 1] = tag
   end
-  answers[#answers + 1] = filled or outcome
+  answers[#answers + 1] = filled or stands or outcome
 end
 
 for _ = 1, steps do step() end
