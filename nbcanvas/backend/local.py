@@ -46,7 +46,8 @@ class LocalBackend:
         # By identity: a frozen canvas that is run twice has two barriers of one id.
         self._slots: dict[int, tuple[Join, list[tuple[Exit, str] | None], list[int]]] = {}
         self._groups: dict[str, Tree] = {}
-        self._lock = threading.Lock()
+        # A finalizer may stop watching in the middle of anything here, in this very thread.
+        self._lock = threading.RLock()
         self._stored = 0
 
     def settle(self, task_id: str, record: Record) -> bool:

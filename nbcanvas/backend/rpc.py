@@ -89,7 +89,7 @@ class RPCBackend:
         self._local = LocalBackend(expires)
         self._addresses: dict[str, str] = {}
         self._outbox: list[Letter] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may stop watching while this thread holds it
         self._reader: threading.Thread | None = None
         self._pid = 0
         self._ready = threading.Event()

@@ -24,6 +24,9 @@ WARM: Final = "warm"
 COLD: Final = "cold"
 AGAIN: Final = "again"
 
+#: What SIGUSR2 gets for an answer; written at once, since a handler may interrupt whoever holds the log.
+_NO_DEBUGGER: Final = b"SIGUSR2: there is no remote debugger here; SIGUSR1 writes what every thread does right now\n"
+
 
 def expanded(text: str, node: str = "") -> str:
     """Fill in ``%h`` (this host), ``%n`` (its name, or the node's), ``%d`` (its domain), ``%p`` (the node), ``%%``."""
@@ -75,6 +78,7 @@ class Signals:
     """What signals ask for: the first Ctrl-C or SIGTERM a warm stop, the second Ctrl-C, or SIGQUIT, a cold one.
 
     SIGHUP asks a worker in the background to start anew, as Celery's does; in a terminal, which was closed, to stop.
+    SIGUSR2, with which Celery's worker opens its debugger, says that there is none here.
     """
 
     def __init__(self) -> None:
@@ -85,6 +89,7 @@ class Signals:
             signal.SIGTERM: self._cold if os.environ.get("REMAP_SIGTERM") == "SIGQUIT" else self._warm,
             signal.SIGHUP: self._hung_up,
             signal.SIGQUIT: self._cold,
+            signal.SIGUSR2: self._no_debugger,
         }
 
     def listen(self) -> None:
@@ -104,6 +109,9 @@ class Signals:
 
     def _hung_up(self, *_: object) -> None:
         self.asked.put(WARM if os.isatty(0) else AGAIN)
+
+    def _no_debugger(self, *_: object) -> None:
+        os.write(2, _NO_DEBUGGER)
 
 
 #: Where this process was started; ``--workdir`` may lead elsewhere.

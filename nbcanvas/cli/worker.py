@@ -75,13 +75,37 @@ def _concurrency(_ctx: click.Context, _param: click.Parameter, value: str | None
     return int(value)
 
 
+class _Pools(click.Choice[str]):
+    """The pools; says what stands for Celery's other ones."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in {"gevent", "eventlet"}:
+            self.fail(f"there is no {value} here; what waits for a network runs in threads: -P threads -c 100")
+        return super().convert(value, param, ctx)
+
+
+#: Options of Celery's worker for which there is another way, and that.
+_ELSEWHERE: Final = {
+    "beat": "there is no scheduler in a worker: run Celery's beside it, celery -A APP beat, on the same broker",
+    "uid": "a worker changes no user: start it as that one (sudo -u USER nbcanvas worker …, User= in systemd)",
+    "gid": "a worker changes no group: start it in that one (sg GROUP, Group= in systemd)",
+    "umask": "a worker changes no umask: set it before (umask 022; nbcanvas worker …, UMask= in systemd)",
+}
+
+
+def _elsewhere(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value:
+        msg = f"{'/'.join(param.opts)}: {_ELSEWHERE[param.name or '']}"
+        raise click.UsageError(msg, ctx)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-n", "--hostname", help="Node name; %h is this host, %n its name, %d its domain.  [celery@%h]")
 @click.option("-c", "--concurrency", callback=_concurrency, help="How many tasks run at once, or 'auto'.")
 @click.option(
     "-P",
     "--pool",
-    type=click.Choice(["threads", "processes", "solo", "prefork"]),
+    type=_Pools(["threads", "processes", "solo", "prefork"]),
     help="Where tasks run; prefork means processes.",
 )
 @click.option("-Q", "--queues", callback=_names, metavar="A,B", help="Queues to take from.")
@@ -119,6 +143,10 @@ def _concurrency(_ctx: click.Context, _param: click.Parameter, value: str | None
 @click.option(
     "--signing-key", type=click.Path(exists=True, dir_okay=False), help="File of the key they are signed with."
 )
+@click.option("-B", "--beat", is_flag=True, hidden=True, expose_value=False, callback=_elsewhere)
+@click.option("--uid", hidden=True, expose_value=False, callback=_elsewhere)
+@click.option("--gid", hidden=True, expose_value=False, callback=_elsewhere)
+@click.option("--umask", hidden=True, expose_value=False, callback=_elsewhere)
 @common_options
 def worker(given: Given, **options: Any) -> None:
     """Run a worker: take tasks from the broker's queues, run them, store their results.

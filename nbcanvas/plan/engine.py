@@ -448,7 +448,8 @@ def release(
     -------
     Transition
         With every slot a value, what is behind starts with the list of them.  Otherwise it ends: as FAILURE with
-        a ChordError that names the first failed slot in call order, or, when none failed, as REVOKED.
+        a ChordError that names the first failed slot in call order (members of a group that is all there is behind,
+        with that one's own exception), or, when none failed, as REVOKED.
     """
     then = join.then
     failure = next((pair for pair in exits if isinstance(pair[0], Failed)), None)
@@ -467,12 +468,15 @@ def release(
 def _barrier_failed(then: Next | Slot, exit_: Any, by: str) -> Transition:
     if isinstance(then, Slot):  # a group that ends a member of another barrier: only what waits has an error to raise
         return Transition(arrivals=(Arrival(then, exit_, by),))
-    error = ChordError(f"Dependency {by} raised {_short(exit_.exc)}")
-    error.__cause__ = exit_.exc
+    steps, behind = then.rest()
+    error = exit_.exc
+    if behind is not None or len(steps) > 1 or isinstance(steps[0], Call):
+        error = ChordError(f"Dependency {by} raised {_short(exit_.exc)}")
+        error.__cause__ = exit_.exc
     # A header that others share keeps no tracebacks; there is one all the same, as Celery has it.
     failed = Failed(error, exit_.traceback or "".join(format_exception_only(error)))
     skips, arrivals = _abandon(then, failed, by)
-    told = [Errback(node, call, failed, None) for call in _heads(then.rest()[0]) for node in call.errbacks]
+    told = [Errback(node, call, failed, None) for call in _heads(steps) for node in call.errbacks]
     return Transition((), arrivals, skips, told)
 
 

@@ -18,6 +18,7 @@ Costs time and memory linear in the signatures, and no recursion: generators run
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from nbcanvas.canvas import Signature, chain, chord, chunks, group, maybe_signature, raw
@@ -335,7 +336,7 @@ class Freezer:
                 yield self._gather(_signatures(raw(whole, "kwargs")["tasks"]), _into(whole, inside), members)
             else:
                 steps = yield self._steps(whole, inside)
-                members += [Chain(steps)] if len(steps) > 1 else _members(steps)
+                members += [_chained(steps)] if len(steps) > 1 else _members(steps)
             if len(members) > before:
                 links = ()
 
@@ -406,7 +407,14 @@ def _number(fan: Fan) -> None:
 
 
 def _node(steps: _Steps) -> Node:
-    return steps[0] if len(steps) == 1 else Chain(steps)
+    return steps[0] if len(steps) == 1 else _chained(steps)
+
+
+def _chained(steps: _Steps) -> Chain:
+    for fan, body in pairwise(steps):
+        if isinstance(fan, Fan) and isinstance(body, Call):
+            body.group_id = fan.id  # as Celery tells a chord's body
+    return Chain(steps)
 
 
 def _signature(sig: Any) -> Any:

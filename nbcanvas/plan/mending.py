@@ -59,8 +59,9 @@ def mend(root: Node, ends: Mapping[str, Exit]) -> Transition:
     def chain(node: Chain, waited: bool) -> Walk:
         last = len(node.steps) - 1
         exits: _Exits = None
+        end = _HERE if waited else None
         for place, step in enumerate(node.steps):
-            behind = Next(node, place + 1, _HERE) if place < last else _HERE
+            behind = Next(node, place + 1, end) if place < last else end
             exits = yield visit(step, waited or place < last)
             if exits is None:
                 return None
@@ -76,9 +77,9 @@ def mend(root: Node, ends: Mapping[str, Exit]) -> Transition:
     return Transition(skips=skips, errbacks=errbacks)
 
 
-def _caused(step: Call | Fan, exits: Sequence[tuple[Exit, str]], behind: Next | Slot) -> Transition:
+def _caused(step: Call | Fan, exits: Sequence[tuple[Exit, str]], behind: Next | Slot | None) -> Transition:
     """Return what a step caused that gave no value."""
-    if isinstance(step, Fan):
-        return release(Join(step, behind), exits, "", None, 0.0)
+    if isinstance(step, Fan):  # with something behind it: the ends of others are not asked for
+        return release(Join(step, behind), exits, "", None, 0.0)  # type: ignore[arg-type]
     told = advance(Message(step, (), behind, "", None, 0.0), exits[0][0], 0.0)
     return told._replace(errbacks=())  # the worker has told those

@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from nbcanvas.canvas.trampoline import Walk, drive
@@ -262,6 +263,9 @@ class _Renewer:
                 self._build(step, fresh=fresh or place > begin, counts=counts if place == last else None)
                 for place, step in enumerate(node.steps)
             )
+            for old, (fan, body) in zip(node.steps, pairwise(steps), strict=False):
+                if isinstance(old, Fan) and fan.id != old.id and isinstance(body, Call) and body.group_id == old.id:
+                    body.group_id = fan.id  # (a new one: what is behind a new barrier is new)
             made = node if _same(steps, node.steps) else Chain(steps)
         else:
             anew = fresh or busy is not None

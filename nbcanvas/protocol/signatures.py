@@ -33,6 +33,8 @@ CONTINUE: Final = "nbcanvas.continue"
 #: Where a Celery worker sends that call when it has done what comes before it: only workers of ours take from there.
 CONTINUE_QUEUE: Final = "nbcanvas.continue"
 _FOR_OURS: Final[Mapping[str, Any]] = {"queue": CONTINUE_QUEUE}
+#: Ends the id of what counts for a barrier in the name of a fan (see `Writer._hands`).
+_END: Final = "-end"
 #: What follows is written, however a plan is at hand, when it is one call with arguments of no more characters than so.
 _SHORT: Final = 200
 
@@ -124,7 +126,7 @@ class Writer:
         """Return what a barrier goes on with: its first step, with all that follows in the option ``chain``."""
         named = self._named_barrier(join)
         steps, slot = self._rest(join.then) if named is None else ([named], None)
-        steps = steps or [self._accumulate(join.fan)]
+        steps = steps or [*self._hands(join.fan, slot)]
         first, *rest = self._steps(steps, slot, told=True)
         end = _end(first)
         if rest:
@@ -157,11 +159,11 @@ class Writer:
             if isinstance(step, Call):
                 found.append(self._call(step))
             elif todo and isinstance(todo[-1], Fan):  # a group behind a group: all that follows is the body
-                behind = self._steps(todo[::-1], slot, waited=waited)
+                behind = self._steps(todo[::-1], slot, waited=waited or isinstance(slot, Slot))
                 return [*found, self._chord(step, _whole(behind))]
             elif todo or waited or isinstance(slot, Slot) or not step.members:  # (an empty group would be dropped)
-                body = todo.pop() if todo else self._accumulate(step)
-                found.append(self._chord(step, self._call(body)))  # type: ignore[arg-type] # no fan: see above
+                body, *rest = [todo.pop()] if todo else self._hands(step, slot, waited=waited)
+                found += [self._chord(step, self._call(body)), *map(self._call, rest)]  # type: ignore[arg-type] # no fan
             else:
                 found.append(self._group(step))
         if isinstance(slot, Spread) and found:
@@ -170,7 +172,8 @@ class Writer:
             last = _end(found[-1])
             last["options"] |= {"group_id": slot.join.id, "group_index": slot.index, "chord": self.body(slot.join)}
         elif told and found and isinstance(steps[-1], Call) and steps[-1].group_id is not None:
-            _end(found[-1])["options"] |= {"group_id": steps[-1].group_id, "group_index": steps[-1].index}
+            place = {} if steps[-1].index is None else {"group_index": steps[-1].index}
+            _end(found[-1])["options"] |= {"group_id": steps[-1].group_id, **place}
         return found
 
     def _spread(self, group: SignatureDict, join: Join) -> None:
@@ -202,8 +205,17 @@ class Writer:
             options["replaced_task_nesting"] = call.nesting
         return _signature(call.task, args, kwargs, options, None, immutable=call.immutable)
 
-    def _accumulate(self, fan: Fan) -> Call:
-        return Call(fan.id, ACCUMULATE, self._pack((), {"index": 0}))
+    def _hands(self, fan: Fan, slot: Slot | Spread | None, *, waited: bool = False) -> list[Call]:
+        """Return what hands on the list of a fan that ends a member of a barrier.
+
+        Of a chord's body that never runs Celery's worker tells no barrier, but of what follows it in a chain it does:
+        where the barrier is begun, one more call counts.
+        """
+        hand = self._accumulate(fan)
+        return [hand, self._accumulate(fan, _END)] if isinstance(slot, Slot) and not waited else [hand]
+
+    def _accumulate(self, fan: Fan, suffix: str = "") -> Call:
+        return Call(fan.id + suffix, ACCUMULATE, self._pack((), {"index": 0}))
 
     def _group(self, fan: Fan, *, waited: bool = False) -> SignatureDict:
         members = [self.node(member, waited=waited) for member in fan.members]
@@ -320,6 +332,8 @@ class Reader:
             # What only hands on a list is not needed here: see `Writer`.
             if _hands_on(steps[-1], steps[-2].id if len(steps) > 1 else behind):
                 steps.pop()
+        if named is None and steps and isinstance(steps[-1], Call):
+            steps[-1].group_id, steps[-1].index = _place(last)
         after = self._after(last) if named is None else named
         if isinstance(after, Spread) and not (steps and isinstance(steps[-1], Fan)):  # a group of one is its member
             after = Slot(after.join, 0)
@@ -378,6 +392,15 @@ class Reader:
         return pointing.resolve(number, position)
 
 
+def _place(sig: SignatureDict) -> tuple[str | None, int | None]:
+    """Return what a signature's last call says it counts for: a group's id, and its place there."""
+    while sig.get("subtask_type") in {"chord", "chain"}:
+        sig = sig["kwargs"]["body"] if sig["subtask_type"] == "chord" else sig["kwargs"]["tasks"][-1]
+    options = sig.get("options") or {}
+    group_id, index = options.get("group_id"), options.get("group_index")
+    return (group_id, None if index is None else int(index)) if isinstance(group_id, str) else (None, None)
+
+
 def _counted(sig: SignatureDict) -> Mapping[str, Any]:
     """Return the options of the first task in a group that may count for what the group stands in."""
     while sig.get("subtask_type"):
@@ -411,4 +434,4 @@ def _drop_hands(root: Node) -> None:
 
 def _hands_on(node: Node, group_id: str) -> bool:
     """Whether a call only hands on the list of a group that ends a member of another barrier (see `Writer`)."""
-    return isinstance(node, Call) and node.task == ACCUMULATE and node.id == group_id
+    return isinstance(node, Call) and node.task == ACCUMULATE and node.id in {group_id, group_id + _END}

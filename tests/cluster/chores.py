@@ -79,6 +79,11 @@ def define(app):
         names = "correlation_id", "reply_to", "argsrepr", "time_limit", "callbacks", "chain", "loglevel", "tenant"
         return {name: request.get(name) for name in names}
 
+    @app.task(name="placed", bind=True)
+    def placed(self, *_):
+        app.send_task("mark", ("child",))
+        return [self.request.group, self.request.group_index, len(self.request.children)]
+
     @app.task(name="rejects")
     def rejects():
         from nbcanvas.errors import Reject

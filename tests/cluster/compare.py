@@ -291,11 +291,12 @@ def _error(result: Any) -> tuple[str, str]:
 def _same_error(one: Sequence[str], two: Sequence[str]) -> bool:
     """Whether two errors are the same.
 
-    A chord may fail in the name of another member; and where its body is a group, or is in a chain, Celery may hand on
-    the member's own exception instead of a ChordError.
+    A chord may fail in the name of another member; and where its body is in a chain, Celery may hand on the member's
+    own exception instead of a ChordError. Where its body is a group both do; of a header with groups Celery has none.
     """
     chords = one[0] == "ChordError" and CHORD_ERROR.fullmatch(one[1]) is not None
-    return tuple(one) == tuple(two) or (chords and two[0] in {"ChordError", "Boom"})
+    joined = one[0] == "Boom" and two[0] == "ChordError" and two[1].startswith("Join error: ")
+    return tuple(one) == tuple(two) or joined or (chords and two[0] in {"ChordError", "Boom"})
 
 
 def _is_result(meta: Any, want: str, celerys: bool) -> bool:

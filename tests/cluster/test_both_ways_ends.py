@@ -97,6 +97,14 @@ def test_chords_in_a_failed_chords_body(fleet, tasks):
         run.get(timeout=5)
 
 
+def test_a_failed_group_in_a_header_is_heard_of_without_a_run(fleet, tasks):
+    grouped = tasks["add"].s(1, 1) | group(tasks["boom"].si(), tasks["add"].s(2))
+    result = chord([tasks["add"].s(1, 1), grouped], tasks["tsum"].s()).apply_async()
+    with pytest.raises(ChordError, match="boom"):
+        result.get(timeout=20)
+    assert result.state == "FAILURE"
+
+
 def test_who_waits_for_one_of_its_tasks_is_told(fleet, tasks):
     """Celery's clients, too: what a Run ends is stored, and published, as a worker's result is."""
     run = submit(chain(tasks["add"].s(1, 1), tasks["add"].s(1).set(expires=-1), tasks["add"].s(1)), app=fleet.app)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from nbcanvas import chain, group
+from nbcanvas import chain, chord, group
 from nbcanvas.errors import (
     MaxRetriesExceededError,
     NotRegistered,
@@ -87,6 +87,18 @@ def test_a_request_has_what_celerys_has(app):
     first = chain(app.signature("asks"), mark).apply_async()
     assert first.get(timeout=10) == "after"
     assert [step["task"] for step in first.parent.get(timeout=10)["chain"]] == ["mark"]
+
+
+@pytest.mark.parametrize(("kind", "pool"), [("celery", "threads"), ("ours", "threads"), ("ours", "processes")])
+def test_a_task_knows_its_group_and_its_children(fleet, kind, pool):
+    getattr(fleet, kind)(pool, 1)
+    app = fleet.client()
+    first, placed = app.signature("mark", ("first",)), app.signature("placed")
+    members = group(first, chain(first, placed)).apply_async()
+    assert members.get(timeout=20)[1] == [members.id, 1, 1]
+    body = chord([first, first], placed).apply_async()
+    assert body.get(timeout=20) == [body.parent.id, None, 1]
+    assert len(body.children) == 1
 
 
 def test_hidden_arguments_stay_hidden(app, store):
@@ -344,6 +356,9 @@ def test_it_starts_anew_when_a_module_changes(tmp_path, redis_url):
             assert send(app, "v").get(timeout=20) == 22
             worker.send_signal(signal.SIGHUP)  # as with Celery's, in the background
             until(lambda: said().count("ready") == 3, 20, "it started anew once more")
+            worker.send_signal(signal.SIGUSR2)  # Celery's opens its debugger
+            until(lambda: "there is no remote debugger here" in said(), 20, "it says so")
+            assert send(app, "v").get(timeout=20) == 22
     finally:
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
@@ -360,6 +375,9 @@ def test_it_starts_anew_when_a_module_changes(tmp_path, redis_url):
         (["-A", "foreign"], "from nbcanvas import App"),
         ([], "which app?"),
         (["-A", "ours"], "broker_url"),
+        (["-A", "ours", "-B"], "celery -A APP beat"),
+        (["-A", "ours", "-P", "gevent"], "-P threads"),
+        (["-A", "ours", "--uid", "nobody"], "sudo -u USER"),
         (["-A", "ours", "-b", "redis://:secret@127.0.0.1:1/0"], "127.0.0.1:1"),
         (["-A", "ours", "-b", "redis://127.0.0.1:1/0", "-I", "no_such_include"], "no_such_include"),
     ],

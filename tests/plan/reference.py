@@ -15,7 +15,8 @@ The rules, in one place
   REVOKED. (A task that is ignored or rejected gives no value either: REVOKED for what is behind it.)
 * When a member of a group that is waited for fails, what waits ends as FAILURE with a ChordError that names the first
   failed member in call order (of a chain: its last task) and its exception; all other members still run. A
-  revocation ends it as REVOKED; failure beats revocation.
+  revocation ends it as REVOKED; failure beats revocation. When all that waits is a group that nothing waits for, its
+  members end with the failed member's own exception.
 * Callbacks start with the value. A chain's are its last step's, a group's its first task's (immutable, for it is not
   the group's value), a chord's its body's.
 * A failed task's errbacks are told once each. A chain's errbacks are those of each of its steps, a group's of each
@@ -272,14 +273,19 @@ class Meaning:
         self.brought: set[str] = set()
         self.end = self.steps(steps_of(canvas, *partials), [])
 
-    def steps(self, steps: Any, given: list) -> End:
+    def steps(self, steps: Any, given: list, *, waited: bool = False) -> End:
         end = End("value", [], "")
         for place, step in enumerate(steps):
-            end = self.task(step, given) if isinstance(step, Task) else self.group(step, given)
+            end = (
+                self.task(step, given)
+                if isinstance(step, Task)
+                else self.group(step, given, waited=waited or place + 1 < len(steps))
+            )
             rest = steps[place + 1 :]
             if end.kind != "value" and rest:
                 if end.kind == "failed" and isinstance(step, Group):
-                    end = end._replace(what=chord_error(end.by, end.what))
+                    if waited or len(rest) > 1 or isinstance(rest[0], Task):
+                        end = end._replace(what=chord_error(end.by, end.what))
                     for task in hearers(rest):
                         self.tell(task, end.what)
                 for task in tasks_of(rest):
@@ -288,8 +294,8 @@ class Meaning:
             given = [end.what]
         return end
 
-    def group(self, group: Group, given: list) -> End:
-        ends = [self.steps(member, given) for member in group.members]
+    def group(self, group: Group, given: list, *, waited: bool) -> End:
+        ends = [self.steps(member, given, waited=waited) for member in group.members]
         for kind in ("failed", "revoked"):
             for end in ends:
                 if end.kind == kind:

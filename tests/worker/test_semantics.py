@@ -302,6 +302,10 @@ def test_the_request_in_a_canvas(lab):
     assert [m["group_index"] for m in members.get(timeout=30)] == [0, 1, 2]
     assert {m["group"] for m in members.get(timeout=30)} == {members.id}
     assert all(seen["chord"] for seen in chord([lab.who.s(1), lab.who.s(2)], lab.echo.s()).delay().get(timeout=30))
+    nested = group(lab.echo.s(0), lab.echo.s(0) | lab.who.s()).delay()
+    assert [nested.get(timeout=30)[1][name] for name in ("group", "group_index")] == [nested.id, 1]
+    body = chord([lab.echo.s(1), lab.echo.s(2)], lab.who.s()).delay()  # as with Celery: that of its header
+    assert [body.get(timeout=30)[name] for name in ("group", "group_index")] == [body.parent.id, None]
     assert linked.delay().get(timeout=30)["callbacks"] == 1
 
 

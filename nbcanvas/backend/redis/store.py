@@ -109,7 +109,7 @@ class RedisBackend:
         self._workers = workers
         self.on_news: Callable[[News], None] | None = None
         self.others: Callable[[], bool] = lambda: False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may stop watching while this thread holds it
         self._watchers: dict[str, OnEnd | tuple[OnEnd, ...]] = {}
         self._kept: OrderedDict[str, Record] = OrderedDict()
         self._sizes: dict[str, int] = {}

@@ -7,7 +7,7 @@ The slots (`pool`) do everything: a slot that has nothing to do first writes dow
 load it takes some milliseconds' worth of tasks at a time (`pace`), and what came of them is written in one stroke; a
 slot never waits for its own result to be written while there is more to do.  The keeper writes what a slot left behind
 when its next task is a long one, tells clients of tasks that run for a while, and gives back what was taken in excess;
-the heart beats (`heart`).  What remote control wants is done by `orders`.
+the heart beats (`heartbeat`).  What remote control wants is done by `orders`.
 
 A message is recorded as this worker's from `take` to the commit of its step.  One that acknowledges early (the
 default) is marked as begun before its task runs, short ones several at a time: when the worker dies, its task is not
@@ -37,7 +37,7 @@ from nbcanvas.worker.slots import pool_name, pool_size
 
 from .autoscale import Autoscaler
 from .ending import Endings
-from .heart import Heart, Keeper
+from .heartbeat import Heartbeat, Keeper
 from .intake import Intake
 from .job import Job
 from .orders import Orders
@@ -136,7 +136,7 @@ class ClusterWorker:
         kind = pool_name(pool or app.conf.worker_pool)
         size = autoscale[1] if autoscale else pool_size(kind, concurrency, app.conf)
         self.pool = Pool(app, kind, max(size, 1), self.hostname, self._serve, modules)
-        self._heart = Heart(self.ledger, self._each_beat)
+        self._heartbeat = Heartbeat(self.ledger, self._each_beat)
         self._keeper = Keeper(self._keep)
         self.work = Work(shared, endings, self.supply, self.pool, self._pace, self._keeper)
         self._scaler = Autoscaler(*autoscale) if autoscale and kind != "solo" else None
@@ -171,7 +171,7 @@ class ClusterWorker:
         if not self._connected:
             self.connect()
         self.app.hub.elsewhere = self._telephone.feed
-        self._heart.start()
+        self._heartbeat.start()
         self._keeper.start()
         self.pool.open()
         return self
@@ -198,7 +198,7 @@ class ClusterWorker:
         self.shared.give_back(self.supply.withdraw(lambda _: True))
         self._keeper.stop()
         self._flush()
-        self._heart.stop()
+        self._heartbeat.stop()
         self.app.hub.elsewhere = None
         self.ledger.close()
 

@@ -20,7 +20,7 @@ from nbcanvas.worker.rates import RateLimits
 from .committer import Entry
 from .context import DeliveredContext
 from .ending import Endings, known_end
-from .heart import Keeper
+from .heartbeat import Keeper
 from .job import Job
 from .pace import Pace
 from .pool import Pool, WorkingSlot

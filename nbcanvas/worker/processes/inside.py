@@ -286,7 +286,7 @@ class Child:
         self._done += 1
         self._modules.look()
         try:
-            children = pack(context.children) if context.children else None
+            children = pack(own) if (own := context.own_children) else None
             answer = outcome_to_data(outcome)
         except NotSerializable as error:
             children, answer = None, outcome_to_data(failure(error))

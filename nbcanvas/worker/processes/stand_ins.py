@@ -14,7 +14,7 @@ from nbcanvas.backend.port import Record, Tree
 from nbcanvas.errors import NotSerializable
 from nbcanvas.plan import Message, Node
 from nbcanvas.protocol.payload import EMBEDDED, Packing, pack
-from nbcanvas.request import Context
+from nbcanvas.request import Context, current
 from nbcanvas.task import Task
 
 from .shipping import receive
@@ -143,7 +143,11 @@ class _InChild(App):
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Any:
-        return self._link.ask("submit", sig, tuple(args), dict(kwargs or {}), dict(options or {}))
+        result = self._link.ask("submit", sig, tuple(args), dict(kwargs or {}), dict(options or {}))
+        above = current()
+        if above is not None and isinstance(above[1], ChildContext) and (options or {}).get("add_to_parent", True):
+            above[1].saw(result)
+        return result
 
     def publish(self, plan: Plan) -> None:
         self._link.ask("publish", plan)
@@ -208,11 +212,22 @@ def _asked(name: str) -> Any:
 class ChildContext(Context):
     """A task's request whose neighbours stayed in the kernel, and are asked for when somebody looks."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_known", "_link")
 
     def __init__(self, link: Link, message: Message, hostname: str) -> None:
         super().__init__(message, message.call.task, hostname=hostname)
         self._link = link
+        self._known: set[int] = set()
+
+    def saw(self, result: Any) -> None:
+        """Show a child of the task that the kernel has noted already."""
+        self.children.append(result)
+        self._known.add(id(result))
+
+    @property
+    def own_children(self) -> list[Any]:
+        """The children that the kernel does not know of: those the task noted by itself."""
+        return [child for child in self.children if id(child) not in self._known]
 
     callbacks = _asked("callbacks")
     errbacks = _asked("errbacks")

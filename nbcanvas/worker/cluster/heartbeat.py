@@ -10,7 +10,7 @@ from time import monotonic
 from nbcanvas.errors import ServerLost
 from nbcanvas.ledger.port import Ledger
 
-__all__ = ["Heart", "Keeper"]
+__all__ = ["Heartbeat", "Keeper"]
 
 log = logging.getLogger("nbcanvas.worker")
 
@@ -21,7 +21,7 @@ _DEAD = 5.0
 _LOOK = 0.005
 
 
-class Heart:
+class Heartbeat:
     """Beats, whatever the slots do.
 
     Parameters
@@ -46,7 +46,7 @@ class Heart:
         except ServerLost as error:
             log.warning("no heartbeat: %s", error)
             lost = True
-        self._thread = threading.Thread(target=self._beat, args=(lost,), name="nbcanvas-heart", daemon=True)
+        self._thread = threading.Thread(target=self._beat, args=(lost,), name="nbcanvas-heartbeat", daemon=True)
         self._thread.start()
 
     def _beat(self, lost: bool) -> None:
