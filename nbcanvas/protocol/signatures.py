@@ -427,11 +427,11 @@ def _drop_hands(root: Node) -> None:
         else:
             for member in node.members:
                 steps = member.steps if isinstance(member, Chain) else ()
-                if len(steps) > 2 and _hands_on(steps[-1], steps[-2].id):
-                    member.steps = steps[:-1]  # type: ignore[union-attr] # it is a chain
+                while len(steps) > 2 and _hands_on(steps[-1], steps[-2].id):
+                    member.steps = steps = steps[:-1]  # type: ignore[union-attr] # it is a chain
             todo += node.members
 
 
 def _hands_on(node: Node, group_id: str) -> bool:
     """Whether a call only hands on the list of a group that ends a member of another barrier (see `Writer`)."""
-    return isinstance(node, Call) and node.task == ACCUMULATE and node.id in {group_id, group_id + _END}
+    return isinstance(node, Call) and node.task == ACCUMULATE and (node.id == group_id or node.id.endswith(_END))

@@ -121,7 +121,10 @@ def test_pools_queues_and_limits(opened):
 def test_tasks_are_revoked_and_terminated(opened):
     notebook, view = opened
     view.get_by_role("tab").nth(2).click()
-    view.get_by_role("button", name="Revoke slow").last.click()  # those of other tests wait on, revoked
+    notebook.write(3, "later.id[:8]")
+    notebook.run_and_wait(3)
+    its = notebook.text(3).strip("'")
+    view.get_by_role("button", name=re.compile(f"Revoke slow.* {its}")).click()  # other tests' wait on, revoked
     wait_until(notebook.page, lambda: "is revoked" in said(view), says=lambda: said(view))
     notebook.write(3, "later.wait(20).state")
     notebook.run_and_wait(3)

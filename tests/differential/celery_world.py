@@ -29,7 +29,7 @@ def note(kind, *what):
     store.rpush("notes", json.dumps([kind, *what]))
 
 
-@app.task(name="work", bind=True)
+@app.task(name="work", bind=True, shared=False)
 def work(self, *args, tag, do, more=None):
     what, *details = do
     note("run", tag, symbol(tag, args, more))
@@ -44,12 +44,12 @@ def work(self, *args, tag, do, more=None):
     return symbol(tag, args, more)
 
 
-@app.task(name="heard")
+@app.task(name="heard", shared=False)
 def heard(request, exc, traceback, tag):
     note("heard", tag, type(exc).__name__)
 
 
-@app.task(name="item")
+@app.task(name="item", shared=False)
 def item(*parts):
     if any("boom" in str(part) for part in parts):
         raise Boom("item")

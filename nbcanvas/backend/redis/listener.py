@@ -278,8 +278,10 @@ class _Session:
             self.link.close()
 
     def _find(self, *, foreign: bool) -> None:
-        """Note whether there are other workers than ours."""
+        """Note whether there are other workers than ours; looks that were rare for that reason are not any more."""
         self.foreign = foreign
+        self.pause = _SECOND
+        self.sweep = min(self.sweep, monotonic() + _SECOND)
         self.number = self.owner.session = 0 if foreign else next(self.owner._sessions)  # noqa: SLF001
 
     def _loop(self) -> None:
