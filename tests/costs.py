@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 __all__ = ["memory", "operations"]
 
+#: The code whose allocations count: threads of earlier tests run other parts.
+_PLANNING = [tracemalloc.Filter(True, f"*/nbcanvas/{room}*") for room in ("plan", "canvas", "protocol", "ids")]
+
 
 def operations(work: Callable[[], object]) -> int:
     """Return how many functions a piece of work calls in this thread, Python's and C's."""
@@ -31,17 +34,13 @@ def operations(work: Callable[[], object]) -> int:
 
 
 def memory(work: Callable[[], object]) -> int:
-    """Return how many bytes are held by what a piece of work returns: the least of three, for others allocate, too."""
-    return min(_held(work) for _ in range(3))
-
-
-def _held(work: Callable[[], object]) -> int:
+    """Return how many bytes are held by what a piece of planning returns, wherever other threads allocate meanwhile."""
     tracemalloc.start()
     try:
         held = work()
         gc.collect()  # what it left behind in circles is not held
-        size = tracemalloc.get_traced_memory()[0]
+        found = tracemalloc.take_snapshot().filter_traces(_PLANNING)
         del held
-        return size
+        return sum(trace.size for trace in found.traces)
     finally:
         tracemalloc.stop()
