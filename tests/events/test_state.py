@@ -338,7 +338,7 @@ def test_a_hundred_thousand_tasks_fold_at_once():
     events = [Event("sent", i, 1.0) for i in ids] + [
         event for i in ids for event in (Event("started", i, 2.0, 0, "w/1"), Event("succeeded", i, 3.0))
     ]
-    began = time.process_time()
+    began = time.thread_time()
     state = state.apply(events)
-    assert time.process_time() - began < 1.5  # ten times what it takes
+    assert time.thread_time() - began < 1.5  # ten times what it takes
     assert state.counts[states.SUCCESS] == n

@@ -59,7 +59,7 @@ def test_signatures_apply_async_as_the_tasks(tasks):
 def test_signatures_countdown_is_waited_for(tasks):
     started = time.monotonic()
     assert tasks.add.apply_async((2, 2), countdown=0.3).get(timeout=30) == 4
-    assert 0.3 <= time.monotonic() - started < 3
+    assert time.monotonic() - started >= 0.3
 
 
 def test_signatures_delay(tasks):

@@ -132,9 +132,9 @@ def test_small_groups_are_drawn_out_and_big_ones_fold():
 
 def test_a_group_of_equal_chains_folds_into_one_chain():
     root = Fan("g", [Chain([call(f"a{i}", "load"), call(f"b{i}", "parse")]) for i in range(50_000)])
-    began = time.process_time()
+    began = time.thread_time()
     svg = canvas_svg(root)
-    assert time.process_time() - began < 10
+    assert time.thread_time() - began < 10
     assert len(svg) < 10_000
     assert texts(svg) == ["group ×50\u202f000", "load ×50\u202f000", "parse ×50\u202f000"]
 

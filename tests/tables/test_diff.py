@@ -297,7 +297,7 @@ def test_a_hundred_thousand_rows_take_seconds():
         return frame(state, value_of=lambda c: [c.id, shift], describe=lambda c: ((), {}, "celery", None))
 
     before, after = wide(100_000, 0.0), wide(100_000, 1.0)
-    began = time.process_time()
+    began = time.thread_time()
     found = diff(before, after)
-    assert time.process_time() - began < 10  # many times what it takes
+    assert time.thread_time() - began < 10  # many times what it takes
     assert len(found) == 100_000 and found["changes"][0] == ["result", "slower"]

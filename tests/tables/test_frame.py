@@ -167,9 +167,9 @@ def test_a_word_that_means_nothing_is_refused():
 @pytest.mark.slow
 def test_a_hundred_thousand_rows_take_less_than_a_second():
     state = told(chord(100_000), *(("succeeded", f"m{i}", 1.0) for i in range(100_000)))
-    began = time.process_time()
+    began = time.thread_time()
     df = frame(state, value_of=lambda _: 4, describe=lambda _: ((1, 2), {}, "celery", None))
-    assert time.process_time() - began < 2  # twice the promise: machines are shared
+    assert time.thread_time() - began < 2  # twice the promise: machines are shared
     assert len(df) == 100_001
 
 
