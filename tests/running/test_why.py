@@ -76,8 +76,9 @@ def test_a_body_waits_for_those_of_its_header_that_are_missing(two):
 def test_a_step_waits_for_the_one_before_it(two):
     run = submit(chain(two.held.s(1), two.add.s(1), group(two.add.s(1), two.add.s(2))))
     until(lambda: state_of(run, "chain[0]") == "STARTED")
-    assert told(run) == {
-        "chain[0]": told(run)["chain[0]"],
+    found = told(run)
+    assert found == {
+        "chain[0]": found["chain[0]"],
         "chain[1]": ("predecessor", "it waits for chain[0] (STARTED)"),
         "chain[2].group[0]": ("predecessor", "it waits for chain[1] (WAITING)"),
         "chain[2].group[1]": ("predecessor", "it waits for chain[1] (WAITING)"),
