@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 
@@ -265,9 +266,11 @@ def test_a_flood_leaves_the_process_to_others(locked_redis):
                 pipe.publish("/8.celeryev/task.multi", raw)
             flood = threading.Thread(target=pipe.execute)
             flood.start()
-            until(lambda: receiver.heard > 5000, 60)
+            until(lambda: receiver.heard == 100_000, 120)
             flood.join()
-            (worked, began), (had_worked, ended) = clocks[0], clocks[-1]
-            assert had_worked - worked < 0.95 * (ended - began)  # it rests between two handfuls
+            # It rests behind each handful of 20 ms: gaps only grow on a busy machine, the thread's own work does not.
+            rests = sum(later - before >= 0.04 for (_, before), (_, later) in pairwise(clocks))
+            worked = clocks[-1][0] - clocks[0][0]
+            assert worked <= 0.1 + 0.04 * rests
             assert foreign.told == 0
             assert not foreign._seen
