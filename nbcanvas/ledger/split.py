@@ -30,13 +30,11 @@ nothing says which processes live (any transport but AMQP), whoever began a task
 from __future__ import annotations
 
 import itertools
-import logging
 import os
-import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Final
 
 from nbcanvas import states
@@ -47,9 +45,10 @@ from nbcanvas.broker.port import Writes
 from nbcanvas.errors import ServerLost
 from nbcanvas.protocol.letter import Letter
 from nbcanvas.protocol.payload import Held
-from nbcanvas.servers.kombu import Arrived, KombuServer, Link
+from nbcanvas.servers.kombu import Arrived, KombuServer
 from nbcanvas.servers.queues import Queues, QueueSpec
 
+from .consumer import Consumer
 from .port import Answer, Delivery, Step
 from .storing import Mark, Stored, said, store_for
 from .taken import (
@@ -70,17 +69,11 @@ from .taken import (
 
 __all__ = ["DEAD", "SplitLedger"]
 
-log = logging.getLogger("nbcanvas.ledger")
-
 #: Where messages are kept that nobody can work on.
 DEAD: Final = "nbcanvas.dead"
 _DEAD: Final = QueueSpec(DEAD)
-#: The exclusive queue of a living process.
-_ALIVE: Final = "nbcanvas.alive."
 #: Seconds a process may be without its connection before it counts as dead.
 _GRACE: Final = 5.0
-#: Seconds a turn waits where nothing says that a message has come.
-_TURN: Final = 0.05
 #: Of messages committed without their acknowledgement, how many are remembered.
 _REMEMBERED: Final = 10_000
 
@@ -142,24 +135,17 @@ class SplitLedger:
         *,
         heartbeat: float = 120.0,
     ) -> None:
-        self._server = server
+        self._driver = server.driver
+        self._name = server.name
         self._broker = broker
         self._backend = backend
         self._post = post
-        self._queues = queues
         self._hostname = hostname
-        self._heartbeat = heartbeat
         self._store = store_for(backend)
         self._replies = backend if isinstance(backend, RPCBackend) else None
         self.claims = self._replies is None
-        self._names: dict[str, None] = dict.fromkeys(queues[name].name for name in names)
-        # The link, and whatever says what came over it.
-        self._lock = threading.RLock()
-        self._link: Link | None = None
-        self._generation = 0
-        self._consuming: dict[str, list[str]] = {}  # queue -> names of consumers
-        self._prefetch = 0
-        self._buffer: deque[Arrived] = deque()
+        self._consumer = Consumer(server, queues, names, hostname, heartbeat, held=self._held, lost=self._lost)
+        self._lock = self._consumer.lock
         # Messages somebody else may still work on, and when that one was last known to live.
         self._doubts: list[Arrived] = []
         self._seen: dict[Any, float] = {}
@@ -172,26 +158,16 @@ class SplitLedger:
         self._done: dict[Key, None] = {}
         self._counter = itertools.count(1)
         self._steps: dict[int, _Progress] = {}
-        self._woken = threading.Event()
         self._closed = False
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
 
     def __repr__(self) -> str:
-        return f"<SplitLedger of {self._hostname} at {self._server.name}>"
+        return f"<SplitLedger of {self._hostname} at {self._name}>"
 
     # -- taking -------------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Reach broker and backend, and make the queues that are missing; nothing is taken yet."""
-        with self._lock:
-            link = self._link
-            if link is None or not link.usable:
-                self._lose()
-                link = self._link = self._server.link(self._heartbeat)
-            for name in self._names:
-                self._guard(lambda link=link, name=name: link.declare(self._queues[name]))
+        self._consumer.connect()
         if self._replies is None:
             self._backend.get(_NOBODY)
 
@@ -199,24 +175,22 @@ class SplitLedger:
         """Take up to `limit` messages; see the port."""
         until = None if timeout is None else monotonic() + timeout
         while True:
-            if self._woken.is_set():
-                self._woken.clear()
-                self._drain_wakes()
+            if self._consumer.is_woken():
                 return ()
             with self._lock:
                 if self._closed:
                     return ()
-                link = self._connected(limit)
-                self._guard(lambda link=link: link.drain(0))
-                arrived = [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
-                generation = self._generation
+                link = self._consumer.read(limit)
+                buffer = self._consumer.buffer
+                arrived = [buffer.popleft() for _ in range(min(limit, len(buffer)))]
+                generation = self._consumer.generation
             deliveries = self._worked_through(arrived, generation, begin) if arrived else []
             if deliveries:
                 return deliveries
             left = 1.0 if until is None else until - monotonic()
             if left <= 0:
                 return ()
-            self._wait(link, min(left, 1.0))
+            self._consumer.wait(link, min(left, 1.0))
 
     def _worked_through(self, arrived: Sequence[Arrived], generation: int, begin: int) -> list[Delivery]:
         """Make deliveries of what came, the first of which begin; if that fails, all of it stands where it stood."""
@@ -232,8 +206,8 @@ class SplitLedger:
                     taken = self._forget(delivery.tag)
                     if taken is not None and taken.marked:  # and has not begun
                         self._unsure[str(taken.key[0])] = delivery
-                if generation == self._generation:
-                    self._buffer.extendleft(reversed([*[one for one, _ in found], *left]))
+                if generation == self._consumer.generation:
+                    self._consumer.buffer.extendleft(reversed([*[one for one, _ in found], *left]))
             raise
         return [delivery for _, delivery in found]
 
@@ -252,108 +226,15 @@ class SplitLedger:
             gone = {one.delivery.tag for one, _ in refused}
             found[:] = [pair for pair in found if pair[1].tag not in gone]
 
-    def _wait(self, link: Link, seconds: float) -> None:
-        """Wait for a message, or to be woken; others may use the link meanwhile."""
-        if link.socket is not None:
-            link.wait(seconds, self._wake_read)
-            self._drain_wakes()
-            return
-        with self._lock:
-            if link is self._link:
-                self._guard(lambda: link.drain(min(seconds, _TURN)))
-        sleep(0.001)  # whoever waits for the lock gets it
+    def _held(self) -> int:
+        return len(self._present) + len(self._doubts)
 
-    def _guard(self, work: Any) -> None:
-        """Do something with the link; when it breaks, what came over it and was not taken comes again."""
-        try:
-            work()
-        except ServerLost:
-            self._lose()
-            raise
-
-    def _lose(self) -> None:
-        link, self._link = self._link, None
-        self._generation += 1
-        self._buffer.clear()
+    def _lost(self) -> None:
+        """Forget what came over a link that is gone, and was not taken: it comes again."""
         self._present.clear()
         self._doubts.clear()
         self._seen.clear()
         self._refused.clear()
-        self._consuming.clear()
-        self._prefetch = 0
-        if link is not None:
-            link.close()
-
-    def _connected(self, limit: int) -> Link:
-        """Return the link, with everything on it as it has to be for taking `limit` messages."""
-        link = self._link
-        if link is not None and not link.usable:
-            self._lose()
-            link = None
-        if link is None:
-            link = self._link = self._server.link(self._heartbeat)
-        try:
-            if not self._consuming and self._names and link.socket is not None:
-                link.declare(QueueSpec(self._alive(), durable=False, exclusive=True, auto_delete=True))
-            self._allow(link, limit)
-            for name in self._names:
-                if name not in self._consuming:
-                    self._consume(link, name)
-        except BaseException:
-            self._lose()
-            raise
-        return link
-
-    def _alive(self) -> str:
-        return _alive(self._hostname, os.getpid())
-
-    def _allow(self, link: Link, limit: int) -> None:
-        """Have the server send what is wanted, and no more than that."""
-        wanted = len(self._present) + len(self._doubts) + max(limit, 1)
-        if wanted == self._prefetch:
-            return
-        # A quorum queue counts for each consumer, from its beginning on, and counts what a consumer that is cancelled
-        # had as given back: more is allowed by one more consumer, less when the link is opened again.
-        each = any(self._queues[name].quorum for name in self._names)
-        if not each:
-            link.prefetch(wanted)
-        elif wanted > self._prefetch:
-            more = max(wanted - self._prefetch, self._prefetch)
-            wanted = self._prefetch + more
-            link.prefetch(more, each=True)
-            for name in [*self._consuming]:
-                self._consume(link, name)
-        else:
-            return
-        self._prefetch = wanted
-
-    def _consume(self, link: Link, name: str) -> None:
-        spec = self._queues[name]
-        link.declare(spec)
-        generation = self._generation
-
-        def arrived(one: Arrived) -> None:
-            if generation == self._generation:
-                self._buffer.append(one)
-
-        def cancelled(_tag: str) -> None:  # the queue was deleted: it is made again
-            self._consuming.pop(name, None)
-            link.forget(name)
-            log.warning("%s: queue %r was deleted, and is made again", self._server.name, name)
-
-        tag = f"{name}.{next(self._counter)}"
-        link.consume(
-            spec.name,
-            arrived,
-            tag=tag,
-            arguments=spec.options.get("consumer_arguments"),
-            cancelled=cancelled,
-        )
-        self._consuming.setdefault(name, []).append(tag)
-
-    def _stop_consuming(self, link: Link, name: str) -> None:
-        for tag in self._consuming.pop(name, ()):
-            link.cancel(tag)
 
     # -- what came before ---------------------------------------------------------------------------------------------
 
@@ -365,7 +246,7 @@ class SplitLedger:
             known = self._backend.get_many(asked)
         with self._lock:
             while left:
-                if generation != self._generation:  # the link broke meanwhile: all of them come again
+                if generation != self._consumer.generation:  # the link broke meanwhile: all of them come again
                     for _, early in found:
                         self._forget(early.tag)
                     found.clear()
@@ -409,7 +290,7 @@ class SplitLedger:
             return False
         if key in self._done and came_before(one):  # committed, when it could not be acknowledged
             del self._done[key]
-            self._ack(self._generation, one.tag)
+            self._consumer.ack(self._consumer.generation, one.tag)
             return True
         if mine is None:
             return False
@@ -417,17 +298,17 @@ class SplitLedger:
             self._refused.add(one.tag)
             self._doubts.append(one)
             return True
-        if mine.generation == self._generation:  # two messages of one call: the first one is enough
-            self._ack(self._generation, one.tag)
+        if mine.generation == self._consumer.generation:  # two messages of one call: the first one is enough
+            self._consumer.ack(self._consumer.generation, one.tag)
         else:
-            mine.generation, mine.tag, mine.arrived = self._generation, one.tag, one
+            mine.generation, mine.tag, mine.arrived = self._consumer.generation, one.tag, one
             self._present.add(mine.delivery.tag)
         return True
 
     def _drop(self, one: Arrived) -> None:
         self._refused.discard(one.tag)
         self._seen.pop(one.tag, None)
-        self._ack(self._generation, one.tag)
+        self._consumer.ack(self._consumer.generation, one.tag)
 
     def _take_over(self, one: Arrived, key: Key, claim: Mapping[str, Any]) -> Delivery | None:
         """Deliver a message whose task is under way; not while the process that began it lives."""
@@ -455,26 +336,16 @@ class SplitLedger:
         now = monotonic()
         if self._lives(claim):
             self._seen[tag] = now
-        elif self._server.driver != "amqp" or now - self._seen.setdefault(tag, now) > _GRACE:
+        elif self._driver != "amqp" or now - self._seen.setdefault(tag, now) > _GRACE:
             self._seen.pop(tag, None)
             return False
         return True
 
     def _lives(self, claim: Mapping[str, Any]) -> bool:
         """Whether the process that began a task has a connection now."""
-        link, hostname, pid = self._link, claim.get("hostname"), claim.get("pid")
-        if link is None or link.socket is None or not hostname:
-            return False
         if self._is_own(claim):
             return False  # here, and not known here: an earlier process of this name, or given up
-        alive = False
-
-        def ask() -> None:
-            nonlocal alive
-            alive = link.locked(_alive(str(hostname), pid))
-
-        self._guard(ask)
-        return alive
+        return self._consumer.lives(claim.get("hostname"), claim.get("pid"))
 
     def _deliver(
         self,
@@ -493,7 +364,7 @@ class SplitLedger:
         self._refused.discard(one.tag)
         delivery = Delivery(name, one.letter.queue, one.letter, one.letter.body, again, began=began)
         delivery.ended = ended
-        self._taken[name] = taken = Taken(delivery, self._generation, one, key, over)
+        self._taken[name] = taken = Taken(delivery, self._consumer.generation, one, key, over)
         self._present.add(name)
         if key[0] is not None:
             self._here[key] = taken
@@ -553,15 +424,15 @@ class SplitLedger:
         with self._lock:
             for one, record in refused:
                 self._forget(one.delivery.tag)
-                if one.generation != self._generation:
+                if one.generation != self._consumer.generation:
                     continue  # it comes again
                 self._refused.add(one.tag)
                 if record.state in states.READY_STATES:
-                    self._buffer.append(one.arrived)
+                    self._consumer.buffer.append(one.arrived)
                 else:
                     self._doubts.append(one.arrived)
         if refused:
-            self._interrupt()
+            self._consumer.interrupt()
 
     def _mark_of(self, one: Taken, more: Mapping[str, Any]) -> Mark:
         claim = {"pid": os.getpid(), "hostname": self._hostname, "attempt": [*one.key[1:]], **more}
@@ -665,7 +536,7 @@ class SplitLedger:
             if taken is None:
                 return
             self._unsure.pop(str(taken.key[0]), None)
-            acknowledged = self._ack(taken.generation, taken.tag)
+            acknowledged = self._consumer.ack(taken.generation, taken.tag)
             if not acknowledged and taken.key[0] is not None:
                 self._done[taken.key] = None
                 while len(self._done) > _REMEMBERED:
@@ -673,20 +544,6 @@ class SplitLedger:
         if not acknowledged and not stored and self._replies is None and taken.key[0] is not None:
             # It comes again, perhaps to somebody who knows nothing else of it.
             self._store.mark([self._mark_of(taken, {"done": True})._replace(over=lambda _: True)])
-
-    def _ack(self, generation: int, tag: Any) -> bool:
-        """Acknowledge; False when the message comes again instead."""
-        with self._lock:
-            link = self._link
-            if link is None or generation != self._generation:
-                return False
-            try:
-                link.ack(tag)
-            except ServerLost as error:
-                log.warning("%s", error)
-                self._lose()
-                return False
-            return True
 
     def runs(self, running: Iterable[tuple[Delivery, float]]) -> None:
         """Do nothing: that a task begins was stored before, and told with that."""
@@ -702,7 +559,7 @@ class SplitLedger:
         marked: list[str] = []
         unsure: list[str] = []
         # RabbitMQ knows where a message stood; anywhere else the last one given back is the first.
-        given = [*deliveries] if self._server.driver == "amqp" else [*deliveries][::-1]
+        given = [*deliveries] if self._driver == "amqp" else [*deliveries][::-1]
         with self._lock:
             for delivery in given:
                 taken = self._forget(delivery.tag)
@@ -712,9 +569,7 @@ class SplitLedger:
                     marked.append(taken.key[0])
                 elif self._unsure.pop(str(taken.key[0]), None) is not None:
                     unsure.append(taken.key[0])
-                link = self._link
-                if link is not None and taken.generation == self._generation:
-                    self._guard(lambda link=link, tag=taken.tag: link.reject(tag, requeue=True))
+                self._consumer.give_back(taken.generation, taken.tag)
         self._take_back(marked, unsure)
 
     def _take_back(self, marked: Sequence[str], unsure: Sequence[str]) -> None:
@@ -751,50 +606,27 @@ class SplitLedger:
     def beat(self) -> None:
         """Keep the connection alive, and look again at what somebody else may still work on."""
         with self._lock:
-            link = self._link
-            if link is not None:
-                self._guard(link.beat)
+            self._consumer.beat()
             doubts, self._doubts = self._doubts, []
-            self._buffer.extend(doubts)
+            self._consumer.buffer.extend(doubts)
         if doubts:
-            self._interrupt()
+            self._consumer.interrupt()
 
     def consume(self, queue: str) -> None:
         """Take from one more queue."""
-        with self._lock:
-            self._names[self._queues[queue].name] = None
-        self._interrupt()
+        self._consumer.consume(queue)
 
     def cancel(self, queue: str) -> None:
         """Take from a queue no more."""
-        with self._lock:
-            name = self._queues[queue].name
-            self._names.pop(name, None)
-            link = self._link
-            if link is not None and name in self._consuming:
-                self._guard(lambda: self._stop_consuming(link, name))
+        self._consumer.cancel(queue)
 
     def queues(self) -> Sequence[Mapping[str, Any]]:
         """Describe the queues it takes from."""
-        return [self._queues[name].described() for name in [*self._names]]
+        return self._consumer.queues()
 
     def wake(self) -> None:
         """Let the `take` that waits return, or the next one if none does."""
-        self._woken.set()
-        self._interrupt()
-
-    def _interrupt(self) -> None:
-        """End the wait of `take`, which goes on."""
-        try:
-            os.write(self._wake_write, b".")
-        except (BlockingIOError, OSError):
-            return  # it is woken already, or closed
-
-    def _drain_wakes(self) -> None:
-        try:
-            os.read(self._wake_read, 4096)
-        except (BlockingIOError, OSError):
-            return
+        self._consumer.wake()
 
     def close(self) -> None:
         """Give back what was taken and not committed, and let go of the broker."""
@@ -806,15 +638,10 @@ class SplitLedger:
             unsure = [*self._unsure.keys() - marked]
             self._taken.clear()
             self._here.clear()
-            self._lose()
-        self.wake()
+            self._consumer.lose()
+        self._consumer.wake()
         self._take_back([*marked], unsure)
-        for end in (self._wake_read, self._wake_write):
-            os.close(end)
-
-
-def _alive(hostname: str, pid: Any) -> str:
-    return f"{_ALIVE}{hostname}.{pid}"[:255]
+        self._consumer.close()
 
 
 def _is_kept(step: Step) -> bool:

@@ -91,8 +91,8 @@ def test_what_a_dead_worker_had_comes_again_and_what_it_began_is_said_to_have_be
     taken = take(dead, 2)
     dead.started([taken[0].tag])
     marks = {taken[0].letter.headers["id"]: True, taken[1].letter.headers["id"]: False}
-    dead._link._connection.collect()  # as if its process had been killed
-    dead._link.broken = True
+    dead._consumer._link._connection.collect()  # as if its process had been killed
+    dead._consumer._link.broken = True
     came = []
 
     def all_came() -> bool:
@@ -117,7 +117,7 @@ def test_a_task_that_has_ended_is_not_run_again_and_what_follows_it_is_sent(app,
     with pytest.raises(TypeError):
         dead.commit([step])
     del dead._broker.deliver
-    dead._link.close()
+    dead._consumer._link.close()
     (again,) = take(ledger, 1)
     assert again.ended is not None
     assert again.ended.state == states.SUCCESS
@@ -134,7 +134,7 @@ def test_what_was_taken_when_the_results_were_away_is_taken_again(app, ledger, f
     sent = [app.tasks["add"].delay(number) for number in range(3)]
     other = app.ledger("two@here")
     take(other, 3)
-    other._link.close()  # now all of them have been delivered before, and are looked up
+    other._consumer._link.close()  # now all of them have been delivered before, and are looked up
 
     def away(*_):
         raise ServerLost("the results are away")

@@ -146,8 +146,8 @@ def test_a_copy_whose_other_one_died_runs(app, ledgers, monkeypatch):
     put(app, again=True, like=letter)
     take(two)
     assert one.started([early.tag]) == [early.tag]
-    two._link._connection.collect()  # as if its process had been killed
-    two._link.broken = True
+    two._consumer._link._connection.collect()  # as if its process had been killed
+    two._consumer._link.broken = True
     delivery = take(one)
     assert delivery.ended is None
     one.commit([done(app, delivery, 3)])
