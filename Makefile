@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --retries 8 --timeout 60
 STAMPS := $(VENV)/stamps
 # Programs the tests of today use; one that is missing is installed, or named.
 SYSTEM := redis-server rabbitmq-server chromium
@@ -67,7 +67,7 @@ $(STAMPS)/bench: $(STAMPS)/dev
 widgets/node_modules/.package-lock.json: widgets/package.json widgets/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer"; exit 1; }
 	@echo "installing what the front end is built and tested with"
-	@cd widgets && npm ci --loglevel=error
+	@cd widgets && npm ci --loglevel=error --fetch-retries=5
 	@touch $@
 
 front: $(STAMPS)/dev  ## build the front end, if its sources changed
@@ -102,7 +102,7 @@ contracts: $(STAMPS)/dev  ## who may import whom
 	$(BIN)/lint-imports
 
 vitest: $(STAMPS)/dev  ## the front end's tests
-	cd widgets && npm run --silent test
+	cd widgets && npm run --silent test -- --testTimeout=60000 --hookTimeout=60000
 
 unit: setup  ## the tests that need nothing but Python
 	$(BIN)/python -m pytest
@@ -115,7 +115,7 @@ browser: setup system kernels  ## the tests in JupyterLab, Notebook 7 and Chromi
 
 notebooks: setup  ## every notebook, executed and compared (nbval), and executed from top to bottom (nbmake)
 	$(BIN)/python -m pytest --nbval notebooks
-	$(BIN)/python -m pytest --nbmake -n 2 notebooks
+	$(BIN)/python -m pytest --nbmake -n 2 --timeout=600 notebooks  # each is one test
 
 # ------------------------------------------------------------------------------------------------------------ housekeeping
 

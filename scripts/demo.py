@@ -50,6 +50,7 @@ def execute(notebook: NotebookNode) -> str | None:
     client = NotebookClient(
         notebook,
         timeout=SECONDS_A_CELL,
+        iopub_timeout=SECONDS_A_CELL,
         kernel_name="python3",
         extra_arguments=["--IPKernelApp.log_level=40"],  # no warning that loopback is not encrypted
         store_widget_state=False,  # what stays is the still; a stored widget would ask the network for its script

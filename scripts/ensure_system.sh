@@ -33,12 +33,19 @@ fi
 echo "installing with apt-get: $missing"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-apt() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get "$@" >"$log" 2>&1; }
+# Who else installs something right now is waited for, and so is a mirror that is away for a moment.
+apt() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3 "$@"; }
+# An index that cannot be renewed matters only if the packages cannot be had without.
 # shellcheck disable=SC2086  # a list of names
-if ! { apt update && apt install -y --no-install-recommends $missing; }; then
+install() { apt update || :; apt install -y --no-install-recommends $missing; }
+tries=1
+until install >"$log" 2>&1; do
     tail -n 20 "$log" >&2
-    give_up "apt-get failed (above)"
-fi
+    [ "$tries" -lt 3 ] || give_up "apt-get failed $tries times (above)"
+    tries=$((tries + 1))
+    echo "apt-get failed (above); trying again in 20 seconds" >&2
+    sleep 20
+done
 missing=$(absent "$@")
 missing=${missing% }
 [ -z "$missing" ] || give_up "apt-get went well, and yet they are not on the PATH"

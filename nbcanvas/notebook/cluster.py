@@ -128,7 +128,9 @@ class ClusterView:
                 self._thread.start()
 
     def watch(self) -> None:
-        """Hear that somebody looks."""
+        """Hear that somebody looks: at a view that is over only a page that did not hear of it."""
+        if self._over and self._widget is not None:
+            self._widget.tell()
         self._begin()
 
     @property
@@ -205,7 +207,9 @@ class ClusterView:
     def wish(self, content: Mapping[str, Any]) -> None:
         """Carry out what somebody clicked (in a thread of its own)."""
         do = str(content.get("do"))
-        if do == "stop":
+        if self._over:
+            self.watch()
+        elif do == "stop":
             threading.Thread(target=self.stop, name="nbcanvas-cluster-stop", daemon=True).start()
         elif do in WISHES:
             threading.Thread(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any, Final
 
 from . import formatters
@@ -39,6 +40,7 @@ class Extension:
         shell.configurables.append(self.session.settings)
         shell.Completer.custom_matchers.append(self._matcher)
         shell.input_transformers_cleanup.append(fill_empty)
+        shell.events.register("pre_run_cell", self.session.publisher.cell_begins)
         formatters.register(self.session)
 
     def remove(self) -> None:
@@ -52,6 +54,8 @@ class Extension:
         matchers[:] = [one for one in matchers if one is not self._matcher]
         transformers = shell.input_transformers_cleanup
         transformers[:] = [one for one in transformers if one is not fill_empty]
+        with suppress(ValueError):  # somebody has taken it away
+            shell.events.unregister("pre_run_cell", self.session.publisher.cell_begins)
         formatters.unregister(self.session)
         self.session.close()
 

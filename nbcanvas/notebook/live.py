@@ -19,7 +19,8 @@ There is one kind of message: a *snapshot*, which is complete and numbered.  Non
   present snapshot (`LiveWidget.get_state`) once the kernel is free; a second view in the same page has it at once.
 
 When the run ends, the still replaces the view.  It can not where the page was reloaded meanwhile: a front end knows the
-outputs it may replace only until then.  So the latest `KEPT` widgets stay, showing how it ended.
+outputs it may replace only until then.  So the latest `KEPT` widgets stay, showing how it ended, and say so again to a
+page that asks: one that was just being loaded when it ended may have missed it, and hears nothing more.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def _somebody_is_there() -> bool:
     """Whether the present cell was sent by a front end with a person in front of it, who could answer a question.
 
     What executes notebooks (nbclient, hence nbconvert, papermill and ``jupyter execute``) says that nobody could.  It
-    hears nothing of a run after its last cell, and a page that is made of such a notebook prefers a widget, which
-    needs a kernel, or at least a network, to html.
+    hears nothing of a run between two cells and after the last, and a page that is made of such a notebook prefers a
+    widget, which needs a kernel, or at least a network, to html.
     """
     get_parent = getattr(get_ipython(), "get_parent", None)
     asked = get_parent().get("content", {}) if get_parent is not None else {}
@@ -159,6 +160,7 @@ class LiveView:
         self._spoke = 0.0
         self._asked = False
         self._closed = False
+        self._last: Bundle | None = None
 
     def open(self) -> None:
         """Show the view (in the thread of the cell)."""
@@ -207,8 +209,10 @@ class LiveView:
             return self._snapshot(bars_model(self.run.snapshot(), time()), over=self._closed)
 
     def ask(self) -> None:
-        """Speak at the next tick, even if nothing happened (in any thread)."""
+        """Speak at the next tick, even if nothing happened; at once when all is said (in any thread)."""
         self._asked = True
+        if self._closed and self._widget is not None:
+            self._widget.tell()
 
     def tick(self, beside: int = 1) -> bool:
         """Send what changed, or what was not said for long; return whether the view is closed.
@@ -262,10 +266,16 @@ class LiveView:
         try:
             if self._replaces:
                 bundle = still(self.run, state, self._view)
-                self._publish(bundle if self._display == "live" else text_of(bundle), self._id, True)
+                self._last = bundle if self._display == "live" else text_of(bundle)
+                self._publish(self._last, self._id, True)
         finally:  # a still that cannot be drawn leaves the view, which says how it ended
             if self._widget is not None:
                 self._widget.end(self._snapshot(bars_model(state, time()), over=True))
+
+    def repeat(self) -> None:
+        """Put the still in place once more."""
+        if self._last is not None:
+            self._publish(self._last, self._id, True)
 
     @property
     def widget(self) -> Any:
@@ -279,6 +289,7 @@ class Publisher:
     def __init__(self) -> None:
         self._views: list[LiveView] = []
         self._ended: deque[Any] = deque()  # widgets
+        self._stills: list[LiveView] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -296,6 +307,13 @@ class Publisher:
             views = [view for view in self._views if view.run is run]
         for view in views:
             view.finish()
+
+    def cell_begins(self, _info: object = None) -> None:
+        """Put stills in place once more that took the place of html: between two cells nbclient does not listen."""
+        with self._lock:
+            views, self._stills = self._stills, []
+        for view in views:
+            view.repeat()
 
     def stop(self) -> None:
         """Leave all views as they are."""
@@ -315,6 +333,7 @@ class Publisher:
             over = [view for view in views if self._ticked(view, len(views))]
             with self._lock:
                 self._ended.extend(view.widget for view in self._views if view in over and view.widget is not None)
+                self._stills += [view for view in over if view.widget is None]
                 self._views = [view for view in self._views if view not in over]
                 gone = [self._ended.popleft() for _ in range(len(self._ended) - KEPT)]
                 if ends := not self._views:

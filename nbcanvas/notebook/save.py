@@ -58,6 +58,7 @@ def save(path: Path, timeout: float = TIMEOUT) -> None:
     client = NotebookClient(
         notebook,
         timeout=timeout,
+        iopub_timeout=timeout,  # else outputs that come a few seconds after the cell's end would be lost
         kernel_name=notebook.metadata.get("kernelspec", {}).get("name", "python3"),
         extra_arguments=["--IPKernelApp.log_level=40"],
         store_widget_state=False,

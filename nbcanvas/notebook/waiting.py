@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from contextvars import ContextVar
 from time import monotonic
 from types import FrameType
 from typing import Any, Final
@@ -26,6 +27,10 @@ __all__ = ["SECOND", "NotebookAudience"]
 
 #: A second interrupt within so many seconds means the run.
 SECOND: Final = 2.0
+#: A coroutine hears of an interrupt as a cancellation, so much later at most: its loop may have been at work.
+_LATE: Final = 30.0
+#: When the present wait of this task began: an interrupt before it was not meant for it.
+_begun: ContextVar[float] = ContextVar("begun", default=float("inf"))
 
 
 class NotebookAudience:
@@ -51,6 +56,7 @@ class NotebookAudience:
 
     def wait_begins(self, run: Run) -> None:
         """Note interrupts from now on: a coroutine hears of them as a cancellation, like any other."""
+        _begun.set(monotonic())
         if hasattr(self._shell, "kernel") and threading.current_thread() is threading.main_thread():
             handler = signal.getsignal(signal.SIGINT)
             if callable(handler) and handler is not signal.default_int_handler and not isinstance(handler, _Noted):
@@ -104,7 +110,7 @@ def _progress(state: State) -> str:
 class _Noted:
     """A handler of SIGINT that remembers when it was last called."""
 
-    last = -SECOND
+    last = float("-inf")
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler
@@ -115,7 +121,7 @@ class _Noted:
 
 
 def _interrupted() -> bool:
-    return monotonic() - _Noted.last < 1.0
+    return _Noted.last >= max(_begun.get(), monotonic() - _LATE)
 
 
 def _watch_for_second(shell: Any, run: Run) -> None:

@@ -94,10 +94,13 @@ class SnapshotWidget(anywidget.AnyWidget):
         return state
 
     def end(self, snapshot: Snapshot) -> None:
-        """Show this for good, and let go of what it speaks through."""
+        """Show this for good."""
         self._present = None
         self.snapshot = dict(snapshot)
-        self._control.close()
+
+    def tell(self) -> None:
+        """Say once more what is shown (in any thread)."""
+        self.send_state("snapshot")
 
     def close(self) -> None:
         """Close this model and what it speaks through."""

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ import nbformat
 import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
+
+from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 BINDER = ROOT / "binder"
@@ -104,6 +105,7 @@ def clean(checkout):
     python = folder / "bin" / "python"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NBCANVAS", "PYTHON"))}
     env |= {"PATH": f"{folder / 'bin'}:{env['PATH']}", "HOME": str(checkout.parent), "VIRTUAL_ENV": str(folder)}
+    env |= {"PIP_RETRIES": "8", "PIP_DEFAULT_TIMEOUT": "60", "NPM_CONFIG_FETCH_RETRIES": "5"}  # a registry may hiccup
     for name in ("PIP_CONFIG_FILE", "NPM_CONFIG_USERCONFIG"):  # how this machine reaches its registries stays
         default = Path.home() / {"PIP_CONFIG_FILE": ".config/pip/pip.conf", "NPM_CONFIG_USERCONFIG": ".npmrc"}[name]
         if name not in env and default.exists():
@@ -120,13 +122,13 @@ def built(checkout, clean):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_post_build_builds_the_package_with_its_front_end(built):
     assert re.fullmatch(r"nbcanvas [\d.]+ with .*live\.js.*\n", built.splitlines(keepends=True)[-1])
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_the_tour_runs_there(built, checkout, clean):
     """`scripts/demo.py` executes the tour through nbclient, and reports."""
     said = run(["binder/start", "python", "scripts/demo.py"], checkout, clean)
@@ -139,7 +141,7 @@ def test_the_tour_runs_there(built, checkout, clean):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_what_is_installed_has_the_pytest_plugin(built, checkout, clean):
     ask = """
 from importlib.metadata import distribution
@@ -151,11 +153,17 @@ print(plugin.name, plugin.value, any(str(file) == "pytest_nbcanvas.py" for file 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_the_server_opens_the_tour(built, checkout, clean):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    flags = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=", "--allow-root"]
+    port = free_port()
+    flags = [
+        "--no-browser",
+        "--ServerApp.port_retries=0",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--IdentityProvider.token=",
+        "--allow-root",
+    ]
     with subprocess.Popen(
         ["binder/start", "jupyter", "lab", *flags], cwd=checkout, env=clean, stderr=subprocess.PIPE, text=True
     ) as server:
@@ -163,12 +171,12 @@ def test_the_server_opens_the_tour(built, checkout, clean):
             assert opened(f"http://127.0.0.1:{port}/", server).endswith("/lab/tree/notebooks/tour.ipynb")
         finally:
             server.terminate()
-            server.communicate(timeout=30)
+            server.communicate(timeout=60)
 
 
 def opened(address, server):
     """Return where a browser that asks for `address` ends."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while True:
         assert server.poll() is None, server.stderr.read()
         try:

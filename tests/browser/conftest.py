@@ -23,7 +23,9 @@ def lab(lab_folder):
 @pytest.fixture(scope="session")
 def chrome(lab, driver):  # after the server, so that it is closed before it
     browser = driver.chromium.launch(
-        executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
+        executable_path=chromium(),
+        args=["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"],
+        timeout=120_000,
     )
     yield browser
     browser.close()
@@ -38,7 +40,7 @@ def opening(lab, folder, chrome, name):
         *cells: str, front="lab", kernel=INSTALLED, path=None, prepare=None, width=1100, height=800, **how
     ) -> Notebook:
         page = chrome.new_page(viewport={"width": width, "height": height})
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)  # a machine may stall
         if prepare is not None:
             prepare(page)
         path = path or folder / f"{name}-{len(opened)}.ipynb"

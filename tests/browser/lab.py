@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
+
+from tests.servers import free_port
 
 #: Other versions of ipykernel, as `make kernels` installs them: a requirements file and a folder for each.
 OTHERS = {
@@ -39,27 +40,19 @@ RUN = f"""([index]) => {{
   const panel = {PANEL};
   panel.content.activeCellIndex = index;
   panel.content.deselectAll();
+  panel.content.model.cells.get(index).executionCount = null;  // which number it had says nothing: a kernel starts anew
   // Started, never awaited here: with a dialog open it would not come back.
   window.jupyterapp.commands.execute("notebook:run-cell").catch((error) => {{ window.__failed = String(error); }});
   return null;
 }}"""
 COUNT = f"(index) => ({PANEL}).content.model.cells.get(index).executionCount"
-RAN = f"""([index, before]) => {{
-  const count = ({PANEL}).content.model.cells.get(index).executionCount;
-  return count !== null && count !== before;
-}}"""
+RAN = f"(index) => ({PANEL}).content.model.cells.get(index).executionCount !== null"
 RESTART = f"() => {{ ({PANEL}).sessionContext.session.kernel.restart().catch(() => undefined); return null; }}"
 CLOSE = f"() => {{ ({PANEL}).sessionContext.shutdown().catch(() => undefined); return null; }}"
 SAVED = f"() => !({PANEL}).context.model.dirty"
 OPEN = f"() => Boolean(window.jupyterapp?.shell.currentWidget && ({PANEL})?.content.widgets.length > 1)"
 TRUSTED = f"(index) => ({PANEL}).content.model.cells.get(index).trusted"
 THEME = """(name) => { window.jupyterapp.commands.execute("apputils:change-theme", { theme: name }); return null; }"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager
@@ -82,6 +75,8 @@ def lab_server(folder: Path):
                     "doNotDisturbMode": True,
                 },
                 "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
+                # A kernel's first completion imports much; what comes later than this is not shown.
+                "@jupyterlab/completer-extension:manager": {"providerTimeout": 60_000},
             }
         )
     )
@@ -153,12 +148,12 @@ def write_kernel(folder: Path, name: str) -> None:
 
 
 def wait_for_server(server, address: str, log: Path) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         if server.poll() is not None:
             raise RuntimeError(f"JupyterLab ended:\n{log.read_text()}")
         try:
-            urllib.request.urlopen(address, timeout=1).close()
+            urllib.request.urlopen(address, timeout=10).close()
         except OSError:
             time.sleep(0.1)
         else:
@@ -191,9 +186,9 @@ class Notebook:
             nbformat.write(notebook, path)
         page.goto(self.url)
         if waits:
-            self.idle(60)
+            self.idle()
         else:
-            page.wait_for_function(OPEN, timeout=60_000)
+            page.wait_for_function(OPEN)
 
     def write(self, index: int, source: str) -> None:
         """Put another text into a cell."""
@@ -203,7 +198,7 @@ class Notebook:
         """Start a cell; does not wait for it."""
         self.page.evaluate(RUN, [index])
 
-    def idle(self, timeout: float = 30) -> None:
+    def idle(self, timeout: float = 60) -> None:
         """Wait until the kernel has nothing to do."""
         self.page.wait_for_function(READY, timeout=timeout * 1000)
 
@@ -212,9 +207,8 @@ class Notebook:
         return self.page.evaluate(COUNT, index)
 
     def run_and_wait(self, index: int) -> None:
-        before = self.count(index)
         self.run(index)
-        self.page.wait_for_function(RAN, arg=[index, before], timeout=30_000)
+        self.page.wait_for_function(RAN, arg=index)
         self.idle()
 
     def busy(self) -> None:
@@ -268,7 +262,7 @@ class Notebook:
     def theme(self, name: str) -> None:
         self.page.evaluate(THEME, name)
         # Written when the theme's style sheet is there, and the one before it gone.
-        self.page.wait_for_selector(f'body[data-jp-theme-name="{name}"]', state="attached", timeout=20_000)
+        self.page.wait_for_selector(f'body[data-jp-theme-name="{name}"]', state="attached")
 
     def close(self) -> None:
         self.page.evaluate(CLOSE)

@@ -6,7 +6,7 @@ from tests.browser.conftest import opening
 from tests.browser.lab import FRONTS, KERNELS, STATUS
 from tests.browser.tools import LIVE, SETUP, gone, live_view, value_now, view_of, wait_until
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 # A cell that holds the kernel up until the test lets it go.
 HELD = """import os, time, asyncio
@@ -24,10 +24,11 @@ PACED = """import os
 @task
 def paced(i, flag):
     if not os.path.exists(flag):
-        time.sleep(0.05)
+        time.sleep(0.1)
     return i"""
 RUN = "%%canvas -o {run}\ngroup(add.s(i, i) | paced.s('{flag}-end') for i in range(1000)) | tsum.s()"
-LONG = "%%canvas -o {run}\ngroup(work.s(0, 0.1) for i in range(400)) | tsum.s()"
+# A minute, if nobody cancels it.
+LONG = "%%canvas -o {run}\ngroup(work.s(0, 0.1) for i in range(2400)) | tsum.s()"
 
 
 def takes_clicks(kernel: str) -> bool:

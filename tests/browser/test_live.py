@@ -7,9 +7,10 @@ import pytest
 from tests.browser.conftest import opening
 from tests.browser.tools import LIVE, SETUP, gone, live_view, settled, value_now, wait_until
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-LONG = "%%canvas -o long\ngroup(work.s(0, 0.1) for i in range(400)) | tsum.s()"
+# A minute, if nobody cancels it.
+LONG = "%%canvas -o long\ngroup(work.s(0, 0.1) for i in range(2400)) | tsum.s()"
 SHORT = "%%canvas -o short\ngroup(work.s(0, 0.05) for i in range({})) | tsum.s()"
 
 
@@ -69,10 +70,12 @@ def test_a_second_view_of_the_output_shows_the_same_at_once(desk):
 def test_a_hundred_thousand_tasks_leave_the_page_responsive(desk):
     desk.run_and_wait(2, "None")
     desk.page.evaluate("""() => {
-        window.__gap = 0;
-        let last = performance.now();
-        const frame = (now) => { window.__gap = Math.max(window.__gap, now - last); last = now;
-                                 window.__frames = (window.__frames ?? 0) + 1; requestAnimationFrame(frame); };
+        window.__frames = window.__most = 0;
+        const frame = () => {
+            window.__frames += 1;
+            window.__most = Math.max(window.__most, document.querySelectorAll('.nbc-live *').length);
+            requestAnimationFrame(frame);
+        };
         requestAnimationFrame(frame);
     }""")
     desk.run(1, "%%canvas -o total\ngroup(add.s(i, i) for i in range(100_000)) | tsum.s()")
@@ -83,24 +86,26 @@ def test_a_hundred_thousand_tasks_leave_the_page_responsive(desk):
         desk.page.wait_for_timeout(50)
     assert len(seen) >= 4
     assert "✓ add ×100\u202f000" in desk.notebook.bundles(1)[0]["text/plain"]
-    gap, frames = desk.page.evaluate("() => [window.__gap, window.__frames]")
+    frames, most = desk.page.evaluate("() => [window.__frames, window.__most]")
     assert frames > 30
-    assert gap < 2000  # sanity: it did not freeze
+    assert 0 < most < 100  # elements: as many as for three tasks
 
 
 def test_twenty_runs_at_once(desk):
     desk.run(
         1,
-        "from nbcanvas.notebook import run_canvas\n"
-        "for i in range(20): run_canvas(group(work.s(0, 0.02) for _ in range(30)) | tsum.s())",
+        "from nbcanvas.notebook import run_canvas\nimport threading\ngate = threading.Event()\n"
+        "@task\ndef held(): gate.wait(100)\n"
+        "for i in range(20): run_canvas(held.s() | group(work.si(0, 0.02) for _ in range(30)) | tsum.s())",
     )
-    desk.page.locator(".jp-Notebook .nbc-live").first.wait_for(state="visible")
-    wait_until(desk.page, lambda: desk.notebook.cell(1).locator("table").count() == 20, 40)
+    wait_until(desk.page, lambda: desk.notebook.cell(1).locator(".nbc-live").count() == 20)
+    desk.run_and_wait(2, "gate.set()")
+    wait_until(desk.page, lambda: desk.notebook.cell(1).locator("table").count() == 20)
     assert all(set(bundle) == {"text/plain", "text/html"} for bundle in desk.notebook.bundles(1))
 
 
 def test_an_interrupt_of_the_wait_leaves_the_view_moving(desk):
-    desk.run(1, "%%canvas -w -o long\ngroup(work.s(0, 0.1) for i in range(100)) | tsum.s()")
+    desk.run(1, LONG.replace("-o", "-w -o", 1))
     view = live_view(desk.notebook, 1)
     wait_until(desk.page, lambda: value_now(view) > 1)
     desk.notebook.command("notebook:interrupt-kernel")
@@ -140,14 +145,14 @@ def test_a_short_wait_ends_with_the_still_and_the_value(desk):
 
 def test_the_clock_goes_on_while_nothing_happens_and_the_kernel_is_blocked(desk):
     view = desk.watch(1, "%%canvas -o nap\nwork.s(0, 60)")
-    desk.run(2, "time.sleep(2)")
+    desk.run(2, "time.sleep(200)")
     desk.notebook.busy()
     said = view.locator(".nbc-said")
     seen = set()
-    for _ in range(10):
-        seen.add(said.inner_text())
-        desk.page.wait_for_timeout(150)
-    assert len(seen) >= 4
+    wait_until(desk.page, lambda: seen.add(said.inner_text()) or len(seen) >= 4)
+    assert desk.notebook.count(2) is None  # all of it while the cell still ran
+    desk.notebook.command("notebook:interrupt-kernel")
+    desk.notebook.idle()
     desk.run_and_wait(3, "%canvas worker stop")
 
 
@@ -226,7 +231,7 @@ def test_errors_look_right_and_tab_offers_the_options(desk, picture):
     editor.press_sequentially("%%canvas -o total --")
     editor.press("Tab")
     items = desk.page.locator(".jp-Completer-item .jp-Completer-match")
-    items.first.wait_for(state="visible", timeout=10_000)
+    items.first.wait_for(state="visible")
     offered = items.all_inner_texts()
     picture(desk.page, "completion")
     assert "--wait" in offered

@@ -7,25 +7,36 @@ from nbconvert import HTMLExporter
 from tests.browser.conftest import opening
 from tests.browser.tools import LIVE, SETUP, live_view, settled, value_now, wait_until
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 STILL = "[role=progressbar]"
+# Tasks that take no end until the test has seen enough.
+PACED = """import os
+@task
+def work(i, flag=None):
+    while flag and not os.path.exists(flag):
+        time.sleep(0.02)
+    if i % 10 == 7:
+        raise ValueError(i)
+    return i"""
 
 
 @pytest.fixture(scope="module", params=["lab", "notebook"])
 def saved(lab, lab_folder, chrome, request):
     """A notebook of two runs, one of which failed, saved by the front end; its path, and what was saved mid-run."""
     with opening(lab, lab_folder, chrome, f"saved-{request.param}") as opens:
+        flag = lab_folder / f"saved-{request.param}-end"
         notebook = opens(
-            SETUP,
-            "%%canvas -o total\ngroup(work.s(0, 0.05) for i in range(200)) | tsum.s()",
-            "%%canvas -o other --view graph\ngroup(work.s(i, 0.05) for i in range(30)) | tsum.s()",
+            f"{SETUP}\n{PACED}",
+            f"%%canvas -o total\ngroup(work.s(0, {flag.name!r}) for i in range(200)) | tsum.s()",
+            "%%canvas -o other --view graph\ngroup(work.s(i) for i in range(30)) | tsum.s()",
             front=request.param,
         )
         notebook.run_and_wait(0)
         notebook.run_and_wait(1)
         live_view(notebook, 1)
         meanwhile = notebook.save()
+        flag.touch()
         settled(notebook, 1)
         notebook.run_and_wait(2)
         settled(notebook, 2)
@@ -100,7 +111,7 @@ def test_converted_to_html_it_needs_no_network(saved, chrome, tmp_path, picture)
 def test_a_notebook_closed_and_opened_again_while_the_run_goes_on(lab, lab_folder, chrome):
     with opening(lab, lab_folder, chrome, "left") as opens:
         notebook = opens(
-            SETUP, "%%canvas -o total\ngroup(work.s(0, 0.1) for i in range(400)) | tsum.s()", "total.cancel()"
+            SETUP, "%%canvas -o total\ngroup(work.s(0, 0.1) for i in range(2400)) | tsum.s()", "total.cancel()"
         )
         notebook.run_and_wait(0)
         notebook.run_and_wait(1)
@@ -116,4 +127,5 @@ def test_a_notebook_closed_and_opened_again_while_the_run_goes_on(lab, lab_folde
         # Left once more, it is over when somebody comes back: how it ended is still there.
         again.page.goto("about:blank")
         last = opens(path=notebook.path)
-        assert "revoked" in live_view(last, 1).locator(".nbc-state").inner_text()
+        state = live_view(last, 1).locator(".nbc-state")
+        wait_until(last.page, lambda: "revoked" in state.inner_text(), says=state.inner_text)

@@ -20,7 +20,7 @@ from nbcanvas.tables import frame
 from tests.picture.payloads import PAYLOADS
 from tests.picture.runs import call, ran, run_of, told
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 MODULES = Path(__file__).parents[2] / "widgets" / "node_modules"
 NOW = 110.0
@@ -29,6 +29,7 @@ NOW = 110.0
 @pytest.fixture
 def page(chrome):
     page = chrome.new_page(viewport={"width": 1060, "height": 700})
+    page.set_default_timeout(60_000)
     yield page
     page.close()
 
@@ -95,6 +96,7 @@ FRAMES = """(pages) => Promise.all(pages.map((html) => new Promise((resolve) => 
 })))"""
 
 
+@pytest.mark.timeout(600)  # a minute's work where nobody else works
 def test_nothing_from_data_runs_loads_or_becomes_an_element(guarded):
     plain = guarded.evaluate(SURVEY, pictures("plain")[0])
     for texts in batched(PAYLOADS, 16):
@@ -369,7 +371,7 @@ def expected():
 def test_a_notebook_that_is_not_trusted_shows_its_stills(lab, lab_folder, page, picture):
     saved(lab_folder / "stills.ipynb")
     page.goto(f"{lab}/lab/tree/stills.ipynb?reset")
-    page.wait_for_selector(".jp-Notebook th", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook th")
     page.locator(".jp-Dialog button", has_text="No Kernel").click()  # to look at it, none is needed
     page.wait_for_selector(".jp-Dialog", state="detached")
     page.wait_for_function("[...document.images].filter((i) => i.src.startsWith('data:image/svg')).length >= 3")

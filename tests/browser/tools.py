@@ -52,7 +52,7 @@ def value_now(view, bar: int = 0) -> int:
     return 100 if found is None else int(found)
 
 
-def gone(view, seconds: float = 20) -> None:
+def gone(view, seconds: float = 60) -> None:
     """Wait until the view has left."""
     view.wait_for(state="detached", timeout=seconds * 1000)
 
@@ -62,13 +62,12 @@ def settled(notebook, index: int) -> list[dict]:
     wait_until(
         notebook.page,
         lambda: notebook.bundles(index) and not any(LIVE in bundle for bundle in notebook.bundles(index)),
-        40,
-        lambda: notebook.text(index),
+        says=lambda: notebook.text(index),
     )
     return notebook.bundles(index)
 
 
-def wait_until(page, condition, seconds: float = 20, says=lambda: "") -> None:
+def wait_until(page, condition, seconds: float = 60, says=lambda: "") -> None:
     for _ in range(int(seconds * 20)):
         if condition():
             return

@@ -17,11 +17,13 @@ from tests.browser.lab import chromium
 from tests.cluster.fleet import Fleet
 from tests.servers import Redis, free_port, until
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 
 TASKS = "tests.cluster.remote_tasks"
 THEIRS, OURS = "celery@here", "ours@here"
 ROOT = Path(__file__).parents[2]
+#: What Flower asks a worker for.
+TOLD = {"stats", "active_queues", "registered", "scheduled", "active", "reserved", "revoked", "conf"}
 
 
 class Flower:
@@ -31,12 +33,12 @@ class Flower:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "flower.log"
-        command = [sys.executable, "-m", "celery", "-A", "tests.cluster.celery_app", "flower"]
-        command += [f"--port={self.port}", "--address=127.0.0.1", "--inspect_timeout=3000"]
+        command = [sys.executable, "-m", "celery", "-A", "tests.cluster.flower_app", "flower"]
+        command += [f"--port={self.port}", "--address=127.0.0.1", "--inspect_timeout=5000"]
         env = {**fleet.environment(), "FLOWER_UNAUTHENTICATED_API": "true", "HOME": os.fspath(folder)}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
-        until(self.answers, 40, "Flower answers")
+        until(self.answers, what="Flower answers")
 
     def answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -47,21 +49,28 @@ class Flower:
             return False
 
     def get(self, path: str):
-        with urllib.request.urlopen(f"{self.url}/api/{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.url}/api/{path}", timeout=90) as answer:
             return json.load(answer)
+
+    def worker(self, name: str):
+        """Return what a worker says when it is asked now; nothing when it has not."""
+        try:
+            return self.get(f"workers?refresh=1&workername={name}")[name]
+        except urllib.error.HTTPError:  # no such worker, yet
+            return {}
 
     def post(self, path: str, body=None, **fields):
         """Return the status and what was said."""
         data = (urllib.parse.urlencode(fields) if body is None else json.dumps(body)).encode()
         try:
-            with urllib.request.urlopen(f"{self.url}/api/{path}", data=data, timeout=30) as answer:
+            with urllib.request.urlopen(f"{self.url}/api/{path}", data=data, timeout=90) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +93,9 @@ def fleet(server):
 @pytest.fixture(scope="module")
 def flower(fleet, tmp_path_factory):
     flower = Flower(fleet, tmp_path_factory.mktemp("flower"))
-    until(lambda: {THEIRS, OURS} <= set(flower.get("workers?refresh=1")), 40, "Flower knows both")
-    until(lambda: flower.get("workers?status=1") == {THEIRS: True, OURS: True}, 40, "both are online")
+    for name in (THEIRS, OURS):
+        until(lambda name=name: set(flower.worker(name)) >= TOLD, what=f"Flower knows {name}")
+    until(lambda: flower.get("workers?status=1") == {THEIRS: True, OURS: True}, what="both are online")
     yield flower
     flower.stop()
 
@@ -93,27 +103,26 @@ def flower(fleet, tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def queues_of_their_own(flower):
     for worker in (THEIRS, OURS):
-        flower.post(f"worker/queue/add-consumer/{worker}", queue=worker.split("@")[0])
+        status, said = flower.post(f"worker/queue/add-consumer/{worker}", queue=worker.split("@")[0])
+        assert status == 200, said
 
 
 # -- its API ----------------------------------------------------------------------------------------------------------
 
 
 def test_both_kinds_of_worker_look_the_same(flower):
-    workers = flower.get("workers?refresh=1")
-    theirs, ours = workers[THEIRS], workers[OURS]
+    theirs, ours = flower.worker(THEIRS), flower.worker(OURS)
     assert set(theirs) <= set(ours)
     assert ours["registered"] == theirs["registered"]
     assert {queue["name"] for queue in ours["active_queues"]} == {"celery", "ours"}
     assert set(theirs["stats"]) <= set(ours["stats"])
-    one = flower.get(f"workers?refresh=1&workername={OURS}")[OURS]
-    assert one["active"] == one["scheduled"] == one["reserved"] == []
+    assert ours["active"] == ours["scheduled"] == ours["reserved"] == []
 
 
 @pytest.mark.parametrize("worker", [OURS])
 def test_the_pool_grows_and_shrinks(flower, worker):
     def size():
-        return flower.get(f"workers?refresh=1&workername={worker}")[worker]["stats"]["pool"]["max-concurrency"]
+        return flower.worker(worker)["stats"]["pool"]["max-concurrency"]
 
     assert flower.post(f"worker/pool/grow/{worker}", n=2) == (
         200,
@@ -152,8 +161,8 @@ def test_tasks_are_sent_and_followed(flower, worker):
         except urllib.error.HTTPError:  # it has heard of no such task, yet
             return {}
 
-    until(lambda: info(sent).get("state") == "SUCCESS", 20)
-    until(lambda: info(failed).get("state") == "FAILURE", 20)
+    until(lambda: info(sent).get("state") == "SUCCESS")
+    until(lambda: info(failed).get("state") == "FAILURE")
     told = info(sent)
     assert (told["name"], told["args"], told["result"], told["worker"]) == ("add", "[3, 4]", "7", worker) or (
         told["args"] == "(3, 4)"
@@ -168,7 +177,7 @@ def test_tasks_are_sent_and_followed(flower, worker):
 @pytest.mark.parametrize("worker", [THEIRS, OURS])
 def test_tasks_are_revoked(flower, worker):
     queue = worker.split("@")[0]
-    _, running = flower.post("task/async-apply/wait", {"args": [60], "queue": queue})
+    _, running = flower.post("task/async-apply/wait", {"args": [300], "queue": queue})
     _, waiting = flower.post("task/async-apply/add", {"args": [1, 2], "queue": queue, "countdown": 300})
 
     def state(task):
@@ -177,20 +186,20 @@ def test_tasks_are_revoked(flower, worker):
         except urllib.error.HTTPError:
             return None
 
-    until(lambda: state(running) == "STARTED", 20)
-    until(lambda: state(waiting) == "RECEIVED", 20)
+    until(lambda: state(running) == "STARTED")
+    until(lambda: state(waiting) == "RECEIVED")
     assert flower.post(f"task/revoke/{waiting['task-id']}")[0] == 200
     assert flower.post(f"task/revoke/{running['task-id']}", terminate="true", signal="SIGKILL")[0] == 200
-    until(lambda: state(running) == "REVOKED", 20)
-    until(lambda: flower.get(f"task/result/{waiting['task-id']}")["state"] == "REVOKED", 20)
+    until(lambda: state(running) == "REVOKED")
+    until(lambda: flower.get(f"task/result/{waiting['task-id']}")["state"] == "REVOKED")
 
 
 def test_a_worker_is_shut_down(fleet, flower):
     guest = fleet.ours("threads", 1, name="guest@here", arguments=["-E"])
-    until(lambda: "guest@here" in flower.get("workers?refresh=1"), 20)
+    until(lambda: flower.worker("guest@here"))
     assert flower.post("worker/shutdown/guest@here") == (200, {"message": "Shutting down!"})
-    until(lambda: not guest.alive, 20)
-    until(lambda: flower.get("workers?status=1").get("guest@here") is False, 20)
+    until(lambda: not guest.alive)
+    until(lambda: flower.get("workers?status=1").get("guest@here") is False)
 
 
 # -- its pages --------------------------------------------------------------------------------------------------------
@@ -198,7 +207,9 @@ def test_a_worker_is_shut_down(fleet, flower):
 
 @pytest.fixture(scope="module")
 def chrome(flower, driver):
-    browser = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+    browser = driver.chromium.launch(
+        executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"], timeout=120_000
+    )
     yield browser
     browser.close()
 
@@ -207,7 +218,7 @@ def chrome(flower, driver):
 def page(chrome):
     errors = []
     page = chrome.new_page(viewport={"width": 1300, "height": 900})
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     page.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108 - playwright marks what it is given
     yield page
     page.close()
@@ -244,7 +255,7 @@ def test_the_page_of_a_worker_controls_ours(flower, page):
     page.locator("#add-consumer-name").fill("from-the-page")
     page.locator("#worker-add-consumer").click()
     page.get_by_text("add consumer from-the-page").wait_for()
-    until(lambda: "from-the-page" in str(flower.get(f"workers?refresh=1&workername={OURS}")[OURS]["active_queues"]))
+    until(lambda: "from-the-page" in str(flower.worker(OURS)["active_queues"]))
     page.reload()
     page.locator("#worker-tab-queues").click()
     page.locator("[id='worker-cancel-consumer-from-the-page']").click()
@@ -259,6 +270,14 @@ def test_the_page_of_a_worker_controls_ours(flower, page):
 @pytest.mark.browser
 def test_the_pages_of_tasks_show_what_ours_did(flower, page):
     _, sent = flower.post("task/apply/add", {"args": [20, 22], "queue": "ours"})
+
+    def heard():
+        try:
+            return flower.get(f"task/info/{sent['task-id']}")["state"] == "SUCCESS"
+        except urllib.error.HTTPError:  # its events come after its result
+            return False
+
+    until(heard, 60)
     page.goto(f"{flower.url}/tasks")
     row = page.locator("#tasks-table tbody tr", has_text=sent["task-id"][:8]).first
     row.wait_for()

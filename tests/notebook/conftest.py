@@ -1,5 +1,6 @@
 """A shell with the extension in it, and a real kernel."""
 
+import atexit
 import time
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from nbcanvas.notebook import unload
 from tests.notebook.kernels import Kernel, started_kernel
 
 TASKS = """
+import threading
 import time
 from nbcanvas import task, signature, chain, group, chord, chunks, StampingVisitor
 
@@ -38,6 +40,44 @@ def fail(x):
 def nap(seconds=0.1):
     time.sleep(seconds)
     return seconds
+
+class Gate:
+    "An event that can be shipped, as all that tasks use."
+    opened = False
+
+    def set(self):
+        self.opened = True
+
+    def clear(self):
+        self.opened = False
+
+    def wait(self, seconds=100):
+        until = time.monotonic() + seconds
+        while not self.opened and time.monotonic() < until:
+            time.sleep(0.005)
+        return self.opened
+
+gate = Gate()
+
+@task
+def held(value=1):
+    "Return when the test opens the gate."
+    assert gate.wait()
+    return value
+"""
+
+#: In a kernel: what a test may wait for from outside. The file grows by a letter when a wait for a run begins.
+WAITS = """
+from pathlib import Path
+from nbcanvas.notebook.waiting import NotebookAudience
+
+def told(self, run, begins=NotebookAudience.wait_begins):
+    begins(self, run)
+    with Path("waits").open("a") as waits:
+        waits.write("w")
+
+NotebookAudience.wait_begins = told
+del told
 """
 
 
@@ -99,8 +139,13 @@ def fresh_shell(tmp_path, monkeypatch):
         try:
             yield Shell(ip)
         finally:
+            if "gate" in ip.user_ns:
+                ip.user_ns["gate"].set()
             unload(ip)
             InteractiveShell.clear_instance()
+            # Kept until the process ends, a hundred shells and all they made were a minute's collecting then.
+            atexit.unregister(ip.atexit_operations)
+            ip.restore_sys_module_state()  # __main__ is pytest's again
 
 
 @pytest.fixture
@@ -122,7 +167,7 @@ def shell(bare):
 def kernel(tmp_path):
     """A real kernel, as a person has it: no test runner in its environment."""
     with started_kernel(tmp_path) as started:
-        started.run("%load_ext nbcanvas\n" + TASKS)
+        started.run("%load_ext nbcanvas\n" + TASKS + WAITS)
         yield started
 
 
@@ -130,7 +175,7 @@ def kernel(tmp_path):
 def eventually():
     """Wait until something is true."""
 
-    def wait(condition, seconds: float = 30.0):
+    def wait(condition, seconds: float = 60.0):
         until = time.monotonic() + seconds
         while not (found := condition()):
             if time.monotonic() > until:

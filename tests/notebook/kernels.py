@@ -20,6 +20,7 @@ class Cell:
     id: str
     messages: list = field(default_factory=list)
     reply: dict | None = None
+    waits: int = 0  # that had begun before it
 
     def of(self, kind: str) -> list[dict]:
         return [message["content"] for message in self.messages if message["msg_type"] == kind]
@@ -46,11 +47,12 @@ class Cell:
 class Kernel:
     """A client that keeps everything it hears."""
 
-    def __init__(self, manager) -> None:
+    def __init__(self, manager, folder) -> None:
         self.manager = manager
+        self._waits = folder / "waits"
         self.client = manager.client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
+        self.client.wait_for_ready(timeout=120)
         self.heard: list[tuple[float, dict]] = []
         self.cells: dict[str, Cell] = {}
         self._stopping = False
@@ -83,12 +85,13 @@ class Kernel:
 
     def start(self, code: str) -> Cell:
         """Send a cell; does not wait for it."""
+        before = self.waits
         with self._starting:  # what it says at once is its own, too
-            cell = Cell(self.client.execute(code, store_history=True, stop_on_error=True))
+            cell = Cell(self.client.execute(code, store_history=True, stop_on_error=True), waits=before)
             self.cells[cell.id] = cell
         return cell
 
-    def wait(self, cell: Cell, seconds: float = 30) -> Cell:
+    def wait(self, cell: Cell, seconds: float = 90) -> Cell:
         until = time.monotonic() + seconds
         while cell.reply is None or not any(content["execution_state"] == "idle" for content in cell.of("status")):
             if cell.status == "aborted":
@@ -97,7 +100,7 @@ class Kernel:
             time.sleep(0.01)
         return cell
 
-    def run(self, code: str, seconds: float = 30) -> Cell:
+    def run(self, code: str, seconds: float = 90) -> Cell:
         """Run a cell that must succeed."""
         cell = self.wait(self.start(code), seconds)
         assert cell.status == "ok", cell.error
@@ -106,13 +109,18 @@ class Kernel:
     def of(self, kind: str, since: float = 0.0) -> list[tuple[float, dict]]:
         return [(at, message) for at, message in list(self.heard) if message["msg_type"] == kind and at >= since]
 
-    def begun(self, cell: Cell, seconds: float = 30) -> None:
-        """Wait until a cell runs, and has come to where it waits."""
+    @property
+    def waits(self) -> int:
+        """How often a cell began to wait for a run (`WAITS` of the conftest counts)."""
+        return self._waits.stat().st_size if self._waits.exists() else 0
+
+    def begun(self, cell: Cell, waits: int = 1, seconds: float = 60) -> None:
+        """Wait until a cell runs, and has come to where it waits for a run: the last of so many times."""
         until = time.monotonic() + seconds
-        while not cell.of("execute_input"):
-            assert time.monotonic() < until, f"the cell does not begin: {cell.messages}"
+        while self.waits < cell.waits + waits:
+            assert time.monotonic() < until, f"the cell does not begin to wait: {cell.messages}"
             time.sleep(0.01)
-        time.sleep(0.3)
+        time.sleep(0.3)  # from the first step of waiting to the last
 
     def interrupt(self) -> None:
         self.manager.interrupt_kernel()
@@ -147,9 +155,11 @@ def started_kernel(folder, **environment):
     manager.start_kernel(
         env={**clean, "IPYTHONDIR": str(folder / "ipython"), "HOME": str(folder), **environment}, cwd=str(folder)
     )
-    kernel = Kernel(manager)
     try:
-        yield kernel
+        kernel = Kernel(manager, folder)
+        try:
+            yield kernel
+        finally:
+            kernel.close()
     finally:
-        kernel.close()
         manager.shutdown_kernel(now=True)

@@ -41,13 +41,13 @@ def test_one_setting_keeps_results_and_a_new_kernel_finds_the_run(bare, tmp_path
     bare.run("%%canvas -o total --wait\ngroup(add.s(i, i) for i in range(5))")
     assert str(tmp_path / "kept" / "results.sqlite") in repr(bare.run("%canvas status"))
     run_id = bare["total"].id
-    current_app().backend.flush(20)
+    current_app().backend.flush(60)
     with sqlite3.connect(tmp_path / "kept" / "results.sqlite") as connection:
         assert connection.execute("SELECT count(*) FROM celery_taskmeta").fetchone() == (5,)
     connection.close()
     with nbcanvas.App(backend=f"db+sqlite:///{tmp_path}/kept/results.sqlite"):
         found = bare.run(f"%canvas attach {run_id}")
-        assert found.get(timeout=20) == [0, 2, 4, 6, 8]
+        assert found.get(timeout=60) == [0, 2, 4, 6, 8]
         assert found is bare.run("%canvas last")
         assert run_id in bare.complete("%canvas attach ")
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 import nbcanvas
+from nbcanvas.app import fleet as sights
 from nbcanvas.errors import ImproperlyConfigured, NotRegistered, ServerLost
 from nbcanvas.notebook.errors import CellError, UnknownOption
 from tests.cluster.fleet import Fleet
@@ -94,15 +95,22 @@ def test_a_word_of_a_line_may_be_an_expression(shell):
     found = shell.run("%canvas inspect query_task {numbers[0]} $nobody {no such thing}")
     assert found[["id", "state"]].values.tolist() == [[run.id, "reserved"]]
     assert shell.run("%canvas control revoke {numbers[0]}").ok.tolist() == [True]
-    assert run.wait(5).state == "REVOKED"
+    assert run.wait(60).state == "REVOKED"
     assert shell.run("%canvas inspect report").report.str.contains("nbcanvas").all()
 
 
 # -- on a cluster -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Give workers time to answer; once all have answered, nobody waits."""
+    for ask in (sights.Fleet.ask, sights.Fleet.sight):
+        monkeypatch.setitem(ask.__kwdefaults__, "timeout", 30.0)
+
+
 @pytest.mark.servers
-def test_cells_go_to_the_cluster_and_back(shell, redis_url):
+def test_cells_go_to_the_cluster_and_back(shell, redis_url, patient):
     with Fleet(redis_url, tasks="tests.cluster.attached") as fleet:
         fleet.celery(pool="threads", name="theirs@h")
         fleet.ours(name="ours@h")
@@ -118,16 +126,16 @@ def test_cells_go_to_the_cluster_and_back(shell, redis_url):
         assert "theirs@h" in told.text
         dry = text_of(shell.shows("%%canvas -n\nadd.s(1, 2)"))
         assert "do not know it" in dry
-        frame = shell.run("%canvas inspect stats -d theirs@h")
+        frame = shell.run("%canvas inspect stats -d theirs@h -t 30")
         assert len(frame) == 1
-        known = shell.run("%canvas inspect registered").set_index(["worker", "name"])
+        known = shell.run("%canvas inspect registered -t 30").set_index(["worker", "name"])
         assert known.rate_limit["theirs", "seldom"] == known.rate_limit["ours", "seldom"] == "1/h"
         assert known.version["ours", "seldom"]
-        silent = shell.run("%canvas inspect ping -d theirs@h,nobody@h -t 0.5")
+        silent = shell.run("%canvas inspect ping -d theirs@h,nobody@h -t 3")
         assert silent.attrs["silent"] == ["nobody@h"]
         shown = text_of(shell.shows("%canvas cluster"))
         assert "ours, theirs" in shown  # where cells are compared, workers have no hosts
-        grown = shell.run("%canvas control pool_grow 1 -d ours@h")
+        grown = shell.run("%canvas control pool_grow 1 -d ours@h -t 30")
         assert grown.ok.tolist() == [True]
         elsewhere = f"{redis_url.rpartition('/')[0]}/15"
         told = repr(shell.run(f"%canvas connect {redis_url} --backend {elsewhere}"))

@@ -15,7 +15,7 @@ from nbcanvas.notebook.panel import COMMANDS, INSPECTIONS
 from nbcanvas.notebook.save import save
 from tests.notebook.every_feature import CELLS, notebook
 
-pytestmark = pytest.mark.slow  # nbval and nbclient in processes of their own
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # nbval and nbclient in processes of their own
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def environment():
 def pytest_over(folder, *args):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder]
     return subprocess.run(
-        [*command, *args], capture_output=True, text=True, timeout=190, cwd=folder, env=environment(), check=False
+        [*command, *args], capture_output=True, text=True, timeout=400, cwd=folder, env=environment(), check=False
     )
 
 
@@ -96,7 +96,7 @@ def test_nbval_without_a_sanitise_file(moved, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_nbval_three_times_in_a_row_on_a_loaded_machine(moved, tmp_path, busy_machine):
     for _ in range(3):
         done = pytest_over(tmp_path, "--nbval", moved)
@@ -117,10 +117,12 @@ def test_a_runner_that_nobody_told_of_tests_keeps_stills(tmp_path, monkeypatch, 
         monkeypatch.delenv(name, raising=False)
     made = notebook()
     # Live cells do not wait, and what follows at once would find runs on their way: as a person would, wait.
-    made.cells.append(nbformat.v4.new_code_cell("time.sleep(0.5)"))
+    publishes = "any('publisher' in thread.name for thread in threading.enumerate())"
+    made.cells.append(nbformat.v4.new_code_cell(f"import threading\nwhile {publishes}: time.sleep(0.05)"))
     client = NotebookClient(
         made,
-        timeout=60,
+        timeout=200,
+        iopub_timeout=200,
         kernel_name="python3",
         store_widget_state=stored,
         resources={"metadata": {"path": str(tmp_path)}},

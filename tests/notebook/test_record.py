@@ -48,7 +48,7 @@ def test_a_replay_waits_binds_and_does_not_run_the_cell(shell):
     assert shell["df"].result.tolist() == [*range(0, 20, 2), 90]
     assert shell.run("%%canvas --replay run.json\n\n") is None
     shell.run("%%canvas --record failed.json -o r\nfail.s(3)")
-    shell["r"].wait(5)
+    shell["r"].wait(60)
     shell.run("%%canvas --replay failed.json -o failed")  # shows what failed
     assert isinstance(shell.error("%%canvas --replay failed.json -w").error, ValueError)
 

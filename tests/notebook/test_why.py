@@ -3,7 +3,7 @@
 
 def test_why_a_run_failed(shell):
     shell.run("%%canvas -o total\ngroup(add.s(1, 1), fail.s(7)) | tsum.s()")
-    shell["total"].wait(timeout=10)
+    shell["total"].wait(timeout=60)
     told = shell.run("%canvas why total")
     assert repr(told).splitlines()[1:] == [
         "✗ chord.header[1] fail: ValueError: no 7",

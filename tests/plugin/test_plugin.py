@@ -71,7 +71,7 @@ def test_each_test_has_an_app_of_its_own(project):
             @task(name="bare")
             def bare(x): return x
 
-            assert (double.s(4) | bare.s()).delay().get(timeout=30) == 8
+            assert (double.s(4) | bare.s()).delay().get(timeout=90) == 8
             assert bare.app is canvas_app
 
         def test_they_are_gone_afterwards():
@@ -107,7 +107,7 @@ import proj
 @pytest.mark.parametrize("again", [1, 2])
 def test_it(canvas_app, again):
     result = (group(proj.add.s(i, i) for i in range(10)) | proj.tsum.s()).delay()
-    assert result.get(timeout=30) == 90
+    assert result.get(timeout=90) == 90
     assert proj.add.app is canvas_app is result.app
 
 def test_and_have_their_own_app_back():
@@ -123,8 +123,8 @@ def test_a_module_first_imported_in_a_test_is_known_in_the_next(project):
 @pytest.mark.parametrize("again", [1, 2])
 def test_it(canvas_app, again):
     import proj
-    assert proj.add.delay(1, 2).get(timeout=30) == 3
-    assert canvas_app.signature("proj.add", (1, 2)).delay().get(timeout=30) == 3
+    assert proj.add.delay(1, 2).get(timeout=90) == 3
+    assert canvas_app.signature("proj.add", (1, 2)).delay().get(timeout=90) == 3
 """,
         outcomes={"passed": 2},
     )
@@ -191,14 +191,14 @@ workers = []
 
 def test_it(canvas_app, canvas_worker):
     assert canvas_app.worker is canvas_worker and canvas_worker.concurrency == 2
-    barrier = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=60)
 
     @canvas_app.task
     def meet():
         return barrier.wait() >= 0
 
     workers.append(canvas_worker)
-    assert group(meet.s(), meet.s())().get(timeout=30) == [True, True]
+    assert group(meet.s(), meet.s())().get(timeout=90) == [True, True]
 
 def test_stopped():
     assert not any(slot.thread.is_alive() for slot in workers[0].slots)
@@ -217,7 +217,7 @@ def canvas_app():
 
 def test_it(canvas_app, canvas_worker):
     assert type(canvas_app) is App and canvas_worker is canvas_app.worker
-    assert canvas_app.task(name="one")(lambda: 1).delay().get(timeout=30) == 1
+    assert canvas_app.task(name="one")(lambda: 1).delay().get(timeout=90) == 1
 
 def test_failing(canvas_app):
     assert canvas_app.main == "other"
@@ -242,7 +242,7 @@ def shaky(self, x):
 
 def test_it(canvas_app, canvas_worker):
     run = submit(chord([shaky.s(i) for i in range(5)] + [proj.add.s(1, None)], proj.tsum.s()))
-    assert run.get(timeout=30) == 10
+    assert run.get(timeout=90) == 10
 """,
         outcomes={"failed": 1},
     )
@@ -266,7 +266,7 @@ def test_the_step_behind_a_failure_is_not_told(project):
         """
 import proj
 def test_it(canvas_app):
-    (proj.add.s(1, None) | proj.add.s(1) | proj.add.s(2)).delay().get(timeout=30)
+    (proj.add.s(1, None) | proj.add.s(1) | proj.add.s(2)).delay().get(timeout=90)
 """,
         outcomes={"failed": 1},
     )
@@ -280,7 +280,7 @@ def test_at_most_four_of_many_are_told(project):
         """
 import proj
 def test_it(canvas_app):
-    group(proj.add.s(i, None) for i in range(50))().get(timeout=30)
+    group(proj.add.s(i, None) for i in range(50))().get(timeout=90)
 """,
         outcomes={"failed": 1},
     )
@@ -292,17 +292,18 @@ def test_a_wait_that_ran_out_says_what_has_not_ended(project):
     result = project(
         """
 import threading, proj
-def test_it(canvas_app):
-    never = threading.Event()
 
+@pytest.fixture
+def never(canvas_app):
+    yield (event := threading.Event())
+    event.set()
+
+def test_it(canvas_app, never):
     @canvas_app.task
     def wait_long():
-        never.wait(30)
+        never.wait(90)
 
-    try:
-        (wait_long.si() | proj.add.si(1, 2)).delay().get(timeout=0.2)
-    finally:
-        threading.Timer(0.5, never.set).start()
+    (wait_long.si() | proj.add.si(1, 2)).delay().get(timeout=0.2)
 """,
         outcomes={"failed": 1},
     )
@@ -316,7 +317,7 @@ def test_nothing_is_said_where_no_call_failed(project):
         """
 import proj
 def test_it(canvas_app):
-    assert proj.add.delay(1, 2).get(timeout=30) == 4
+    assert proj.add.delay(1, 2).get(timeout=90) == 4
 """,
         outcomes={"failed": 1},
     )
@@ -334,10 +335,10 @@ def test_a_task_that_outlives_its_test_is_named():
         @app.task(name="endless")
         def endless():
             begun.set()
-            never.wait(30)
+            never.wait(90)
 
         endless.delay()
-        assert begun.wait(10)
+        assert begun.wait(60)
         with pytest.warns(RuntimeWarning, match=r"endless still ran 0\.1 seconds after the test"):
             stop_worker(app, 0.1)
         never.set()
@@ -352,10 +353,10 @@ def test_under_xdist(project):
 import proj
 @pytest.mark.parametrize("x", range(8))
 def test_it(canvas_app, canvas_worker, x):
-    assert (proj.add.s(x, 1) | proj.add.s(1)).delay().get(timeout=30) == x + 2
+    assert (proj.add.s(x, 1) | proj.add.s(1)).delay().get(timeout=90) == x + 2
 
 def test_failing(canvas_app):
-    proj.add.delay(1, None).get(timeout=30)
+    proj.add.delay(1, None).get(timeout=90)
 """,
         "-n",
         "2",
@@ -389,7 +390,7 @@ def test_a_test_with_fixtures_does_not_import_a_notebook(pytester):
     pytester.makepyfile(
         "import sys\n"
         "def test_it(canvas_app, canvas_worker):\n"
-        "    assert canvas_app.task(name='one')(lambda: 1).delay().get(timeout=30) == 1\n"
+        "    assert canvas_app.task(name='one')(lambda: 1).delay().get(timeout=90) == 1\n"
         "    assert [m for m in ('IPython', 'pandas', 'traitlets') if m in sys.modules] == []\n"
     )
     alone = [arg for name in ("nbval", "nbmake", "anyio", "hypothesispytest") for arg in ("-p", f"no:{name}")]
