@@ -4,12 +4,13 @@ import gc
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # `fast` is for a person at work; `ci` is the gate, and what `make test` chooses. Both look for new examples each time;
-# what fails prints a blob that reproduces it. No deadlines: machines are shared, and pytest-timeout ends what hangs.
-settings.register_profile("fast", max_examples=30, deadline=None, print_blob=True)
-settings.register_profile("ci", max_examples=500, deadline=None, print_blob=True)
+# what fails prints a blob that reproduces it. No clocks: machines are shared, and pytest-timeout ends what hangs.
+CLOCKLESS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
+settings.register_profile("fast", max_examples=30, **CLOCKLESS)
+settings.register_profile("ci", max_examples=500, **CLOCKLESS)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "fast"))
 
 
@@ -20,9 +21,27 @@ def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="what would be skipped fails (`make test`)")
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.timeout(600))  # thousands of examples take long where all is slow
+
+
 def pytest_collection_finish():
-    # Three thousand tests, pandas, celery, hypothesis: a million objects that stay. Whole collections that read them
-    # again and again were a third of a plain run.
+    read_no_more()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    torn_down = yield
+    if nextitem is None or nextitem.path != item.path:
+        read_no_more()
+    return torn_down
+
+
+def read_no_more():
+    # Four thousand tests, pandas, celery, hypothesis, what IPython remembers: a million objects that stay. Whole
+    # collections that read them again and again were a third of a plain run.
     gc.collect()
     gc.freeze()
 

@@ -316,6 +316,8 @@ class _Writer:
             if folds and len(steps) <= _MANY and not methods and not partials:
                 made = (Choice(_piped(written), made),)
         self.words.add("chain")
+        if inside and (partials or raw(sig, "args")):  # Celery's replace and clone of a chain forget that it is
+            methods = (*methods, ".set", Bracket("(", inside, ")"))
         return (*made, *self._partials(partials, depth), *methods)
 
     def _partials(self, partials: Mapping[str, Any], depth: int) -> Expression:

@@ -41,7 +41,7 @@ def backend(request, file):
     else:
         made = ADAPTERS[request.param](file)
     yield made
-    made.flush(10)
+    made.flush(60)
     if hasattr(made, "close"):
         made.close()
 

@@ -38,7 +38,7 @@ class Heard:
 
     def wait(self, count):
         for _ in range(count):
-            assert self.count.acquire(timeout=20)
+            assert self.count.acquire(timeout=60)
         return self.ends
 
 
@@ -64,7 +64,7 @@ def test_of_many_who_settle_at_once_one_does(backend):
     gate, won = threading.Barrier(4), []
 
     def settle(number):
-        gate.wait(10)
+        gate.wait(60)
         won.extend(
             one for one in range(200) if backend.settle(f"t{one}", Record("SUCCESS", number, done=1.0, settled=0))
         )
@@ -73,7 +73,7 @@ def test_of_many_who_settle_at_once_one_does(backend):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert sorted(won) == list(range(200))
 
 
@@ -96,7 +96,7 @@ def test_who_watches_hears_of_each_end_once(backend):
         backend.announce(one, record)
         backend.announce(one, record)
     assert sorted(heard.wait(2)) == [("a", "SUCCESS"), ("b", "SUCCESS")]
-    assert backend.flush(10)
+    assert backend.flush(60)
     assert len(heard.ends) == 2
 
 
@@ -170,7 +170,7 @@ def test_a_barrier_opens_for_the_last_slot_and_no_other(backend):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert opened == [list(range(50))]
 
 

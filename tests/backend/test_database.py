@@ -62,7 +62,7 @@ def test_another_process_reads_what_this_one_wrote(database, open_again):
     record.call.payload = (2, 3)
     database.settle("t", record)
     database.settle("f", Record("FAILURE", exc=KeyError("k"), traceback="tb", done=time(), settled=0))
-    assert database.flush(10)
+    assert database.flush(60)
     other = open_again()
     found = other.get("t")
     assert (found.state, unpack(found.payload), found.done) == ("SUCCESS", {"ü": [1, None]}, 1e9 + 0.25)
@@ -77,7 +77,7 @@ def test_who_watches_a_task_of_another_process_hears_of_its_end(database, open_a
     other.watch(["t"], lambda task_id, record: (seen.append(unpack(record.payload)), ended.set()))
     database.update("t", Record("STARTED"))
     database.settle("t", done([1, 2]))
-    assert ended.wait(20)
+    assert ended.wait(60)
     assert seen == [[1, 2]]
     assert unpack(other.get("t").payload) == [1, 2]
 
@@ -93,28 +93,30 @@ for _ in range(5):
     assert result.get(timeout=60) == [2 * i for i in range(200)]
 """
     workers = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) for _ in range(3)]
-    assert [(worker.communicate(timeout=100)[1], worker.returncode) for worker in workers] == [(b"", 0)] * 3
+    for worker in workers:
+        said = worker.communicate(timeout=100)[1].decode()
+        assert (worker.returncode, "Traceback" in said) == (0, False), said  # where all is slow, that writing was slow
     assert rows(file, "status, count(*) AS n") == [{"status": "SUCCESS", "n": 3000}]
 
 
 def test_a_success_of_another_process_is_not_written_over(database, open_again):
     other = open_again()
     database.settle("t", done("first"))
-    database.flush(10)
+    database.flush(60)
     other.update("t", Record("STARTED"))
     other.settle("t", Record("FAILURE", exc=ValueError("late"), done=time(), settled=0))
-    other.flush(10)
+    other.flush(60)
     assert unpack(open_again().get("t").payload) == "first"
 
 
 def test_what_this_process_runs_again_under_the_same_id_is_written_over(database, open_again):
     database.settle("t", done("yesterday"))
-    database.flush(10)
+    database.flush(60)
     today = open_again()
     today.expect(["t"])
     assert today.get("t") is None  # not yesterday's
     today.settle("t", done("today"))
-    today.flush(10)
+    today.flush(60)
     assert unpack(open_again().get("t").payload) == "today"
 
 
@@ -124,13 +126,13 @@ def test_a_forked_child_writes_its_own_and_not_its_parents(database, file):
     if not child:
         try:
             database.settle("child", done(2))
-            os._exit(0 if database.flush(10) else 1)
+            os._exit(0 if database.flush(60) else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert database.flush(10)
+    assert database.flush(60)
     database.settle("later", done(3))
-    database.flush(10)
+    database.flush(60)
     assert sorted(row["task_id"] for row in rows(file)) == ["child", "later", "parent"]
 
 
@@ -177,7 +179,7 @@ def test_any_value_comes_back(database, file, open_again, serializer, value):
     encoding = Encoding(serializer, [serializer])
     writer = open_again(encoding=encoding)
     writer.settle("t", done(value))
-    writer.flush(10)
+    writer.flush(60)
     assert unpack(open_again(encoding=encoding).get("t").payload) == value
 
 
@@ -197,7 +199,7 @@ def test_exceptions_come_back(open_again, serializer, exc, type_, args):
     encoding = Encoding(serializer, [serializer])
     writer = open_again(encoding=encoding)
     writer.settle("t", Record("FAILURE", exc=exc, done=time(), settled=0))
-    writer.flush(10)
+    writer.flush(60)
     found = open_again(encoding=encoding).get("t").exc
     assert type(found) is type_ or (type_ is RemoteError and isinstance(found, RemoteError))
     assert args is None or found.args == args
@@ -205,7 +207,7 @@ def test_exceptions_come_back(open_again, serializer, exc, type_, args):
 
 def test_an_exception_class_is_never_imported_and_nothing_else_is_called(database, open_again, file):
     database.settle("t", Record("FAILURE", exc=ValueError(), done=time(), settled=0))
-    database.flush(10)
+    database.flush(60)
     for name, module in (("system", "os"), ("Popen", "subprocess"), ("DecimalTuple", "this"), ("x.y", "json")):
         document = f'{{"exc_type": "{name}", "exc_module": "{module}", "exc_message": ["touch {file}.bad"]}}'
         change(file, "UPDATE celery_taskmeta SET result = ?", document.encode())
@@ -222,7 +224,7 @@ def test_an_exception_class_is_never_imported_and_nothing_else_is_called(databas
 def test_a_row_that_cannot_be_understood_says_so_and_is_no_trouble_for_the_others(database, open_again, file, data):
     for one in ("bad", "good"):
         database.settle(one, Record("FAILURE", exc=ValueError("v"), done=time(), settled=0))
-    database.flush(10)
+    database.flush(60)
     change(file, "UPDATE celery_taskmeta SET result = ? WHERE task_id = 'bad'", data)
     found = open_again().results([Call(one, "t", ()) for one in ("bad", "good")])
     assert type(found["good"].exc) is ValueError
@@ -255,14 +257,14 @@ def test_tables_of_an_older_celery_are_completed(file, open_again):
     backend = open_again()
     assert (backend.get("old").payload, backend.get("old").call) == (7, None)
     backend.settle("new", done(8))
-    backend.flush(10)
+    backend.flush(60)
     assert open_again().get("new").call.task == "t"
 
 
 def test_without_extended_results_names_and_arguments_are_not_kept(file, open_again):
     backend = open_again(extended=False)
     backend.settle("t", done(8))
-    backend.flush(10)
+    backend.flush(60)
     assert list(rows(file)[0]) == ["id", "task_id", "status", "result", "date_done", "traceback", "children"]
     assert open_again(extended=False).get("t").payload == 8
 
@@ -282,10 +284,10 @@ def test_while_the_database_is_locked_results_are_read_from_memory_and_written_l
         backend.settle("t", record)
         backend.announce("t", record)
         assert backend.get("t").payload == 5
-        assert told.wait(20)  # rather late than never
+        assert told.wait(60)  # rather late than never
         assert not backend.flush(0.01)
         holder.execute("ROLLBACK")
-    assert backend.flush(20)
+    assert backend.flush(60)
     backend.close()
     assert [row["task_id"] for row in rows(file)] == ["t"]
     said = caplog.text
@@ -301,7 +303,7 @@ def test_no_thread_outlives_what_was_closed(file):
     backend.close()
     until(lambda: set(threading.enumerate()) <= before)
     backend.settle("u", done(2))  # who goes on with it finds it as it was
-    assert backend.flush(20)
+    assert backend.flush(60)
     assert {row["task_id"] for row in rows(file)} == {"t", "u"}
     backend.close()
 
@@ -311,7 +313,7 @@ def test_what_is_said_once_of_a_run_is_repeated_with_its_transaction(database):
     go, once, tried = threading.Event(), [{"state": b"ended"}], []
 
     def wait():
-        go.wait(20)
+        go.wait(60)
         return first
 
     def fails_once():
@@ -324,7 +326,7 @@ def test_what_is_said_once_of_a_run_is_repeated_with_its_transaction(database):
     database.runs.update("a", lambda: {"seen": 3.0, **(once.pop() if once else {})})
     database.runs.put("b", fails_once)
     go.set()
-    assert database.flush(20)
+    assert database.flush(60)
     assert len(tried) == 2
     assert database.runs.look("a") == first._replace(seen=3.0, state=b"ended")
 
@@ -335,7 +337,7 @@ def test_who_waits_is_told_when_it_is_written_and_not_before(file, database):
     record = done(1)
     database.settle("t", record)
     database.announce("t", record)
-    database.flush(10)
+    database.flush(60)
     assert watched == [[{"task_id": "t"}]]
 
 
@@ -349,7 +351,7 @@ def test_one_result_that_no_database_takes_does_not_hold_up_the_others(database,
     monkeypatch.setattr(database._rows, "row", row)
     for one in ("a", "odd", "b"):
         database.settle(one, done(one))
-    assert database.flush(20)
+    assert database.flush(60)
     assert sorted(row["task_id"] for row in rows(file)) == ["a", "b"]
     assert "odd is not kept" in caplog.text
     assert unpack(database.get("odd").payload) == "odd"
@@ -379,7 +381,7 @@ def test_a_file_that_may_not_be_written_is_refused(file):
 def test_tables_that_vanish_are_made_again(database, file):
     change(file, "DROP TABLE celery_taskmeta")
     database.settle("t", done(1))
-    assert database.flush(20)
+    assert database.flush(60)
     assert len(rows(file)) == 1
 
 
@@ -411,7 +413,7 @@ def test_celerys_ways_to_name_a_database(tmp_path, monkeypatch, settings):
     with App("x", set_as_current=False, **settings) as app:
         monkeypatch.chdir("/")  # a relative path is relative to where the setting was made
         app.backend.settle("t", done(1))
-        assert app.backend.flush(10)
+        assert app.backend.flush(60)
         assert len(rows(tmp_path / "r.sqlite")) == 1
         assert str(tmp_path / "r.sqlite") in repr(app.backend)
 
@@ -465,7 +467,7 @@ def test_celerys_settings_of_the_database(file):
     ) as app:
         app.backend.save_group("g", (("g", None), []))
         app.backend.settle("t", done(1))
-        app.backend.flush(10)
+        app.backend.flush(60)
     assert [type(one) for one in seen] == [sa.Engine]
     assert isinstance(seen[0].pool, sa.pool.NullPool)
     assert len(rows(file, table="my_tasks")) == len(rows(file, table="my_groups")) == 1
@@ -494,16 +496,16 @@ def test_the_backend_may_change_while_tasks_run(file):
 
         @app.task(name="held")
         def held(x):
-            assert gate.wait(20)
+            assert gate.wait(60)
             return x
 
         before = held.delay(1)
         app.conf.result_backend = f"db+sqlite:///{file}"
         after = held.delay(2)
         gate.set()
-        assert (before.get(timeout=20), after.get(timeout=20)) == (1, 2)
+        assert (before.get(timeout=60), after.get(timeout=60)) == (1, 2)
         app.conf.result_backend = None
-        assert (before.get(timeout=20), after.get(timeout=20)) == (1, 2)
+        assert (before.get(timeout=60), after.get(timeout=60)) == (1, 2)
 
 
 # -- whole canvases ----------------------------------------------------------------------------------------------------
@@ -525,10 +527,10 @@ def s(app, name, *args):
 def test_canvases_run_and_are_there_for_the_next_kernel(app, open_again):
     canvas = chain(group(*(s(app, "add", i, i) for i in range(40)), app=app), s(app, "tsum"), s(app, "add", 1), app=app)
     result = canvas.apply_async()
-    assert result.get(timeout=20) == 1561
+    assert result.get(timeout=60) == 1561
     failing = chain(group(s(app, "boom"), s(app, "add", 1, 1), app=app), s(app, "tsum"), app=app).apply_async()
     with pytest.raises(ChordError, match="ZeroDivisionError"):
-        failing.get(timeout=20)
+        failing.get(timeout=60)
     other = open_again()
     assert unpack(other.get(result.id).payload) == 1561
     assert type(other.get(failing.id).exc) is ChordError
@@ -543,8 +545,8 @@ def test_celerys_cleanup_task_drops_what_has_expired(app, file):
         record = done(1)
         record.done -= age
         app.backend.settle(task_id, record)
-    app.backend.flush(10)
+    app.backend.flush(60)
     change(file, "INSERT INTO nbcanvas_run (id, seen) VALUES ('old', 1.0)")
-    app.send_task("celery.backend_cleanup").get(timeout=20)
+    app.send_task("celery.backend_cleanup").get(timeout=60)
     assert {row["task_id"] for row in rows(file)} & {"old", "new"} == {"new"}
     assert rows(file, "id", "nbcanvas_run") == []

@@ -74,7 +74,7 @@ def test_a_peer_that_hangs_is_given_up_with_all_it_started(tmp_path, monkeypatch
 
 def _ends(pid):
     state = Path(f"/proc/{pid}/stat")
-    for _ in range(500):  # a signal takes a moment to arrive
+    for _ in range(6_000):  # a signal takes a moment to arrive
         try:
             if state.read_text().rsplit(")")[-1].split()[0] == "Z":  # dead, and waiting for its new parent to notice
                 return True

@@ -35,11 +35,12 @@ from hypothesis import strategies as st
 
 import nbcanvas.canvas as ours
 from nbcanvas.canvas import set_default_host
+from tests.celerys import unshared
 from tests.visitors import InGroup
 
 celery = pytest.importorskip("celery")
 
-APP = celery.Celery("differential", set_as_current=False)
+APP = unshared(celery.Celery("differential", set_as_current=False))
 NAMES = ("m.a", "m.b", "other.c", "d")
 
 

@@ -10,18 +10,19 @@ from uuid import UUID
 
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import nbcanvas
 from nbcanvas.canvas import Signature, chain, chord, group, set_default_host, signature, xmap
 from nbcanvas.canvas.code import source_of, to_code, value_source
 from nbcanvas.errors import CanvasError, NotWritable
+from tests.celerys import unshared
 from tests.plan.recipes import build, canvases
 
 celery = pytest.importorskip("celery")
 
-APP = celery.Celery("theirs", set_as_current=False)
+APP = unshared(celery.Celery("theirs", set_as_current=False))
 WORDS = ("chain", "group", "chord", "signature", "xmap", "xstarmap", "chunks")
 
 
@@ -108,6 +109,8 @@ def celery_loses(sig):
 
 @settings(max_examples=settings().max_examples)
 @given(recipe=RECIPES)
+@example(recipe=("immutable", ("partial", ("chain", [("chain", [])]))))
+@example(recipe=("immutable", ("partial", ("chain", [("map", 2, False), ("map", 1, False)]))))
 def test_it_makes_an_equal_canvas_under_celery(theirs, recipe):
     try:
         sig = build(recipe)

@@ -35,11 +35,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -48,13 +45,13 @@ from hypothesis import HealthCheck, Phase, assume, event, example, given, seed, 
 from hypothesis import strategies as st
 
 pytest.importorskip("celery")
-redis = pytest.importorskip("redis")
 
-from tests.cluster.drawn import chosen, ends_in_a_group, plain_enough  # noqa: E402 - after what may skip
-from tests.plan.recipes import build, canvases  # noqa: E402
-from tests.plan.reference import Group, Meaning, steps_of  # noqa: E402
-from tests.plan.replacements import FAIL, IN_PLACE, OK  # noqa: E402
-from tests.plan.test_embedded import World  # noqa: E402
+from tests.cluster.drawn import chosen, ends_in_a_group, plain_enough
+from tests.plan.recipes import build, canvases
+from tests.plan.reference import Group, Meaning, steps_of
+from tests.plan.replacements import FAIL, IN_PLACE, OK
+from tests.plan.test_embedded import World
+from tests.servers import Redis, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
@@ -72,48 +69,9 @@ ENDS = st.one_of(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        program,
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--dir",
-        str(tmp_path_factory.mktemp("redis")),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        client = redis.Redis(port=port)
-        _until(lambda: _answers(client), 10)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _answers(client):
-    try:
-        return client.ping()
-    except redis.ConnectionError:
-        return False
-
-
-def _until(holds, seconds):
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            pytest.fail(f"not within {seconds} seconds")
-        time.sleep(0.01)
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +102,15 @@ def celery_world(server):
     )
     try:
         work = celery_world.app.signature("work", kwargs={"tag": "hello", "do": ["ok"]})
-        assert work.apply_async().get(timeout=30)
+        assert work.apply_async().get(timeout=60)
         yield celery_world
     finally:
         worker.terminate()
-        worker.wait(20)
+        try:
+            worker.wait(60)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            raise
 
 
 @pytest.fixture(scope="module")
@@ -196,14 +158,18 @@ def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
     assume(plain_enough(canvas) and not has_groups_in_groups(canvas))
     meaning = Meaning(canvas)
     event(f"{sum(meaning.ends.values())} tasks")
-    theirs = celery_world.app.signature(canvas)
+    signed = celery_world.app.signature(canvas)
     world.clear()
     celery_world.store.delete("notes")
     ours = world.app.submit(build(recipe))
     world.await_rest(meaning)
-    result = theirs.apply_async()
+    result = signed.apply_async()
     expected = sum(n for key, n in meaning.runs.items() if not key[0].startswith("celery."))
-    _until(lambda: celery_world.store.llen("notes") >= expected, 5)
+
+    def noted():
+        return [json.loads(note) for note in celery_world.store.lrange("notes", 0, -1)]
+
+    until(lambda: sum(kind == "run" for kind, *_ in noted()) >= expected, what=f"{expected} tasks run")
 
     # Of a chord that failed Celery can be asked when one task is behind the header, and hangs in many other shapes.
     steps = steps_of(canvas)
@@ -213,25 +179,30 @@ def test_celery_and_nbcanvas_do_the_same(celery_world, world, recipe):
         or (text.count('"header"') == 1 and len(steps) == 2 and isinstance(steps[0], Group))
     )
     if meaning.end.kind == "value":
-        assert ours.get(timeout=30) == meaning.end.what
+        assert ours.get(timeout=60) == meaning.end.what
         alone = isinstance(steps[0], Group) and len(steps) == 1 and len(steps[0].members) == 1
         unrolled = alone and ends_in_a_group(steps[0].members[0])
-        assert result.get(timeout=30) == (meaning.end.what[0] if unrolled else meaning.end.what)
+        assert result.get(timeout=60) == (meaning.end.what[0] if unrolled else meaning.end.what)
     elif not ends_in_a_group(steps) and answers:
-        failure = result.get(timeout=30, propagate=False)
-        mine = ours.get(timeout=30, propagate=False)
+        failure = result.get(timeout=60, propagate=False)
+        mine = ours.get(timeout=60, propagate=False)
         assert type(failure).__name__ == type(mine).__name__
-    notes = [json.loads(note) for note in celery_world.store.lrange("notes", 0, -1)]
-    runs = Counter((tag, value) for kind, tag, value in notes if kind == "run")
+    runs = Counter((tag, value) for kind, tag, value in noted() if kind == "run")
     assert runs == world.runs
 
     if "header" in text:
         if answers and not ends_in_a_group(steps):
             assert celery_world.app.AsyncResult(result.id).state == world.app.AsyncResult(ours.id).state
         return
-    theirs = leaves(tree(result), lambda task_id: celery_world.app.AsyncResult(task_id).state)
     mine = leaves(tree(ours), lambda task_id: world.app.AsyncResult(task_id).state)
-    assert len(theirs) == len(mine)
-    assert all(
-        one in {two, "PENDING"} if two == "FAILURE" else one == two for one, two in zip(theirs, mine, strict=True)
-    )
+
+    def theirs():
+        return leaves(tree(result), lambda task_id: celery_world.app.AsyncResult(task_id).state)
+
+    def alike():
+        return all(
+            one in {two, "PENDING"} if two == "FAILURE" else one == two for one, two in zip(theirs(), mine, strict=True)
+        )
+
+    assert len(theirs()) == len(mine)
+    until(alike, what="the states are alike")  # a task that has run is stored in a moment

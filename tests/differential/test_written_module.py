@@ -167,7 +167,7 @@ def run(tmp_path, code, **environment):
         env=clean | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -225,7 +225,7 @@ def test_stock_celery_gets_the_notebooks_value(shell, tmp_path, server, name):  
     )
     worker = subprocess.Popen([sys.executable, "-c", start], cwd=tmp_path, env=environment)
     try:
-        code = f"import {name} as m; print(json.dumps(m.canvas().apply_async().get(timeout=40)))"
+        code = f"import {name} as m; print(json.dumps(m.canvas().apply_async().get(timeout=120)))"
         assert json.loads(run(tmp_path, code, CELERY_BROKER_URL=server)) == value
         assert f"{value}\n" == run(
             tmp_path, f'runpy.run_path("{name}.py", run_name="__main__")', CELERY_BROKER_URL=server

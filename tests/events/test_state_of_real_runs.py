@@ -65,7 +65,7 @@ class Watched(World):
         began = time.time()
         try:
             self.app.publish(plan)
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             state = State.of(plan.node, began)
             while not (state.done and self._rests(0)) and time.monotonic() < until:
                 time.sleep(0.002)

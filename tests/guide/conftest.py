@@ -28,7 +28,7 @@ def tasks(app):
         noted.append(what)
         arrived.release()
 
-    def wait_for_notes(count, timeout=5):
+    def wait_for_notes(count, timeout=60):
         until = time.monotonic() + timeout
         while len(noted) < count:
             assert time.monotonic() < until, f"only {len(noted)} of {count} were noted: {noted}"

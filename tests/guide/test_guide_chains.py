@@ -37,7 +37,7 @@ def test_chains_collect_what_is_incomplete(tasks):
 
     @tasks.task
     def held(x):
-        gate.wait(5)
+        gate.wait(100)
         return x
 
     res = tasks.add.apply_async((2, 2), link=held.s())
@@ -67,7 +67,7 @@ def test_chains_collect_follows_what_tasks_started(tasks):
         return i**2
 
     result = many.delay(10)
-    assert [value for child, value in result.collect(timeout=5) if not child.children] == [i**2 for i in range(10)]
+    assert [value for child, value in result.collect(timeout=60) if not child.children] == [i**2 for i in range(10)]
 
 
 def test_chains_link_several(tasks):

@@ -55,7 +55,7 @@ def test_chord_errors_the_header_goes_on(tasks):
 
     @tasks.task
     def late(x):
-        gate.wait(5)
+        gate.wait(100)
         return x
 
     result = chord([tasks.add.s(4, 4), tasks.fail.s(), late.s(16)], tasks.xsum.s())()
@@ -72,7 +72,7 @@ def test_chord_errors_name_one_of_the_failures(tasks):
 
     @tasks.task
     def late():
-        gate.wait(5)
+        gate.wait(100)
         raise KeyError("second")
 
     result = chord([late.s(), tasks.fail.s()], tasks.xsum.s())()
@@ -154,7 +154,7 @@ def test_chord_errors_link_and_link_error_of_a_chord(tasks):
     bad.link_error(tasks.log_error.s())
     result = bad()
     result.get(timeout=30, propagate=False)
-    assert result.parent.join(timeout=5, propagate=False)[1] == 4
+    assert result.parent.join(timeout=60, propagate=False)[1] == 4
     assert [note[0] for note in tasks.wait_for_notes(2)[1:]] == [result.id]  # once, for two failures
 
 
@@ -171,7 +171,7 @@ def test_chord_errors_errbacks_on_the_header(tasks, app, allowed):
     c.link_error(tasks.log_error.s())
     result = c()
     result.get(timeout=30, propagate=False)
-    result.parent.join(timeout=5, propagate=False)
+    result.parent.join(timeout=60, propagate=False)
     expected = [result.id, *([result.parent[0].id, result.parent[2].id] if allowed else [])]
     notes = tasks.wait_for_notes(len(expected))
     assert sorted(note[0] for note in notes) == sorted(expected)
@@ -182,7 +182,7 @@ def test_chord_errors_link_error_of_apply_async(tasks, app):
     c = chord([tasks.fail.s(), tasks.add.s(2, 2)], tasks.tsum.s())
     result = c.apply_async(link_error=tasks.log_error.s())
     result.get(timeout=30, propagate=False)
-    result.parent.join(timeout=5, propagate=False)
+    result.parent.join(timeout=60, propagate=False)
     assert [note[0] for note in tasks.wait_for_notes(1)] == [result.id]
     assert chord([tasks.add.s(1, 1)] * 2, tasks.tsum.s()).apply_async(link=tasks.log_result.s()).get(timeout=30) == 4
     assert tasks.wait_for_notes(2)[1] == ("result", 4)
@@ -193,7 +193,7 @@ def test_chord_errors_a_group_as_body_calls_errbacks_once_a_task(tasks):
     c = chord([tasks.fail.s(), tasks.add.s(2, 2)], body)
     c.link_error(tasks.log_error.s())
     result = c()
-    found = result.join(timeout=5, propagate=False)
+    found = result.join(timeout=60, propagate=False)
     assert [type(one) for one in found] == [ValueError, ValueError], "the header's own, as in Celery"
     assert sorted(note[0] for note in tasks.wait_for_notes(2)) == sorted(member.id for member in result)
 
@@ -248,7 +248,7 @@ def test_important_notes_unlock_chord(tasks, app):
 
     @tasks.task
     def held(x):
-        gate.wait(5)
+        gate.wait(100)
         return x
 
     header = group(held.s(i) for i in range(3))()

@@ -58,7 +58,7 @@ def test_group_results(tasks):
 
 def test_group_results_operations(tasks):
     result = job_of(tasks).apply_async()
-    assert result.join(timeout=5) == [4, 8, 16, 32, 64]
+    assert result.join(timeout=60) == [4, 8, 16, 32, 64]
     assert not result.failed()
     assert not result.waiting()
     assert result.completed_count() == 5
@@ -69,7 +69,7 @@ def test_group_results_while_one_waits(tasks):
 
     @tasks.task
     def held():
-        gate.wait(5)
+        gate.wait(100)
 
     result = group(tasks.add.s(2, 2), held.s(), tasks.fail.s())()
     result[0].get(timeout=30)

@@ -422,10 +422,10 @@ def test_escape_leaves_nothing_that_could_end_an_attribute():
     assert len(escape("y" * 1000)) == 200
 
 
-def test_bars_of_a_hundred_thousand_tasks_are_quick():
+def test_bars_of_many_tasks_cost_what_those_of_few_do():
     def cost(n):
         state = told(chord(n))
         bars_model(state, 100.0)
         return operations(lambda: bars_model(state, 100.0))
 
-    assert cost(100_000) < 1.1 * cost(100)
+    assert cost(20_000) < 1.1 * cost(100)

@@ -97,15 +97,15 @@ def test_without_durations_equal_runs_are_equal():
 
 
 def test_of_many_rows_the_failed_ones_are_always_shown():
-    root = Fan("g", [call(f"m{i}") for i in range(100_000)])
-    state = told(root, *(("failed", f"m{i}", 101.0, 0, (ValueError(i), "tb")) for i in range(50_000, 50_010)))
+    root = Fan("g", [call(f"m{i}") for i in range(20_000)])
+    state = told(root, *(("failed", f"m{i}", 101.0, 0, (ValueError(i), "tb")) for i in range(10_000, 10_010)))
     asked = []
     picture = table_picture(state, None, lambda call: (asked.append(call), describe(call))[1])
     rows = Reader(picture.html).rows
     assert len(rows) == 61
     assert [row[1] for row in rows[1:51]] == [f"group[{i}]" for i in range(50)]
-    assert [row[1] for row in rows[51:]] == [f"group[{i}]" for i in range(50_000, 50_010)]
-    assert picture.text.endswith("and 99\u202f940 more")
+    assert [row[1] for row in rows[51:]] == [f"group[{i}]" for i in range(10_000, 10_010)]
+    assert picture.text.endswith("and 19\u202f940 more")
     assert len(asked) == 60
     assert len(picture.html) < 100_000
 

@@ -60,8 +60,18 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_every_value_of_pythons_own_types_comes_back(value):
     found = there_and_back(value)
-    assert repr(found) == repr(value) or found == value  # NaN is not itself; a set has no order
-    assert type(found) is type(value)
+    assert same(found, value)
+
+
+def same(found, value):
+    """Compare values in which NaN, which is not itself, may stand beside sets, which have no order."""
+    if type(found) is not type(value):
+        return False
+    if isinstance(value, dict):
+        return found.keys() == value.keys() and all(same(found[key], value[key]) for key in value)
+    if isinstance(value, list | tuple):
+        return len(found) == len(value) and all(map(same, found, value))
+    return found == value or repr(found) == repr(value)
 
 
 @given(st.text(alphabet=st.characters()))

@@ -43,7 +43,7 @@ def tasks(app, gate):
 
     @app.task(name="held")
     def held(x=None):
-        assert gate.wait(20)
+        assert gate.wait(100)
         return x
 
     return SimpleNamespace(add=add, tsum=tsum, fail=fail, held=held)

@@ -486,7 +486,7 @@ def test_inspect(app, tasks, gate):
 def test_revoke_and_terminate(app, tasks):
     @app.task
     def busy():
-        for _ in range(1000):
+        for _ in range(12_000):
             time.sleep(0.005)
 
     result = busy.delay()

@@ -50,7 +50,7 @@ from tests.running.test_run import wait_until
 
 def test_a_run_is_found_by_its_id_its_name_and_its_tasks(app, tasks, gate):
     going = submit(group(tasks.held.s(1), tasks.add.s(1, 1)), name="going")
-    ended = submit(tasks.add.s(1, 1), name="ended").wait(timeout=30)
+    ended = submit(tasks.add.s(1, 1), name="ended").wait(timeout=60)
     for run in (going, ended):
         assert attach(run.id) is attach(run.id[:13]) is attach(run.name) is run
         assert all(attach(call.id) is run for call in run.snapshot().tree.calls)
@@ -58,7 +58,7 @@ def test_a_run_is_found_by_its_id_its_name_and_its_tasks(app, tasks, gate):
 
 
 def test_a_name_means_the_latest_run_of_that_name(app, tasks):
-    submit(tasks.add.s(1, 1), name="twice").wait(timeout=30)
+    submit(tasks.add.s(1, 1), name="twice").wait(timeout=60)
     second = submit(tasks.add.s(1, 1), name="twice")
     assert attach("twice") is second
 
@@ -74,7 +74,7 @@ def test_a_beginning_that_several_have_lists_them(app, tasks):
 
 @pytest.mark.parametrize("word", ["no such run", "f" * 10_000, "'; DROP TABLE x", "ü\x00"])
 def test_what_is_not_there_says_what_was_looked_for_and_what_there_is(app, tasks, word):
-    run = submit(tasks.add.s(1, 1), name="known").wait(timeout=30)
+    run = submit(tasks.add.s(1, 1), name="known").wait(timeout=60)
     with pytest.raises(UnknownRun) as unknown:
         attach(word)
     said = str(unknown.value)
@@ -203,16 +203,17 @@ CANVASES = {
 
 def settle(run):
     """Wait until a run has ended with all that belongs to it, and is kept."""
-    run.wait(timeout=30)
-    wait_until(lambda: run.snapshot().done, timeout=20)
-    wait_until(lambda: kept_state(run) == run.snapshot().version, timeout=20)
+    run.wait(timeout=60)
+    wait_until(lambda: run.snapshot().done, timeout=60)
+    wait_until(lambda: kept_state(run) == run.snapshot().version, timeout=60)
 
 
 def kept_state(run):
     """Return the version of what is kept of a run; of one that is no longer listened to, the last there was."""
     kept = _keeper._kept.get(id(run))
-    assert run.app.backend.flush(20)
-    return run.snapshot().version if kept is None else kept.version
+    version = run.snapshot().version if kept is None else kept.version  # it says so before it is written
+    assert run.app.backend.flush(60)
+    return version
 
 
 def facts(state):
@@ -244,10 +245,10 @@ def test_another_kernel_finds_the_same_run(kernel, what):
         (one.path, list(one.args), one.kwargs, one.traceback) for one in run.failed
     ]
     try:
-        value = run.get(timeout=30)
+        value = run.get(timeout=60)
     except Exception as error:
         with pytest.raises(type(error)):
-            found.get(timeout=30)
+            found.get(timeout=60)
     else:
         assert found.get(timeout=30) == value
 
@@ -261,8 +262,8 @@ class Kept(World):
         self.app.conf.result_backend = url
 
     def settle(self, run):
-        run.wait(timeout=30)
-        wait_until(lambda: self._rests(0), timeout=20)
+        run.wait(timeout=60)
+        wait_until(lambda: self._rests(0), timeout=60)
         settle(run)
 
 
@@ -345,8 +346,8 @@ def test_attaching_again_gives_the_same_object(kernel):
 def test_a_run_that_was_forgotten_here_is_found_where_it_is_kept(kernel):
     app = kernel()
     ids = [submit(app.signature("add", (1, 1)), app=app).wait(timeout=30).id for _ in range(25)]
-    app.backend.flush(20)
-    wait_until(lambda: gc.collect() is not None and type(attach(ids[0], app=app)) is AttachedRun, timeout=20)
+    app.backend.flush(60)
+    wait_until(lambda: gc.collect() is not None and type(attach(ids[0], app=app)) is AttachedRun, timeout=60)
     assert attach(ids[0], app=app).get(timeout=30) == 2
 
 
@@ -389,7 +390,7 @@ def kept(kernel):
     app = kernel()
     run = submit(CANVASES["a chord"](signer(app)), app=app, name="total")
     settle(run)
-    wait_until(lambda: run.app.backend.flush(20))
+    wait_until(lambda: run.app.backend.flush(60))
     return run.id
 
 
@@ -437,7 +438,7 @@ def test_when_values_have_expired_the_rest_is_still_told(kernel, kept, file):
     assert run.wait(timeout=30) is run
     assert run.frame(clocks=True).runtime.notna().all()
     with pytest.raises(ResultExpired, match=r"has expired .result_expires.; rerun.. makes it again"):
-        run.get(timeout=30)
+        run.get(timeout=60)
     assert run.rerun().get(timeout=30) == 90
 
 
@@ -545,7 +546,7 @@ def other_app(kernels):
 def test_a_kernel_is_killed_and_another_one_completes_its_run(kernels):
     first = kernels.start(HELD)
     run_id = first.stdout.readline().strip()
-    wait_until(lambda: kernels.kept() == 8, timeout=30)
+    wait_until(lambda: kernels.kept() == 8, timeout=60)
     first.kill()
     first.wait()
     with other_app(kernels) as app:
@@ -559,7 +560,7 @@ def test_a_kernel_is_killed_and_another_one_completes_its_run(kernels):
         assert "is gone since" in repr(run.why())
         for wait in (run.wait, run.get):
             with pytest.raises(WorkerLostError, match=r"is gone since .* 13 of 21 tasks have not ended; rerun"):
-                wait(timeout=20)
+                wait(timeout=60)
         assert repr(run).startswith("<Run total: lost, ")
         with pytest.raises(NBCanvasError, match=r"is gone since .* nothing runs that could be cancelled, rerun\(\)"):
             run.cancel()
@@ -570,17 +571,17 @@ def test_a_kernel_is_killed_and_another_one_completes_its_run(kernels):
         ran = kernels.log - before
         assert sorted(map(int, ran)) == list(range(8, 20))
         assert set(ran.values()) == {1}
-        app.backend.flush(20)
+        app.backend.flush(60)
     assert kernels.run(f"print(attach({again.id!r}).get(timeout=30))") == f"{sum(range(20))}\n"
 
 
 def test_another_kernel_follows_a_run_to_its_end(kernels):
     first = kernels.start(HELD)
     run_id = first.stdout.readline().strip()
-    wait_until(lambda: kernels.kept() == 8, timeout=30)
+    wait_until(lambda: kernels.kept() == 8, timeout=60)
     with other_app(kernels) as app:
         run = attach(run_id, app=app)
-        wait_until(lambda: run.counts.get("STARTED") == 4, timeout=30)
+        wait_until(lambda: run.counts.get("STARTED") == 4, timeout=60)
         assert (run.counts["SUCCESS"], run.done, run.lost) == (8, False, None)
         with pytest.raises(TimeoutError, match="13 of 21 tasks have not ended"):
             run.wait(timeout=0.01)
@@ -593,7 +594,7 @@ def test_another_kernel_follows_a_run_to_its_end(kernels):
         kernels.open("gate")
         assert run.get(timeout=30) == sum(range(20))
         assert run.wait(timeout=30).counts == {"SUCCESS": 21}
-        assert told.wait(20)
+        assert told.wait(60)
         assert first.communicate(timeout=30)[0] == f"{sum(range(20))}\n"
         found = attach(run_id, app=other_app(kernels)).frame(clocks=True)
         pd.testing.assert_frame_equal(found, pd.read_pickle(kernels.folder / "frame.pickle"), check_categorical=False)
@@ -610,7 +611,7 @@ def test_what_failed_yesterday_runs_today(kernels):
         run = attach({said.strip()!r})
         print(run.counts["FAILURE"], [failure.path for failure in run.failed])
         try:
-            run.get(timeout=30)
+            run.get(timeout=60)
         except Exception as error:
             print(type(error).__name__)
         print(run.rerun().get(timeout=30))
@@ -624,7 +625,7 @@ def lost(kernels):
     """Return the name of a run whose kernel was killed, and the process."""
     first = kernels.start(HELD)
     first.stdout.readline()
-    wait_until(lambda: kernels.kept() == 8, timeout=30)
+    wait_until(lambda: kernels.kept() == 8, timeout=60)
     first.kill()
     first.wait()
     return "total", first.pid

@@ -264,8 +264,18 @@ def test_names_of_the_package(app):
 
     result = who.delay()
     assert result.get(timeout=30) == (result.id, True, 3)
-    with pytest.raises(NotImplementedError, match=r"self\.replace"):
+    with pytest.raises(ValueError, match="not member of any chord"):
         add.add_to_chord(add.s(1, 2))
+
+
+def test_a_header_does_not_grow_on_the_embedded_worker(app, add):
+    """Nobody else counts its parts: the error says what to do."""
+    grows = app.task(bind=True, name="grows")(lambda self: self.add_to_chord(add.s(1, 2)))
+    result = chord([grows.s(), add.s(1, 2)], add.s([])).delay()
+    with pytest.raises(nbcanvas.errors.ChordError, match=r"return self\.replace"):
+        result.get(timeout=30)
+    with pytest.raises(ValueError, match="not member of any chord"):
+        grows.delay().get(timeout=30)
 
 
 def test_names_of_the_request(app):

@@ -30,7 +30,7 @@ from tests.plan.recipes import build, canvases
 from tests.protocol.test_document import facts
 
 
-def settled(run, seconds=30):
+def settled(run, seconds=60):
     """Wait for everything a run started, errbacks too."""
     run.wait(seconds)
     until = time.monotonic() + seconds
@@ -171,7 +171,7 @@ def test_a_run_that_goes_on_is_written_as_far_as_it_is(app, tasks, gate):
     for ask in (recording.get, recording.wait):
         with pytest.raises(RecordingError, match="had not ended when it was recorded"):
             ask()
-    run.wait(5)
+    run.wait(60)
 
 
 # -- values and errors -----------------------------------------------------------------------------------------------
@@ -220,22 +220,22 @@ def test_errors_come_back_and_unknown_ones_as_remote_errors(app, tasks):
     def own():
         raise Own("mine", 3)
 
-    recording = submit(tasks.fail.s("x")).wait(5).record()
+    recording = submit(tasks.fail.s("x")).wait(60).record()
     with pytest.raises(ValueError, match="no"):
         recording.get()
     assert recording.get(propagate=False).args == ("no", "x")
     with pytest.raises(RemoteError, match=r"Own\(mine, 3\)"):
-        submit(own.s()).wait(5).record().get()
+        submit(own.s()).wait(60).record().get()
     with pytest.raises(ChordError, match="ValueError"):
-        submit(chord([tasks.add.s(1, 1), tasks.fail.s("x")], tasks.tsum.s())).wait(5).record().get()
+        submit(chord([tasks.add.s(1, 1), tasks.fail.s("x")], tasks.tsum.s())).wait(60).record().get()
     run = submit(tasks.add.s(1, 1).set(countdown=600))
     run.cancel()
     with pytest.raises(TaskRevokedError):
-        run.wait(5).record().get()
+        run.wait(60).record().get()
 
 
 def test_a_recording_can_be_awaited_and_waited_for(tasks):
-    recording = submit(tasks.add.s(1, 1)).wait(5).record()
+    recording = submit(tasks.add.s(1, 1)).wait(60).record()
     assert asyncio.run(_awaited(recording)) == 2
     assert recording.wait(1) is recording
 
@@ -245,7 +245,7 @@ async def _awaited(recording):
 
 
 def test_what_only_a_run_can_do_is_refused(tasks):
-    recording = submit(tasks.add.s(1, 1)).wait(5).record()
+    recording = submit(tasks.add.s(1, 1)).wait(60).record()
     for do in (
         recording.rerun,
         recording.cancel,
@@ -329,7 +329,7 @@ def test_tracebacks_do_not_tell_where_this_machine_keeps_things(app, tmp_path, m
     import other
 
     app.task(other.far, name="far")
-    submit(app.tasks["far"].s("x"), app=app).wait(5).record(here / "run.json")
+    submit(app.tasks["far"].s("x"), app=app).wait(60).record(here / "run.json")
     text = (here / "run.json").read_text()
     assert './mine.py\\", line 2' in text and '~/other.py\\", line 3' in text
     assert str(tmp_path) not in text
@@ -396,7 +396,7 @@ def test_equal_runs_have_equal_recordings_where_cells_are_compared(tmp_path):
 
 
 def test_writing_is_all_or_nothing(tasks, tmp_path, monkeypatch):
-    run = submit(tasks.add.s(1, 1)).wait(5)
+    run = submit(tasks.add.s(1, 1)).wait(60)
     path = tmp_path / "rün.json"
     run.record(path)
     before = path.read_bytes()
@@ -411,7 +411,7 @@ def test_writing_is_all_or_nothing(tasks, tmp_path, monkeypatch):
 
 
 def test_a_place_that_cannot_be_written_to_says_so(tasks, tmp_path):
-    run = submit(tasks.add.s(1, 1)).wait(5)
+    run = submit(tasks.add.s(1, 1)).wait(60)
     (tmp_path / "file").touch()
     for path, says in (
         (tmp_path / "nowhere" / "run.json", "there is no folder"),
@@ -602,7 +602,7 @@ def byte_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("bytes") / "run.json"
     with App("bytes", set_as_current=False) as app:
         add = app.task(lambda x, y: x + y, name="add")
-        submit(group(add.s(i, i) for i in range(3)), app=app).wait(5).record(path)
+        submit(group(add.s(i, i) for i in range(3)), app=app).wait(60).record(path)
     return path, path.read_bytes()
 
 
@@ -617,7 +617,7 @@ def test_recording_waits_for_nobody(app, tasks, gate):
 
     run.add_done_callback(note)
     gate.set()
-    assert told.wait(5) and made[0].get() == 1
+    assert told.wait(60) and made[0].get() == 1
     assert next(calls_of(made[0].root)).id == run.id
 
 

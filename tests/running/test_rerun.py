@@ -102,7 +102,7 @@ def test_rerun_until_done_means_what_a_run_without_failures_means(world, recipe,
         world.chance = chance
         run = run.rerun()
         runs.add(run.id)
-    assert run.get(10) == meaning.end.what
+    assert run.get(60) == meaning.end.what
     state = ended(run).snapshot()
     assert state.done and set(state.counts) <= {"SUCCESS"} and run.state == "SUCCESS"
     rows = [row for row in state.order if state.awake(row)]
@@ -137,7 +137,7 @@ def flaky(app):
 
 def ended(run):
     """Wait until a run, and everything that hangs on it, has ended."""
-    wait_until(lambda: run.wait(20).snapshot().done, 20)
+    wait_until(lambda: run.wait(60).snapshot().done, 60)
     return run
 
 
@@ -182,7 +182,7 @@ def test_fix_the_bug_run_the_cell_rerun(app, tasks, flaky):
 
 def test_a_rerun_of_what_has_all_is_done_at_once(tasks):
     for canvas in (tasks.add.s(1, 1), chain(tasks.add.s(1, 1), tasks.add.s(1)), group([tasks.add.s(1, 1)]), group([])):
-        run = submit(canvas).wait(5)
+        run = submit(canvas).wait(60)
         value = run.get(timeout=30)
         again = run.rerun()
         assert again.done and again.finished is not None and again.state == "SUCCESS"
@@ -196,10 +196,10 @@ def test_a_rerun_of_what_has_all_is_done_at_once(tasks):
 def test_a_rerun_of_a_rerun(tasks, flaky):
     flaky.bad |= {1, 2}
     run = submit(chord([flaky.s(i) for i in range(4)], tasks.tsum.s()))
-    run = run.wait(5).rerun().wait(5)
+    run = run.wait(60).rerun().wait(60)
     assert run.state == "FAILURE"
     flaky.bad.remove(1)
-    run = run.rerun().wait(5)
+    run = run.rerun().wait(60)
     flaky.bad.clear()
     assert run.rerun().get(timeout=30) == 6
     assert flaky.ran == {0: 1, 1: 3, 2: 4, 3: 1}
@@ -218,7 +218,7 @@ def test_a_run_that_has_not_ended(tasks, gate):
     assert f"{said}.wait() or {said}.cancel() first, then {said}.rerun()" in str(told.value)
     assert attach(one.id[:8]) is one
     gate.set()
-    assert run.wait(5).rerun().get(timeout=30) == [0, 1, 2]
+    assert run.wait(60).rerun().get(timeout=30) == [0, 1, 2]
 
 
 def test_a_cancelled_run(tasks, gate):
@@ -227,20 +227,20 @@ def test_a_cancelled_run(tasks, gate):
     run.cancel()
     gate.set()
     with pytest.raises(TaskRevokedError):
-        run.wait(5).get()
+        run.wait(60).get()
     assert run.state == "REVOKED"
     again = run.rerun()
     assert again.get(timeout=30) == 3 and run.root.steps[0].id == again.root.steps[0].id
     before = submit(group(tasks.add.s(i, i) for i in range(100)) | tasks.tsum.s())
     before.cancel()
-    assert before.wait(5).rerun().get(timeout=30) == 9900
+    assert before.wait(60).rerun().get(timeout=30) == 9900
 
 
 def test_pinned_ids_partials_and_stamps(app, tasks, flaky):
     flaky.bad.add(2)
     canvas = chain(tasks.add.s(1), flaky.s()).clone(args=(1,))
     pinned = canvas.freeze()
-    run = submit(canvas, stamps={"experiment": 42}).wait(5)
+    run = submit(canvas, stamps={"experiment": 42}).wait(60)
     assert pinned.state == "FAILURE"
     flaky.bad.clear()
     again = run.rerun()
@@ -258,23 +258,23 @@ def test_values_that_are_gone(app, flaky):
         return x + 1
 
     flaky.bad.add(2)
-    run = submit(silent.s(1) | flaky.s()).wait(5)
+    run = submit(silent.s(1) | flaky.s()).wait(60)
     flaky.bad.clear()
     assert run.rerun().get(timeout=30) == 2 and ran["silent"] == 2
     # Nobody takes it:
     flaky.bad.add(5)
-    run = submit(silent.s(1) | flaky.si(5)).wait(5)
+    run = submit(silent.s(1) | flaky.si(5)).wait(60)
     flaky.bad.clear()
     assert run.rerun().get(timeout=30) == 5 and ran["silent"] == 3
     # It is the value of the whole, and was never kept:
-    run = submit(flaky.s(6) | silent.s()).wait(5)
+    run = submit(flaky.s(6) | silent.s()).wait(60)
     assert run.rerun().get(timeout=30) is None and ran["silent"] == 4
     # Forgotten, and asked for:
-    run = submit(group(flaky.s(7), flaky.s(8))).wait(5)
+    run = submit(group(flaky.s(7), flaky.s(8))).wait(60)
     run.result[0].forget()
     assert run.rerun().get(timeout=30) == [7, 8] and flaky.ran[7] == 2 and flaky.ran[8] == 1
     # Forgotten, and needed by nobody:
-    run = submit(flaky.s(9) | flaky.s(0)).wait(5)
+    run = submit(flaky.s(9) | flaky.s(0)).wait(60)
     run.result.parent.forget()
     again = run.rerun()
     assert again.done and again.get(timeout=30) == 9 and flaky.ran[9] == 2
@@ -306,7 +306,7 @@ def test_links_and_errbacks(app, tasks, flaky):
 def test_a_link_that_is_still_under_way_stays_with_its_run(tasks, gate):
     first = tasks.add.s(1, 1)
     first.link(tasks.held.s())
-    run = submit(first).wait(5)
+    run = submit(first).wait(60)
     again = run.rerun()
     assert again.done and again.snapshot().done and len(again.snapshot()) == 1
     gate.set()
@@ -379,7 +379,7 @@ def test_what_a_task_started_by_itself(app, flaky):
 
 def test_code_that_takes_other_arguments_is_refused_before_anything_is_sent(app, flaky):
     flaky.bad.add(1)
-    run = submit(flaky.s(1)).wait(5)
+    run = submit(flaky.s(1)).wait(60)
 
     @app.task(name="flaky")
     def flaky_now():
@@ -393,14 +393,14 @@ def test_code_that_takes_other_arguments_is_refused_before_anything_is_sent(app,
 def test_many_at_once(tasks, flaky):
     """Reruns of one run know nothing of each other."""
     flaky.bad.add(1)
-    run = submit(group(flaky.s(i) for i in range(3)) | tasks.tsum.s()).wait(5)
+    run = submit(group(flaky.s(i) for i in range(3)) | tasks.tsum.s()).wait(60)
     flaky.bad.clear()
     found = []
     threads = [threading.Thread(target=lambda: found.append(run.rerun().get(timeout=30))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert found == [3] * 8 and flaky.ran == {0: 1, 1: 9, 2: 1}
 
 
@@ -428,9 +428,9 @@ def test_a_rerun_counts_only_what_it_runs_itself():
             raise ValueError(x)
         return x
 
-    run = submit(group(work.s(x) for x in range(50))).wait()
+    run = submit(group(work.s(x) for x in range(50))).wait(60)
     works.append(True)
-    again = run.rerun().wait()
+    again = run.rerun().wait(60)
     assert again.snapshot().kept == 49
     model = bars_model(again.snapshot(), time.time())
     assert model.done == 50

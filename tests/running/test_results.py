@@ -116,7 +116,7 @@ def test_waiting_from_many_threads(tasks, gate):
         thread.start()
     gate.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert found == [7] * 10
 
 
@@ -299,7 +299,7 @@ def test_group_result_is_a_sequence(tasks):
 def test_group_join_callback_and_propagate(tasks):
     result = group(tasks.add.s(1, 1), tasks.fail.s(), tasks.add.s(2, 2))()
     told = []
-    values = result.join(timeout=5, propagate=False, callback=lambda *both: told.append(both))
+    values = result.join(timeout=60, propagate=False, callback=lambda *both: told.append(both))
     assert values[0] == 2 and isinstance(values[1], ValueError) and values[2] == 4
     assert told == [(member.id, value) for member, value in zip(result, values, strict=True)]
     with pytest.raises(ValueError, match="no"):
@@ -318,6 +318,7 @@ def test_group_get_raises_as_soon_as_one_failed(tasks, gate):
 
 def test_group_timeout(tasks, gate):
     result = group(tasks.held.s(1), tasks.add.s(1, 1))()
+    result[1].get(timeout=30)
     with pytest.raises(TimeoutError, match="1 of 2"):
         result.get(timeout=0.1)
     gate.set()
@@ -354,7 +355,7 @@ def test_group_forget(tasks):
 
 def test_group_iter_native(tasks, gate):
     result = group(tasks.held.s(1), tasks.add.s(1, 1))()
-    found = result.iter_native(timeout=5)
+    found = result.iter_native(timeout=60)
     assert next(found)[0] == result[1].id
     gate.set()
     task_id, meta = next(found)
@@ -376,7 +377,7 @@ def test_group_then(tasks, gate):
     result.then(lambda group: told.set())
     assert not told.wait(0.05)
     gate.set()
-    assert told.wait(5)
+    assert told.wait(60)
 
 
 def test_an_empty_group(tasks):
@@ -412,7 +413,7 @@ def test_a_result_set(app, tasks):
     assert repr(some) == f"<ResultSet: [{one.id}]>"
     some.clear()
     assert len(some) == 0 and some.get() == []
-    assert app.ResultSet([one]).join(timeout=5) == [2]
+    assert app.ResultSet([one]).join(timeout=60) == [2]
 
 
 def test_a_result_set_of_groups(tasks):

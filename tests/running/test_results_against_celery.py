@@ -9,6 +9,7 @@ import celery.result
 import pytest
 
 import nbcanvas
+from tests.celerys import unshared
 
 CANVASES = {
     "task": lambda c: c.t(1),
@@ -59,7 +60,7 @@ def shape(result):
 @pytest.fixture(scope="module")
 def reference():
     app = celery.Celery("reference", broker="memory://", backend="cache+memory://", set_as_current=False)
-    return world(celery, app)
+    return world(celery, unshared(app))
 
 
 @pytest.mark.parametrize("name", CANVASES)

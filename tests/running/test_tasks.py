@@ -6,7 +6,6 @@ import inspect
 import pickle
 import pydoc
 import time
-import timeit
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -22,6 +21,7 @@ from nbcanvas.errors import (
     TimeLimitExceeded,
 )
 from nbcanvas.task import exponential_backoff
+from tests.costs import operations
 
 
 def wait_until(condition, timeout=30.0):
@@ -97,8 +97,8 @@ def test_a_task_shows_its_own_signature_and_text(app):
 
 
 def test_a_signature_is_made_quickly(tasks):
-    best = min(timeit.repeat(lambda: tasks.add.s(2, 2), number=10_000, repeat=5)) / 10_000
-    assert best < 5e-6  # 0.5 microseconds on a quiet machine; the target is 1.2
+    calls = operations(lambda: [tasks.add.s(2, 2) for _ in range(1_000)]) / 1_000
+    assert calls < 6  # half a microsecond each; the target is 1.2
 
 
 def test_a_builtin_can_be_a_task(app):
@@ -370,7 +370,7 @@ def test_autoretry_options_of_a_base_class(app):
 def test_track_started(app, gate):
     @app.task(track_started=True)
     def held():
-        gate.wait(5)
+        gate.wait(100)
 
     result = held.delay()
     wait_until(lambda: result.state == "STARTED")
@@ -385,7 +385,7 @@ def test_custom_states(app, gate):
     def upload(self, names):
         for i, _ in enumerate(names):
             self.update_state(state="UPLOADING", meta={"current": i, "total": len(names)})
-        gate.wait(5)
+        gate.wait(100)
         return "done"
 
     result = upload.delay(["a", "b"])
@@ -410,7 +410,7 @@ def test_track_reports_how_far_it_is(app, gate):
     def work(self):
         for i in self.track(range(4)):
             if i == 3:
-                gate.wait(5)
+                gate.wait(100)
 
     result = work.delay()
     wait_until(lambda: result.state == "PROGRESS")
@@ -570,7 +570,7 @@ def test_hooks(app):
 
 
 def test_time_limits(app):
-    @app.task(soft_time_limit=0.05)
+    @app.task(soft_time_limit=0.2)  # it may not come before the `try`, on a busy machine either
     def soft():
         try:
             while True:
