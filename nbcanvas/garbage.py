@@ -7,8 +7,7 @@ all of them again and again, finds nothing, and takes as long as the work itself
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import ClassVar
 
 __all__ = ["collect_less", "collecting_less"]
@@ -53,11 +52,13 @@ def collect_less() -> Callable[[], None]:
     return restore
 
 
-@contextmanager
-def collecting_less() -> Generator[None]:
-    """Do so in this block."""
-    restore = collect_less()
-    try:
-        yield
-    finally:
-        restore()
+class collecting_less:
+    """Do so in this block; a class, for a generator would cost a single task a tenth of its sending."""
+
+    __slots__ = ("_restore",)
+
+    def __enter__(self) -> None:
+        self._restore = collect_less()
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()

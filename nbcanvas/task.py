@@ -48,6 +48,9 @@ class TaskApp(Protocol):
     def report(self, task_id: str, context: Context | None, state: str, meta: Any) -> None:
         """Store a custom state."""
 
+    def grow_chord(self, more: int = 1) -> None:
+        """Let what the running task counts for wait for more parts."""
+
     @property
     def AsyncResult(self) -> Any:
         """The class of result handles."""
@@ -485,15 +488,41 @@ class Task:
         raise Replacement(sig)
 
     def add_to_chord(self, sig: Signature, lazy: bool = False) -> Any:
-        """Refuse: a header's size is fixed when it starts.
+        """Let `sig` count for the chord that the running task is a header's member of.
+
+        Parameters
+        ----------
+        sig
+            What is to be counted; its value stands beside that of the task in what the body is given.
+        lazy
+            Do not send it: this task does, with ``sig.delay()``, before it ends.
+
+        Returns
+        -------
+        AsyncResult
+            Its result; when `lazy`, the signature itself.
 
         Raises
         ------
+        ValueError
+            When the task counts for nothing.
         NotImplementedError
-            With the way out.
+            Where headers cannot grow, with the way out: anywhere but on a cluster whose results are in Redis.
         """
-        msg = "a chord's header cannot grow while it runs: return self.replace(group([...])) puts several in this place"
-        raise NotImplementedError(msg)
+        self.app.grow_chord()
+        request = self.request
+        sig.set(
+            group_id=request.group,
+            group_index=request.group_index,
+            chord=request.chord,
+            root_id=request.root_id,
+        )
+        try:
+            sig.freeze()
+            return sig if lazy else sig.delay()
+        except BaseException:
+            self.app.grow_chord(-1)  # nothing was sent: nobody waits for it
+            raise
 
     def add_trail(self, result: Any) -> Any:
         """Record `result` as a child of the running task."""

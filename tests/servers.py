@@ -20,21 +20,26 @@ __all__ = ["RabbitMQ", "Redis", "free_port", "rabbitmq_url", "redis_server", "re
 #: Ports no outgoing connection is given (Linux's begin at 32768): else any client could sit on a port between two lives
 #: of its server, and whoever tries again and again to reach a server that is away would, one day, reach itself.
 _PORTS = range(15_000, 32_000)
+#: Those that were found: a server needs several, and does not listen at once.
+_found: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port nobody listens on."""
+    """Return a port nobody listens on, another one each time."""
     for port in random.SystemRandom().sample(_PORTS, 1000):
+        if port in _found:
+            continue
         with socket.socket() as free:
             try:
                 free.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _found.add(port)
+        return port
     raise AssertionError("no port is free")
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0, what: str = "") -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0, what: str = "") -> None:
     """Wait for a condition; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
@@ -80,7 +85,7 @@ class Redis:
     def start(self) -> None:
         """Start it (again)."""
         self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until(self._ready, 20, "redis-server answers")
+        until(self._ready, what="redis-server answers")
 
     def _ready(self) -> bool:
         import redis
@@ -97,7 +102,7 @@ class Redis:
         """Stop it."""
         if self.process is not None:
             self.process.send_signal(sig)
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
 
@@ -162,12 +167,12 @@ class RabbitMQ:
         # Erlang would start its port mapper as a daemon, which nobody stops.
         mapper = [program("epmd"), "-port", self._epmd_port, "-address", "127.0.0.1"]
         self._mapper = subprocess.Popen(mapper, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(lambda: answers(int(self._epmd_port)), 10, "epmd answers")
+        until(lambda: answers(int(self._epmd_port)), what="epmd answers")
         # Debian's wrapper changes to another user; the real program stands beside Erlang's library.
         found = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
         name = str(found) if found.exists() else program("rabbitmq-server")
         self.process = subprocess.Popen([name], env=self._env, stdout=subprocess.DEVNULL, start_new_session=True)
-        until(self._ready, 60, "rabbitmq-server answers")
+        until(self._ready, 90, "rabbitmq-server answers")
 
     def _ready(self) -> bool:
         import kombu
@@ -185,11 +190,12 @@ class RabbitMQ:
         """Stop it, and everything it started."""
         if self.process is not None:
             os.killpg(self.process.pid, sig)
-            self.process.wait(30)
+            self.process.wait(60)
             self.process = None
+            until(lambda: not answers(self.port), what="rabbitmq-server is gone")  # what ended is the shell around it
         if self._mapper is not None:
             self._mapper.terminate()
-            self._mapper.wait(10)
+            self._mapper.wait(60)
             self._mapper = None
 
 

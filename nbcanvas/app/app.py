@@ -25,8 +25,8 @@ from nbcanvas.events.hub import Hub
 from nbcanvas.garbage import collecting_less
 from nbcanvas.ids import IdSource, random_source, seeded_ids
 from nbcanvas.ledger.port import Ledger
-from nbcanvas.plan import Call, Chain, Fan, Message, Node, Transition, calls_of, freeze, start
-from nbcanvas.plan.freezing import Packer, inherit
+from nbcanvas.plan import Call, Chain, Fan, Message, Node, Slot, Then, Transition, calls_of, freeze, start
+from nbcanvas.plan.freezing import Packer, inherit, join_in
 from nbcanvas.protocol.payload import Packing, pack_args, unpack_args
 from nbcanvas.request import Context, current, running
 from nbcanvas.result import bound_to, result_of
@@ -102,20 +102,28 @@ class Plan:
         For its messages' headers.
     begin
         Says what starts, as a function of the time; by default all of it does.
+    then
+        What follows it.
     """
 
-    __slots__ = ("begin", "node", "parent_id", "root_id")
+    __slots__ = ("begin", "node", "parent_id", "root_id", "then")
 
     def __init__(
-        self, node: Node, root_id: str, parent_id: str | None, begin: Callable[[float], Transition] | None = None
+        self,
+        node: Node,
+        root_id: str,
+        parent_id: str | None,
+        begin: Callable[[float], Transition] | None = None,
+        then: Then = None,
     ) -> None:
         self.node = node
         self.root_id = root_id
         self.parent_id = parent_id
         self.begin = begin or self._all
+        self.then = then
 
     def _all(self, now: float) -> Transition:
-        return start(self.node, (), None, self.root_id, self.parent_id, now)
+        return start(self.node, (), self.then, self.root_id, self.parent_id, now)
 
 
 def _exception_in(meta: Any) -> BaseException:
@@ -570,9 +578,38 @@ class App:
             node = self._frozen(sig, self.new_ids(), self.packing.pack_args, tuple(args), kwargs or {}, options)
         root_id, parent_id = options.get("root_id"), options.get("parent_id")
         above = current()
-        if above is not None and above[1].id is not None:
+        message = above[1].message if above is not None else None
+        if above is not None and message is not None:
             root_id, parent_id = root_id or above[1].root_id, parent_id or above[1].id
+            own = sig.options
+            if own.get("chord") and own.get("group_id") == message.call.group_id and isinstance(message.then, Slot):
+                join_in(node, message.call)  # see `grow_chord`
+                return Plan(node, root_id or _first_id(node), parent_id, then=message.then)
         return Plan(node, root_id or _first_id(node), parent_id)
+
+    def grow_chord(self, more: int = 1) -> None:
+        """Let what the running task counts for wait for more parts: for what is sent next to count there, too.
+
+        Raises
+        ------
+        ValueError
+            When the task counts for nothing.
+        NotImplementedError
+            Where nobody else counts the parts: anywhere but on servers, with the results in Redis (as in Celery).
+        """
+        above = current()
+        message = above[1].message if above is not None else None
+        if above is None or message is None or not isinstance(message.then, Slot):
+            msg = "Current task is not member of any chord"
+            raise ValueError(msg)
+        grow = getattr(self.backend, "grow", None)
+        if grow is None or above[1].is_eager:
+            msg = (
+                "a chord's header can grow while it runs only on a cluster whose results are in Redis: here "
+                "return self.replace(group([...])) puts several in this place"
+            )
+            raise NotImplementedError(msg)
+        grow(message.then.join, more)
 
     def look(self, sig: Signature, pack: Packer = pack_args) -> Node:
         """Freeze a canvas only to look at it: its ids are thrown away, and the app's source of ids is left alone.

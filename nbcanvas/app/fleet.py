@@ -67,6 +67,9 @@ class Fleet:
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}
         self._workers: tuple[float, Mapping[str, Worker]] | None = None
+        #: Workers of nbcanvas's that were ever heard, and those that were there and did not answer when last asked.
+        self._own: set[str] = set()
+        self._silent: frozenset[str] = frozenset()
         self._fine: dict[tuple[str, str], float] = {}
         self._said: set[str] = set()
 
@@ -107,6 +110,9 @@ class Fleet:
         now = monotonic()
         with self._lock:
             self._heard.update((name, now) for answers, missing in told for name in (*answers, *missing))
+            if destination is None:
+                answered = {name for answers, _ in told for name in answers}
+                self._silent = frozenset(name for _, missing in told for name in missing if name not in answered)
         return {command: answers for command, (answers, _) in zip(commands, told, strict=True)}
 
     def _asked(
@@ -186,6 +192,7 @@ class Fleet:
         if known is None or fresh or monotonic() - known[0] > FRESH:
             found = self.seen({} if self._deserted() else self.ask(("registered", "active_queues", "stats")))
             known = self._workers = monotonic(), {one.name: one for one in found.workers if not one.silent}
+            self._own.update(name for name, one in known[1].items() if one.kind == "nbcanvas")
         return known[1]
 
     def _deserted(self) -> bool:
@@ -201,14 +208,19 @@ class Fleet:
         return not server.ask("EXISTS", bound)
 
     def all_ours(self) -> bool:
-        """Say whether there are workers, and every one is nbcanvas's own; a server that does not answer is a no."""
+        """Say whether there are workers, and every one is nbcanvas's own.
+
+        A server that does not answer is a no, and so is a worker that does not, and was never heard: a busy one may be
+        one of Celery's.
+        """
         known = self._workers
         nobody = known is not None and not known[1] and monotonic() - known[0] > _NOBODY
         try:
             workers = self.workers(fresh=nobody).values()
         except ServerLost:
             return False
-        return bool(workers) and all(worker.kind == "nbcanvas" for worker in workers)
+        ours = bool(workers) and all(worker.kind == "nbcanvas" for worker in workers)
+        return ours and self._silent <= self._own
 
     def others(self) -> bool:
         """Say whether there are workers besides nbcanvas's own, so far as is known; nobody is asked."""
@@ -322,6 +334,8 @@ class Fleet:
         """Know nothing any more: the next check asks."""
         with self._lock:
             self._workers = None
+            self._silent = frozenset()
+            self._own.clear()
             self._heard.clear()
             self._fine.clear()
             self._said.clear()

@@ -53,8 +53,10 @@ class References:
 
     def keep(self, node: Node) -> None:
         """Keep a plan whose messages are about to be sent, if that is worth it."""
+        if not worth_keeping(node):
+            return
         plans = self._plans()
-        if plans is None or not worth_keeping(node) or not self._understood():
+        if plans is None or not self._understood():
             return
         plan_id, pointing = new_id(), Pointing(node)
         plans.put(plan_id, dump(node).encode())

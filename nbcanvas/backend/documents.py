@@ -259,7 +259,14 @@ class Documents:
     def read_part(self, raw: bytes) -> tuple[Exit, str]:
         """Return how a call ended, and its id, out of a slot; a failure when that cannot be understood."""
         try:
-            by, state, result = _part(self._load(raw))
+            found = self._load(raw)
+        except CorruptResult as error:
+            return Failed(error), "?"
+        return self._exit(found)
+
+    def _exit(self, found: Any) -> tuple[Exit, str]:
+        try:
+            by, state, result = _part(found)
             exc = self.encoding.exception_of(result) if state in states.PROPAGATE_STATES else None
         except CorruptResult as error:
             return Failed(error), "?"
@@ -283,7 +290,7 @@ class Documents:
         parts
             What is in the slots, in order.
         """
-        exits = [self.read_part(part) for part in parts]
+        exits = self._exits(parts)
         if group is None:
             return exits
         try:
@@ -295,6 +302,16 @@ class Documents:
         shaped = [_shaped(member, found, used) for member in members]
         # A group that somebody saved under this id may be another one than was counted.
         return shaped if used == found.keys() else exits
+
+    def _exits(self, parts: Sequence[bytes]) -> list[tuple[Exit, str]]:
+        if self.plain and len(parts) > 1:
+            try:
+                found = self._load(b"[" + b",".join(parts) + b"]")
+            except CorruptResult:
+                found = ()
+            if len(found) == len(parts):
+                return list(map(self._exit, found))
+        return list(map(self.read_part, parts))  # one of them is none
 
 
 def corrupt(text: str) -> Record:

@@ -155,6 +155,9 @@ class LocalBackend:
     def dispatched(self, join: Join) -> None:
         """Do nothing: whoever filled the last slot had them all."""
 
+    def catch_up(self, task_ids: Iterable[str]) -> None:
+        """Do nothing: they hear of every end as it is stored."""
+
     def watch(self, task_ids: Iterable[str], on_end: OnEnd) -> Callable[[], None]:
         """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""
         records = self._records

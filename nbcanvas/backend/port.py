@@ -218,6 +218,9 @@ class Backend(Protocol):
     def watch(self, task_ids: Iterable[str], on_end: Callable[[str, Record], None]) -> Callable[[], None]:
         """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""
 
+    def catch_up(self, task_ids: Iterable[str]) -> None:
+        """Tell those who watch these tasks of the ends that are stored, and of which they have not heard yet."""
+
     def save_group(self, group_id: str, tree: Tree) -> None:
         """Keep a group's result tree under its id."""
 

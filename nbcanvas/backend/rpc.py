@@ -196,6 +196,9 @@ class RPCBackend:
         """Forget tasks."""
         self._local.forget(task_ids)
 
+    def catch_up(self, task_ids: Iterable[str]) -> None:
+        """Do nothing: what has not been heard is known here no more than to those who wait."""
+
     def watch(self, task_ids: Iterable[str], on_end: OnEnd) -> Callable[[], None]:
         """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""
         self.listen()

@@ -36,7 +36,10 @@ class LocalBroker:
         self._order: tuple[deque[Message], ...] = ()
         self._later: list[tuple[float, int, Message]] = []
         self._tie = itertools.count()
-        self._changed = threading.Condition()
+        # Entered by itself, and not through the condition, whose methods are Python: there an interrupt could leave it
+        # locked for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._idle = 0
         self._closed = False
         self._wakes = 0
@@ -57,18 +60,18 @@ class LocalBroker:
             ready += 1
         # A consumer counts itself idle before it looks a last time, so one that missed the append is counted here.
         if ready and self._idle:
-            with self._changed:
+            with self._lock:
                 self._changed.notify(ready)
 
     def _open(self, priority: int, queue: str) -> deque[Message]:
-        with self._changed:
+        with self._lock:
             bucket = self._buckets.setdefault((priority, queue), deque())
             self._order = tuple(self._buckets[key] for key in sorted(self._buckets))
             return bucket
 
     def _postpone(self, message: Message) -> None:
         assert message.due is not None  # noqa: S101 - for the type checker; publish looked
-        with self._changed:
+        with self._lock:
             heapq.heappush(self._later, (message.due, next(self._tie), message))
             self._changed.notify_all()
 
@@ -85,7 +88,7 @@ class LocalBroker:
 
     def _wait(self, timeout: float | None) -> Message | None:
         until = None if timeout is None else time() + timeout
-        with self._changed:
+        with self._lock:
             self._idle += 1
             wakes = self._wakes
             try:
@@ -114,7 +117,7 @@ class LocalBroker:
         return self._wait(None if until is None else max(until - time(), 0.0))
 
     def _promote(self) -> None:
-        with self._changed:
+        with self._lock:
             self._promote_due()
 
     def _promote_due(self) -> None:
@@ -132,7 +135,7 @@ class LocalBroker:
     def withdraw(self, matches: Callable[[Message], bool]) -> list[Message]:
         """Take back and return every waiting message that `matches`."""
         found: list[Message] = []
-        with self._changed:
+        with self._lock:
             for bucket in self._order:
                 for _ in range(len(bucket)):
                     try:
@@ -161,7 +164,7 @@ class LocalBroker:
     def depth(self) -> dict[str, int]:
         """Return how many messages wait in each queue, those not yet due included."""
         depths: dict[str, int] = {}
-        with self._changed:
+        with self._lock:
             for (_, queue), bucket in self._buckets.items():
                 depths[queue] = depths.get(queue, 0) + len(bucket)
             for _, _, message in self._later:
@@ -171,17 +174,17 @@ class LocalBroker:
 
     def waiting(self) -> list[Message]:
         """Return what waits, those not yet due included; for questions, not for work."""
-        with self._changed:
+        with self._lock:
             return [m for bucket in self._order for m in list(bucket)] + [entry[2] for entry in self._later]
 
     def wake(self) -> None:
         """Let every `get` that waits now return None."""
-        with self._changed:
+        with self._lock:
             self._wakes += 1
             self._changed.notify_all()
 
     def close(self) -> None:
         """Let every `get` return None."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()

@@ -42,13 +42,18 @@ _SHOWN: Final = 1000
 _Sealed = tuple[Sequence[str], bytes, str, str]
 
 # A batch that was sent is not sent again when its reply was lost: its number is the sender's last one.  It answers with
-# the token beside the data it was sent to, whose key is the last one, if anybody wants to know.
+# the token beside the data it was sent to, whose key is the last one, if anybody wants to know; who finds none puts one
+# there that nobody else has put, nor the same batch before.
 _PUSH: Final = Script(
     """
 local last, epoch = #KEYS, false
-if ARGV[2] ~= '' then
-  redis.call('SET', KEYS[last], ARGV[2], 'NX')
+if ARGV[2] == '1' then
   epoch = redis.call('GET', KEYS[last])
+  if not epoch then
+    local now = redis.call('TIME')
+    epoch = KEYS[1] .. ':' .. ARGV[1] .. ':' .. now[1] .. '.' .. now[2]
+    redis.call('SET', KEYS[last], epoch)
+  end
   last = last - 1
 end
 local sent = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
@@ -184,6 +189,7 @@ class _Sender:
     def __init__(self, prefix: str) -> None:
         self.key = Names(prefix).sent(urandom(8).hex())
         self.number = 0
+        self.tags = _tags()
 
 
 class RedisBroker:
@@ -243,7 +249,7 @@ class RedisBroker:
         ServerLost
             When the server is away for longer than ``task_publish_retry_policy`` is patient.
         """
-        self._send(self._written(messages), self._witness())
+        self._send(partial(self._written, messages), self._witness())
 
     def notice(self, queues: Iterable[str]) -> None:
         """Hear of queues that `depth` and `waiting` are to tell of, too."""
@@ -252,13 +258,14 @@ class RedisBroker:
     def post(self, letters: Iterable[Letter]) -> None:
         """Send letters, in order; while the server takes some, the next ones are written."""
         self._send(
-            (self.lists.of(letter), seal(letter, tag), letter.queue, "")
-            for letter, tag in zip(letters, _tags(), strict=False)
+            lambda tags: (
+                (self.lists.of(letter), seal(letter, tag), letter.queue, "")
+                for letter, tag in zip(letters, tags, strict=False)
+            )
         )
 
-    def _written(self, messages: Sequence[Message]) -> Iterator[_Sealed]:
+    def _written(self, messages: Sequence[Message], tags: Iterator[str]) -> Iterator[_Sealed]:
         """Yield messages as they are sent; many that are alike by one stencil."""
-        tags = _tags()
         for common, alike in itertools.groupby(messages, self._post.in_common):
             stencil: Stencil | None = None
             while some := list(itertools.islice(alike, _AT_ONCE)):
@@ -272,7 +279,8 @@ class RedisBroker:
                     else:
                         yield keys, stencil.envelope(message, tag), queue, message.call.id
 
-    def _send(self, envelopes: Iterable[_Sealed], witness: Witness | None = None) -> None:
+    def _send(self, sealed: Callable[[Iterator[str]], Iterable[_Sealed]], witness: Witness | None = None) -> None:
+        """Send what `sealed` makes with delivery tags."""
         if self._pid != getpid():  # a child: the senders are the parent's
             self._senders, self._pid = [], getpid()
         try:
@@ -280,7 +288,7 @@ class RedisBroker:
         except IndexError:
             sender = _Sender(self.lists.prefix)
         finish: Callable[[], None] | None = None
-        for batch, task_ids in self._batches(envelopes):
+        for batch, task_ids in self._batches(sealed(sender.tags)):
             if finish is not None:
                 finish()
             finish = self._push(sender, batch, task_ids, witness)
@@ -315,7 +323,7 @@ class RedisBroker:
         """Begin to send a batch; returns what waits until it is sent, and sends it again when that fails."""
         sender.number += 1
         keys = (sender.key, *batch, *((witness.epoch_key,) if witness is not None else ()))
-        args: list[Any] = [sender.number, "" if witness is None else urandom(8).hex()]
+        args: list[Any] = [sender.number, int(witness is not None)]
         for raws in batch.values():
             args += (len(raws), *raws)
         attempt = self._attempt(keys, args)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, Final, NamedTuple, Protocol
 
 import click
@@ -29,8 +30,9 @@ __all__ = ["dead"]
 
 #: So many are looked at.
 _MOST: Final = 10_000
-#: How long a queue is listened to before it counts as empty.
+#: How long a queue is listened to before it counts as empty; as long as fewer have come than it said there are, longer.
 _QUIET: Final = 0.5
+_LONGEST: Final = 10.0
 
 
 #: Moves a letter, once whoever does it.
@@ -203,12 +205,15 @@ class InQueue:
 
     def letters(self) -> Sequence[Dead]:
         """Return them; they are this connection's until it closes."""
-        if self._link.size(DEAD) is None:
+        size = self._link.size(DEAD)
+        if size is None:
             return []
+        waiting = min(size[0], _MOST)
         arrived: list[Arrived] = []
         self._link.prefetch(_MOST)
         self._link.consume(DEAD, arrived.append, tag="nbcanvas-dead")
-        while self._link.drain(_QUIET):
+        until = monotonic() + _LONGEST
+        while self._link.drain(_QUIET) or (len(arrived) < waiting and monotonic() < until):
             pass
         return [self._read(one) for one in reversed(arrived)]
 

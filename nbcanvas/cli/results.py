@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nbcanvas import states
 from nbcanvas.errors import TimeoutError as WaitedTooLong
 from nbcanvas.plan import Call
 from nbcanvas.protocol.saferepr import shown
@@ -53,7 +54,8 @@ def result(given: Given, task_id: str, task: str | None, traceback: bool, timeou
         if timeout:
             with suppress(WaitedTooLong):
                 found.get(timeout=timeout, propagate=False)
-        state, ready = found.state, found.ready()
+        state = found.state
+        ready = state in states.READY_STATES  # asked once: it may end between two looks
         value = found.result if ready else None
         text = found.traceback
     if json_:

@@ -20,7 +20,8 @@ task ended after the message had come here, the task does not begin, and the mes
 task that had ended before its message came is another matter: somebody uses its id again.
 
 A process is alive while its connection holds an exclusive queue (AMQP); a process that lost its connection gets a few
-seconds to come back.  What comes back to the process that still works on it takes the place of the lost delivery.
+seconds to come back, in which this one has to be awake, too.  What comes back to the process that still works on it
+takes the place of the lost delivery.
 A backend that keeps nothing (``rpc://``) knows nothing of all that: there, a message that comes again counts as one
 that began, so what acknowledges early is never run twice, and ends as lost instead; but one that was sent twice runs
 twice, as it does in Celery.  So does, one after the other, a task that leaves no result (``ignore_result``); and where
@@ -74,6 +75,8 @@ DEAD: Final = "nbcanvas.dead"
 _DEAD: Final = QueueSpec(DEAD)
 #: Seconds a process may be without its connection before it counts as dead.
 _GRACE: Final = 5.0
+#: Of those, how many at most may pass between two looks (one for each beat): what goes beyond is a pause of one's own.
+_LOOK: Final = 1.5
 #: Of messages committed without their acknowledgement, how many are remembered.
 _REMEMBERED: Final = 10_000
 
@@ -146,9 +149,9 @@ class SplitLedger:
         self.claims = self._replies is None
         self._consumer = Consumer(server, queues, names, hostname, heartbeat, held=self._held, lost=self._lost)
         self._lock = self._consumer.lock
-        # Messages somebody else may still work on, and when that one was last known to live.
+        # Messages somebody else may still work on; when that one was last seen to be away, and for how long so far.
         self._doubts: list[Arrived] = []
-        self._seen: dict[Any, float] = {}
+        self._away: dict[Any, tuple[float, float]] = {}
         self._refused: set[Any] = set()  # the tags of those that must not begin, and are to be judged
         self._taken: dict[str, Taken] = {}
         self._here: dict[Key, Taken] = {}  # the same, of those that are tasks
@@ -233,7 +236,7 @@ class SplitLedger:
         """Forget what came over a link that is gone, and was not taken: it comes again."""
         self._present.clear()
         self._doubts.clear()
-        self._seen.clear()
+        self._away.clear()
         self._refused.clear()
 
     # -- what came before ---------------------------------------------------------------------------------------------
@@ -307,7 +310,7 @@ class SplitLedger:
 
     def _drop(self, one: Arrived) -> None:
         self._refused.discard(one.tag)
-        self._seen.pop(one.tag, None)
+        self._away.pop(one.tag, None)
         self._consumer.ack(self._consumer.generation, one.tag)
 
     def _take_over(self, one: Arrived, key: Key, claim: Mapping[str, Any]) -> Delivery | None:
@@ -333,12 +336,15 @@ class SplitLedger:
 
     def _may_live(self, tag: Any, claim: Mapping[str, Any]) -> bool:
         """Whether the process that began a task lives, or lost its connection only a moment ago."""
-        now = monotonic()
         if self._lives(claim):
-            self._seen[tag] = now
-        elif self._driver != "amqp" or now - self._seen.setdefault(tag, now) > _GRACE:
-            self._seen.pop(tag, None)
+            self._away.pop(tag, None)
+            return True
+        now = monotonic()
+        last, away = self._away.pop(tag, (now, 0.0))
+        away += min(now - last, _LOOK)
+        if self._driver != "amqp" or away > _GRACE:
             return False
+        self._away[tag] = now, away
         return True
 
     def _lives(self, claim: Mapping[str, Any]) -> bool:
@@ -360,7 +366,7 @@ class SplitLedger:
         name = str(next(self._counter))
         # What the server counts (quorum queues) are messages given back as well; it has to do where nothing is marked.
         again = max(times, int(self._is_doubtful(one)), one.times if self._replies is not None else 0)
-        self._seen.pop(one.tag, None)
+        self._away.pop(one.tag, None)
         self._refused.discard(one.tag)
         delivery = Delivery(name, one.letter.queue, one.letter, one.letter.body, again, began=began)
         delivery.ended = ended

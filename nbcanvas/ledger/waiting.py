@@ -23,6 +23,9 @@ __all__ = ["Waiting"]
 
 #: Seconds the server waits for a message to hand over, at a time.
 _WAIT: Final = 5
+#: Redis writes out first what it came to write last: who is owed an answer before a script tells others, is written to
+#: after them, and they are in a hurry.
+_FIRST: Final = ("PING",)
 #: Seconds for the answers of a connection that is to wait no more.
 _LAST: Final = 2.0
 
@@ -113,7 +116,8 @@ class Waiting:
         """
         waiter = self._waiter(key)
         try:
-            self._arm(key, script.call(keys, args))
+            self._arm(key, _FIRST, script.call(keys, args))
+            waiter.link.read()
             reply = waiter.link.read()
         except BaseException:
             self._drop(key)

@@ -31,7 +31,7 @@ from .graph import places
 from .model import NO_OPTIONS, Call, Chain, Fan, Node, Payload
 from .times import check_times
 
-__all__ = ["Freezer", "freeze", "inherit"]
+__all__ = ["Freezer", "freeze", "inherit", "join_in"]
 
 #: Options that say where a signature stands, not how to run it.
 _STRUCTURAL: Final = frozenset(
@@ -492,6 +492,21 @@ def freeze(
     ).freeze(sig, around)
 
 
+def join_in(node: Node, call: Call) -> None:
+    """Say of a fresh canvas that it counts for the same group as a call, at the same place (``add_to_chord``).
+
+    Parameters
+    ----------
+    node
+        The frozen canvas; nobody else knows it yet, so it is changed in place.
+    call
+        A member of that group.
+    """
+    last = node.steps[-1] if isinstance(node, Chain) else node
+    if isinstance(last, Call):
+        last.group_id, last.index = call.group_id, call.index
+
+
 def inherit(node: Node, call: Call) -> None:
     """Make a fresh replacement carry on for the call it replaces.
 
@@ -515,4 +530,4 @@ def inherit(node: Node, call: Call) -> None:
     last = steps[-1]
     if isinstance(last, Call):
         last.links += call.links
-        last.group_id, last.index = call.group_id, call.index
+    join_in(node, call)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, ClassVar
 
 from nbcanvas import states
@@ -242,12 +241,10 @@ class ResultSet:
         on_interval: Any = None,
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield ``(id, result document)`` of each task as it ends."""
-        ends: deque[str] = deque()
-        ready = threading.Semaphore(0)
+        ends: SimpleQueue[str] = SimpleQueue()  # no semaphore: an interrupt in it could keep its lock from who tells
 
         def told(task_id: str, _: Record) -> None:
-            ends.append(task_id)
-            ready.release()
+            ends.put(task_id)
 
         leaves = {leaf.id: leaf for leaf in _leaves(self)}
         backend, ids = self._waited_for()
@@ -257,10 +254,11 @@ class ResultSet:
         stop = backend.watch(ids, told)
         try:
             for _ in leaves:
-                if not ready.acquire(timeout=timeout):
+                try:
+                    task_id = ends.get(timeout=timeout if timeout is None else max(timeout, 0))
+                except Empty:
                     msg = f"no task ended within {timeout} seconds; they go on"
-                    raise TimeoutError(msg)
-                task_id = ends.popleft()
+                    raise TimeoutError(msg) from None
                 yield task_id, leaves[task_id]._get_task_meta()  # noqa: SLF001 - Celery's name for it
         finally:
             stop()

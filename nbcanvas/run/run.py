@@ -264,16 +264,23 @@ class Run(Views):
         heard = self._heard_since(self.app.closings)
         with waiting(self):
             try:
-                return self.result.get(timeout=timeout, propagate=propagate, **{"on_interval": heard, **kwargs})
-            except TimeoutError as error:
-                if self._failed_with(error):
+                value = self.result.get(timeout=timeout, propagate=propagate, **{"on_interval": heard, **kwargs})
+            except Exception as error:
+                if not isinstance(error, TimeoutError) or self._failed_with(error):
+                    self._catch_up()
                     note(self, error)
                     raise
-            except Exception as error:
-                note(self, error)
-                raise
+            else:
+                self._catch_up()
+                return value
         self.still_there()
         raise self._ran_out(timeout)
+
+    def _catch_up(self) -> None:
+        """Hear what the value tells: it may have been read before the news of what it was made of had come."""
+        if not self.done and self.app.remote:
+            with suppress(OSError):  # a server that is away: they come when it is back
+                self.app.backend.catch_up(self._open)
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until every call has ended, however it ended; returns self.

@@ -68,15 +68,17 @@ def task_of(app: App, task_id: str) -> TaskRun | None:
         The id.
     """
     record = app.backend.get(task_id)
-    if record is not None:
-        call = record.call or Call(task_id, UNNAMED, app.packing.pack_args((), {}))
-        call = call if call.id == task_id else Call(task_id, call.task, call.payload)
-        return TaskRun(app, call, record.parent_id, _of_record(task_id, record))
-    for worker, told in app.control.ask("query_task", {"ids": [task_id]}):
-        found = told.get(task_id) if isinstance(told, Mapping) else None
-        if isinstance(found, list | tuple) and len(found) == 2 and isinstance(found[1], Mapping):
-            return _of_worker(app, task_id, worker, str(found[0]), found[1])
-    return None
+    if record is None:
+        for worker, told in app.control.ask("query_task", {"ids": [task_id]}):
+            found = told.get(task_id) if isinstance(told, Mapping) else None
+            if isinstance(found, list | tuple) and len(found) == 2 and isinstance(found[1], Mapping):
+                return _of_worker(app, task_id, worker, str(found[0]), found[1])
+        record = app.backend.get(task_id)  # it may have ended while they were asked
+    if record is None:
+        return None
+    call = record.call or Call(task_id, UNNAMED, app.packing.pack_args((), {}))
+    call = call if call.id == task_id else Call(task_id, call.task, call.payload)
+    return TaskRun(app, call, record.parent_id, _of_record(task_id, record))
 
 
 def _of_record(task_id: str, record: Record) -> list[Event]:

@@ -268,4 +268,8 @@ def portable(exc: BaseException) -> BaseException:
         found = None
     if type(found) is type(exc):
         return exc
-    return RemoteError(type(exc).__qualname__, *[shown(arg)[:200] for arg in exc.args])
+    args = [arg if type(arg) in _PLAIN else shown(arg)[:200] for arg in exc.args]
+    return RemoteError(type(exc).__qualname__, *args)
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})

@@ -55,17 +55,24 @@ class ThreadExecutor:
         self._lock = threading.Lock()
         self._message: Message | None = None
         self._raised = False
+        #: What was to be raised in a message that did not run: it may be about to.
+        self._early: tuple[Message, type[BaseException]] | None = None
 
     def ready(self) -> None:
         """Nothing to wait for."""
 
     def run(self, task: Task, message: Message, context: Context) -> Outcome:
         """Run a task to its end; never raises."""
-        self._message = message
+        with self._lock:
+            self._message = message
+            early, self._early = self._early, None
         outcome: Outcome | None = None
         try:
             try:
-                outcome = execute(self._app, task, message, context)
+                if early is not None and early[0] is message:
+                    outcome = self._interrupted(early[1]())
+                else:
+                    outcome = execute(self._app, task, message, context)
             except BaseException as exc:  # noqa: BLE001 - an interrupt that came when the task had just ended
                 outcome = self._interrupted(exc)
             self._disarm()
@@ -97,6 +104,7 @@ class ThreadExecutor:
     def _raise(self, message: Message, exc: type[BaseException]) -> bool:
         with self._lock:
             if self._message is not message:
+                self._early = message, exc
                 return False
             self._raised = True
             interrupt(self._thread, exc)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from pathlib import Path
@@ -13,26 +12,24 @@ __all__ = ["define"]
 
 def define(app: Any) -> None:
     """Make the tasks on an app of Celery's or of ours."""
-    celerys = type(app).__module__.startswith("celery.")
-    task = functools.partial(app.task, shared=False) if celerys else app.task
 
-    @task(name="add")
+    @app.task(name="add")
     def add(x: Any, y: Any = 0) -> Any:
         return x + y
 
-    @task(name="total")
+    @app.task(name="total")
     def total(values: Any) -> Any:
         return sum(values)
 
-    @task(name="boom")
+    @app.task(name="boom")
     def boom(*_: Any) -> None:
         raise ValueError("boom")
 
-    @task(name="who", bind=True)
+    @app.task(name="who", bind=True)
     def who(self: Any, *_: Any) -> str:
         return str(self.request.hostname)
 
-    @task(name="noted", bind=True, acks_late=True, reject_on_worker_lost=True)
+    @app.task(name="noted", bind=True, acks_late=True, reject_on_worker_lost=True)
     def noted(self: Any, folder: str, number: int, seconds: float = 0.0) -> int:
         """Leave a note of each time it began; then take a while."""
         with (Path(folder) / str(number)).open("a") as notes:
@@ -40,7 +37,7 @@ def define(app: Any) -> None:
         time.sleep(seconds)
         return number
 
-    @task(name="once", bind=True)
+    @app.task(name="once", bind=True)
     def once(self: Any, folder: str, number: int, seconds: float = 0.0) -> int:
         """Do the same, acknowledged early."""
         with (Path(folder) / str(number)).open("a") as notes:
@@ -48,7 +45,7 @@ def define(app: Any) -> None:
         time.sleep(seconds)
         return number
 
-    @task(name="again", bind=True, max_retries=3)
+    @app.task(name="again", bind=True, max_retries=3)
     def again(self: Any, x: Any, times: int) -> Any:
         if self.request.retries < times:
             raise self.retry(countdown=0.05)

@@ -15,8 +15,8 @@ def define(app):
 
     @app.task(name="held")
     def held(x):
-        """Return when the test has put something into the list ``gate``; after half a minute by itself."""
-        for _ in range(30):
+        """Return when the test has put something into the list ``gate``; after two minutes by itself."""
+        for _ in range(120):
             if store.blpop(["gate"], 1):
                 break
         return x

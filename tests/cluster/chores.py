@@ -29,9 +29,9 @@ def define(app):
 
     @app.task(name="hold")
     def hold(key):
-        """Run until the test puts something into the list ``go:<key>``; half a minute at most."""
+        """Run until the test puts something into the list ``go:<key>``; two minutes at most."""
         note(key)
-        for _ in range(30):
+        for _ in range(120):
             if store.blpop([f"go:{key}"], 1):
                 break
         return key
@@ -63,7 +63,7 @@ def define(app):
             os.kill(os.getpid(), signal.SIGKILL)
         return key
 
-    @app.task(name="overtime", soft_time_limit=0.3)
+    @app.task(name="overtime", soft_time_limit=1)
     def overtime():
         from nbcanvas.errors import SoftTimeLimitExceeded
 

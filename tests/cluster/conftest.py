@@ -1,9 +1,13 @@
 """Servers and fleets that several modules need; what workers wrote is shown with the test that failed."""
 
+import uuid
+
 import pytest
 
+from nbcanvas import App
 from nbcanvas.app import fleet
 from nbcanvas.run import overview
+from tests.cluster.amqp_tasks import define
 from tests.cluster.fleet import Fleet
 from tests.cluster.on_redis import World
 from tests.cluster.scene import Scene
@@ -37,6 +41,17 @@ def world(redis_url):
     made.close()
 
 
+@pytest.fixture(params=["redis", "database"])
+def split_app(request, rabbitmq_server, redis_url, tmp_path):
+    """An app with the tasks of `amqp_tasks`: its broker is RabbitMQ, its results are elsewhere."""
+    backend = redis_url if request.param == "redis" else f"db+sqlite:///{tmp_path}/results.sqlite"
+    queue = f"split_{uuid.uuid4().hex[:8]}"
+    one = App("s", broker=rabbitmq_server.url, backend=backend, set_as_current=False, task_default_queue=queue)
+    define(one)
+    yield one
+    one.close()
+
+
 @pytest.fixture
 def scene_of(redis_url, tmp_path):
     """Return what makes a scene on an empty Redis."""
@@ -55,7 +70,7 @@ def scene_of(redis_url, tmp_path):
 def patient(monkeypatch):
     """What our client asks of workers by itself may take longer: those of a busy machine answer late."""
     for asks in (fleet.Fleet.ask, fleet.Fleet.sight, overview.cluster):
-        monkeypatch.setitem(asks.__kwdefaults__, "timeout", 4 * fleet.PATIENCE)
+        monkeypatch.setitem(asks.__kwdefaults__, "timeout", 20 * fleet.PATIENCE)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
+
+from tests.celerys import unshared
 
 __all__ = ["Fleet", "Worker"]
 
@@ -85,10 +88,10 @@ class Worker:
                 found += map(int, task.read_text().split())
         return found
 
-    def await_ready(self, seconds: float = 30.0) -> Worker:
-        """Wait until it consumes; its log says "ready" then."""
+    def await_ready(self, seconds: float = 60.0) -> Worker:
+        """Wait until it consumes; its log says "ready." then."""
         end = time.monotonic() + seconds
-        while "ready" not in self.log:
+        while not re.search(r"\bready\.", self.log):
             if not self.alive or time.monotonic() > end:
                 raise AssertionError(f"{self.name} is not ready (exit {self.process.poll()}):\n{self.log[-6000:]}")
             time.sleep(0.02)
@@ -102,9 +105,9 @@ class Worker:
         """Let it die at once, with all its children, as in a power failure."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
-    def stop(self, seconds: float = 15.0) -> int | None:
+    def stop(self, seconds: float = 60.0) -> int | None:
         """Shut it down warmly (SIGTERM); what does not end in time is killed. Returns the exit code."""
         if self.alive:
             self.process.send_signal(signal.SIGTERM)
@@ -146,7 +149,10 @@ class Fleet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # when the test has ended they are gone
+            for name, log in self.logs():
+                print(f"--- {name}\n{log}")
         self.close()
 
     def close(self) -> None:
@@ -155,7 +161,7 @@ class Fleet:
             with suppress(OSError):
                 worker.process.terminate()
         for worker in self.workers:
-            worker.stop()
+            worker.stop(15)  # what a failed test left running need not end by itself
         for client in self._clients:
             client.close()
         if self in Fleet.living:
@@ -232,6 +238,11 @@ class Fleet:
         self._clients.append(app)
         return app
 
+    @classmethod
+    def workers_of(cls, client: Any) -> list[str]:
+        """Return the names of the workers of the fleet that a client is of."""
+        return [one.name for fleet in cls.living if client in fleet._clients for one in fleet.workers]
+
     def logs(self) -> list[tuple[str, str]]:
         """Return each worker's name and the end of what it wrote."""
         return [(worker.name, worker.log[-12000:]) for worker in self.workers]
@@ -248,7 +259,7 @@ def our_app(url: str, backend: str, tasks: str, conf: dict[str, Any]) -> Any:
 def celerys_app(url: str, backend: str, tasks: str, conf: dict[str, Any]) -> Any:
     import celery
 
-    app = celery.Celery("fleet", broker=url, backend=backend, set_as_current=False)
+    app = unshared(celery.Celery("fleet", broker=url, backend=backend, set_as_current=False))
     app.conf.update(conf)
     _module(tasks).define(app)
     return app

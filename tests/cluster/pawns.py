@@ -39,10 +39,10 @@ class Pawn:
 
     def kill(self) -> None:
         """Let it die at once."""
-        if self._process.pid is not None:
+        if self._process.pid is not None and self.alive:  # else its number may be somebody else's by now
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
-        self._process.join(10)
+        self._process.join(60)
 
 
 def _work(fleet: str, name: str, arguments: tuple[str, ...]) -> None:

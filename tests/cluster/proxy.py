@@ -60,6 +60,8 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self.cut()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts, who would keep it open
         self._listener.close()
 
     def url(self, scheme: str) -> str:

@@ -76,7 +76,7 @@ class Scene:
         """Return how often what has run."""
         return Counter(ran(Path(self.path)))
 
-    def wait_ran(self, count: int, seconds: float = 20.0) -> None:
+    def wait_ran(self, count: int, seconds: float = 60.0) -> None:
         """Wait until so many tasks have begun."""
         until(lambda: sum(self.ran().values()) >= count, seconds, f"{count} tasks have begun")
 
@@ -85,7 +85,7 @@ class Scene:
         Path(f"{self.path}.go").touch()
 
 
-def ends(run: Any, seconds: float = 30.0) -> Any:
+def ends(run: Any, seconds: float = 60.0) -> Any:
     """Wait until a run is done, whatever it comes to; returns it."""
     end = time.monotonic() + seconds
     while not run.done:

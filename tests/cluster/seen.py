@@ -10,7 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import kombu
+
 from tests.cluster.drawn import Drawn
+from tests.cluster.fleet import Fleet
 from tests.plan.simulate import name_of
 
 __all__ = ["Seen", "ours", "theirs"]
@@ -58,19 +61,22 @@ class Reading:
 
     Parameters
     ----------
+    app
+        The client that sent them, of either library.
     store
         The Redis of results and notes.
     names
         For each canvas: task id -> tag, of every call that is known by id.
     """
 
-    def __init__(self, store: Any, canvases: Sequence[Drawn], names: Sequence[Mapping[str, str]]) -> None:
+    def __init__(self, app: Any, store: Any, canvases: Sequence[Drawn], names: Sequence[Mapping[str, str]]) -> None:
+        self.app = app
         self.store = store
         self.canvases = canvases
         self.names = names
 
     def await_rest(self, seconds: float = 240.0, still: float = 3.0) -> None:
-        """Wait until everything that should end has, or nothing has happened for a while."""
+        """Wait until everything that should end has, or nothing has happened for a while and nothing is left to do."""
         wanted = [
             f"celery-task-meta-{task_id}"
             for drawn, names in zip(self.canvases, self.names, strict=True)
@@ -95,7 +101,7 @@ class Reading:
             now = (ended, count, len(metas))
             if now != last:
                 last, since = now, time.monotonic()
-            elif time.monotonic() - since > still:
+            elif time.monotonic() - since > still and _idle(self.app):
                 break
             time.sleep(0.1)
         time.sleep(0.2)  # what is too much comes late
@@ -156,6 +162,28 @@ def _tree(found: Any) -> Any:
     return [[first[0]] if members is None else [first[0], _tree(members)] for first, members in found]
 
 
+def _idle(app: Any) -> bool:
+    """Whether nothing is queued, and every worker says that it has nothing: one that is slow does not wait for ever."""
+
+    def queued() -> int:
+        with kombu.Connection(str(app.conf.broker_url)) as connection:
+            try:
+                declared = connection.default_channel.queue_declare(app.conf.task_default_queue, passive=True)
+            except connection.channel_errors:  # on Redis an empty queue is none
+                return 0
+            return int(declared.message_count)
+
+    if queued():
+        return False
+    names = Fleet.workers_of(app)
+    inspect = app.control.inspect(names, timeout=5)
+    for question in (inspect.active, inspect.reserved, inspect.scheduled):
+        found = question() or {}
+        if set(found) != set(names) or any(found.values()):
+            return False
+    return not queued()
+
+
 def ours(app: Any, store: Any, canvases: Sequence[Drawn], *, links: bool = True) -> tuple[list[Seen], list[Any]]:
     """Send canvases by our client, all at once; returns what became of each, and the Runs.
 
@@ -168,7 +196,7 @@ def ours(app: Any, store: Any, canvases: Sequence[Drawn], *, links: bool = True)
     names = [
         {place.call.id: name_of(place.call) for place in places(run.root) if links or not place.role} for run in runs
     ]
-    _await(runs)
+    _await(app, runs)
     ends = []
     for run in runs:
         try:
@@ -176,20 +204,20 @@ def ours(app: Any, store: Any, canvases: Sequence[Drawn], *, links: bool = True)
         except Exception as error:
             ends.append(("waits", str(error)))
             continue
-        ends.append(_asked(run, 5))
-    reading = Reading(store, canvases, names)
+        ends.append(_asked(run, 60))
+    reading = Reading(app, store, canvases, names)
     reading.await_rest()
     return [reading.seen(place, end) for place, end in enumerate(ends)], runs
 
 
-def _await(runs: Sequence[Any], still: float = 20.0) -> None:
-    """Wait until every run has ended, or nothing has happened for a while: a busy machine is no failure."""
+def _await(app: Any, runs: Sequence[Any], still: float = 20.0) -> None:
+    """Wait until every run has ended, or nothing has happened for a while and nothing is left to do."""
     last, since = None, time.monotonic()
     while not all(run.done for run in runs):
         now = [dict(run.counts) for run in runs]
         if now != last:
             last, since = now, time.monotonic()
-        elif time.monotonic() - since > still:
+        elif time.monotonic() - since > still and _idle(app):
             break
         time.sleep(0.1)
 
@@ -203,9 +231,9 @@ def theirs(app: Any, store: Any, canvases: Sequence[Drawn]) -> list[Seen]:
             sig.stamp(**drawn.stamps)
         results.append(sig.apply_async())
     names = [{f"{drawn.run}.{tag}": tag for tag in drawn.meaning.stored} for drawn in canvases]
-    reading = Reading(store, canvases, names)
+    reading = Reading(app, store, canvases, names)
     reading.await_rest()
-    ends = [("waits",) if _hangs(result) else _asked(_Patient(result), 2.0) for result in results]
+    ends = [("waits",) if _hangs(result) else _asked(_Patient(result), 60.0) for result in results]
     results.clear()
     gc.collect()  # Celery's results unsubscribe as they go, which takes a server that is still there
     return [reading.seen(place, end) for place, end in enumerate(ends)]

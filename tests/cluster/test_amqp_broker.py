@@ -86,12 +86,14 @@ def test_a_quorum_queue_is_worked_on(rabbitmq_server, redis_url):
         from nbcanvas import group
 
         result = group(app.tasks["add"].s(n, 1) for n in range(50)).apply_async()
-        assert result.get(timeout=30) == list(range(1, 51))
+        assert result.get(timeout=60) == list(range(1, 51))
         later = group(app.tasks["add"].si(n).set(countdown=1) for n in range(30)).apply_async()
-        assert app.tasks["add"].delay(1, 1).get(timeout=30) == 2, "tasks that wait for their time stand in the way"
-        assert later.get(timeout=30) == list(range(30))
+        assert app.tasks["add"].delay(1, 1).get(timeout=60) == 2, "tasks that wait for their time stand in the way"
+        assert later.get(timeout=60) == list(range(30))
+    other = app_on(rabbitmq_server.url, task_default_queue="quorum")
     with pytest.raises(ImproperlyConfigured, match="'quorum' exists, and is not what the settings say"):
-        app_on(rabbitmq_server.url, task_default_queue="quorum").tasks["add"].delay(1)
+        other.tasks["add"].delay(1)
+    other.close()
 
 
 def test_a_queue_that_was_deleted_is_made_again(rabbitmq_server, connection):
@@ -132,6 +134,7 @@ def test_a_broker_that_is_away_is_an_error_without_its_password():
         app.tasks["add"].delay(1)
     shown = "".join(map(str, [raised.value, repr(raised.value), raised.value.__cause__, raised.value.__context__]))
     assert "verysecret" not in shown
+    app.close()
 
 
 def test_threads_publish_at_the_same_time(rabbitmq_server, connection):

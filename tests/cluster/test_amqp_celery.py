@@ -41,13 +41,13 @@ def pair(
 def test_tasks_chains_and_groups(pair, kind):
     app, library = pair
     add, again, boom = (app.tasks[name] for name in ("add", "again", "boom"))
-    assert add.delay(2, 3).get(timeout=20) == 5
-    assert library.chain(add.s(1, 1), add.s(2), add.s(3)).apply_async().get(timeout=20) == 7
-    assert library.group(add.s(n, 1) for n in range(30)).apply_async().get(timeout=20) == list(range(1, 31))
-    assert again.delay("x", 2).get(timeout=20) == "x"
-    assert add.apply_async((1, 1), countdown=0.3).get(timeout=20) == 2
+    assert add.delay(2, 3).get(timeout=60) == 5
+    assert library.chain(add.s(1, 1), add.s(2), add.s(3)).apply_async().get(timeout=60) == 7
+    assert library.group(add.s(n, 1) for n in range(30)).apply_async().get(timeout=60) == list(range(1, 31))
+    assert again.delay("x", 2).get(timeout=60) == "x"
+    assert add.apply_async((1, 1), countdown=0.3).get(timeout=60) == 2
     with pytest.raises(ValueError, match="boom"):
-        boom.delay().get(timeout=20)
+        boom.delay().get(timeout=60)
 
 
 def test_chords(pair, kind):
@@ -62,10 +62,10 @@ def test_chords(pair, kind):
         library.chain(add.s(1, 1), library.group(add.s(n) for n in range(3)), total.s(), add.s(1)).apply_async(),
         library.chord([library.chord([add.s(1, 1), add.s(2, 2)], total.s()), add.s(5, 5)], total.s()).apply_async(),
     ]
-    assert [result.get(timeout=30) for result in results] == [15, 10, 16]
+    assert [result.get(timeout=60) for result in results] == [15, 10, 16]
     failed = library.chord([add.s(1, 1), boom.s()], total.s()).apply_async()
     with pytest.raises((ChordError, celery.exceptions.ChordError, ValueError), match="boom"):
-        failed.get(timeout=30)
+        failed.get(timeout=60)
 
 
 def test_a_chord_behind_a_task_is_refused_without_results(rabbitmq_server: RabbitMQ):

@@ -30,7 +30,7 @@ from tests.plan.simulate import name_of
 redis = pytest.importorskip("redis")
 pytest.importorskip("celery")
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 
 COUNT = 200 if settings().max_examples >= 500 else 40
 DEEP = st.one_of(wired(2), wired(4), wired(5), wired(6))

@@ -13,7 +13,7 @@ from nbcanvas.backend.port import Record
 from nbcanvas.errors import NBCanvasError
 from tests.servers import Redis, until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 
 def client(url):
@@ -37,7 +37,7 @@ def test_the_last_word_of_a_run_is_what_is_known_at_close(redis_url):
     elsewhere, _ = client(redis_url)
     for call in run.snapshot().tree.calls:
         elsewhere.backend.settle(call.id, Record("SUCCESS", payload=4))
-    assert run.get(timeout=20) == [4, 4]
+    assert run.get(timeout=60) == [4, 4]
     app.close()
     stored = elsewhere.backend.runs.look(run.id)
     assert stored.finished == run.finished
@@ -54,15 +54,15 @@ def test_who_waits_for_a_run_of_a_closed_app_is_told_and_may_follow_it_again(red
         app.close()
         for one in waiting:
             with pytest.raises(NBCanvasError, match=f"closed before it ended.*attach.*{run.id[:8]}"):
-                one.result(20)
+                one.result(60)
     with pytest.raises(NBCanvasError, match="closed before it ended"):
-        run.wait(20)
+        run.wait(60)
     again = attach(run.id, app=app)
     assert again is not run
     for call in run.snapshot().tree.calls:
         app.backend.settle(call.id, Record("SUCCESS", payload=4))
-    assert again.wait(20).done
-    assert again.get(timeout=20) == run.get(timeout=20) == [4, 4]
+    assert again.wait(60).done
+    assert again.get(timeout=60) == run.get(timeout=60) == [4, 4]
     app.close()
 
 
@@ -95,7 +95,7 @@ def test_nobody_hears_events_for_an_app_that_was_left(redis_url):
     for call in run.snapshot().tree.calls:
         assert mine.is_alive()  # the run goes on there
         app.backend.settle(call.id, Record("SUCCESS", payload=4))
-    assert run.get(timeout=20) == [4, 4]
+    assert run.get(timeout=60) == [4, 4]
     until(lambda: not mine.is_alive())
     submit(add.s(1, 1), app=app)
     assert len(events_heard() - before) == 1  # it can be used again
@@ -116,7 +116,7 @@ def test_a_server_that_is_away_is_told_of_once_and_not_waited_for_without_a_run(
         until(lambda: "no events are heard: that is over" in caplog.text)
         assert caplog.text.count("no events are heard: the broker") == 1
         app.backend.settle(run.id, Record("SUCCESS", payload=2))
-        assert run.get(timeout=20) == 2
+        assert run.get(timeout=60) == 2
         server.stop()
         until(lambda: not mine.is_alive())
         assert caplog.text.count("no events are heard: the broker") == 1
@@ -136,7 +136,7 @@ def test_a_closed_app_can_be_used_again(redis_url):
     assert app.broker.depth() == {"celery": 1}
     elsewhere, _ = client(redis_url)
     elsewhere.backend.settle(sent.id, Record("SUCCESS", payload=2))
-    assert sent.get(timeout=20) == 2
+    assert sent.get(timeout=60) == 2
     app.close()
     elsewhere.close()
 

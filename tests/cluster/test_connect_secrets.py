@@ -16,7 +16,7 @@ from tests.cluster.fleet import ROOT, Fleet
 from tests.notebook.kernels import started_kernel
 from tests.servers import Redis
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 
 PASSWORD = "gehe1m-Wort"
 
@@ -167,7 +167,7 @@ def test_nothing_a_kernel_or_a_worker_says_has_it(server, project, kind, monkeyp
             kernel.run(SETUP)
             said = []
             for probe in PROBES:
-                cell = kernel.wait(kernel.start(probe), 60)
+                cell = kernel.wait(kernel.start(probe), 120)
                 said.append((probe, json.dumps([*cell.messages, cell.reply], default=str)))
             leaks = {probe: text.partition(PASSWORD)[0][-300:] for probe, text in said if PASSWORD in text}
             assert leaks == {}
@@ -215,7 +215,7 @@ def test_what_the_command_line_prints(server, command, monkeypatch):
     name = Path(sys.executable).parent / "nbcanvas"
     for url in (server.url, f"redis://:{PASSWORD}-not@127.0.0.1:{server.port}/0", f"redis://:{PASSWORD}@127.0.0.1:1/0"):
         done = subprocess.run(
-            [name, "-b", url, *command.split()], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+            [name, "-b", url, *command.split()], capture_output=True, text=True, timeout=150, check=False, cwd=ROOT
         )
         assert PASSWORD not in done.stdout + done.stderr, command
 

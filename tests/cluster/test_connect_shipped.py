@@ -16,7 +16,7 @@ from nbcanvas.worker.admission import admit, refusal
 from tests.cluster.fleet import Fleet
 from tests.servers import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 KEY = b"a key that both of them know of!"
 
@@ -408,16 +408,16 @@ def test_a_canvas_of_cells_runs_on_a_worker_that_allows_it(redis_url, tmp_path, 
         local, total, shaky = names["local"], names["total"], names["shaky"]
         add = app.signature("add", (1,))  # the worker's own
         canvas = chord([local.s(n) for n in range(4)], total.s()) | local.s() | add
-        assert submit(canvas, app=app).get(timeout=20) == 507
-        assert submit(chain(shaky.s(3), local.s()), app=app).get(timeout=20) == 103
-        assert submit(chain(*[local.s(0), *[local.s()] * 7]), app=app).get(timeout=20) == 800
-        assert submit(names["down"].s(2), app=app).get(timeout=20) == "down"
-        assert app.AsyncResult(submit(names["spawn"].s(1), app=app).get(timeout=20)).get(timeout=20) == "spawned"
+        assert submit(canvas, app=app).get(timeout=60) == 507
+        assert submit(chain(shaky.s(3), local.s()), app=app).get(timeout=60) == 103
+        assert submit(chain(*[local.s(0), *[local.s()] * 7]), app=app).get(timeout=60) == 800
+        assert submit(names["down"].s(2), app=app).get(timeout=60) == "down"
+        assert app.AsyncResult(submit(names["spawn"].s(1), app=app).get(timeout=60)).get(timeout=60) == "spawned"
         with pytest.raises(ValueError, match="on purpose"):
-            submit(names["fails"].s().on_error(names["heard"].s()), app=app).get(timeout=20)
-        until(lambda: (tmp_path / "heard").exists() and (tmp_path / "heard").read_text() == "on purpose", 20)
+            submit(names["fails"].s().on_error(names["heard"].s()), app=app).get(timeout=60)
+        until(lambda: (tmp_path / "heard").exists() and (tmp_path / "heard").read_text() == "on purpose")
         names["offset"] = 1000  # the next cell
-        assert submit(local.s(1), app=app).get(timeout=20) == 1001
+        assert submit(local.s(1), app=app).get(timeout=60) == 1001
         app.close()
 
 
@@ -427,13 +427,13 @@ def test_a_worker_that_does_not_allow_it_fails_the_task_and_says_how(redis_url, 
         client.fleet.checks = False
         run = submit(task.s(1), app=client)
         with pytest.raises(UntrustedTask, match="--allow-shipped"):
-            run.get(timeout=20)
+            run.get(timeout=60)
         other = tmp_path / "other"
         other.write_bytes(b"another key, of somebody else...")
         worker.stop()
         fleet.ours(arguments=("--allow-shipped", "--signing-key", str(other)))
         with pytest.raises(UntrustedTask, match="signature is wrong"):
-            submit(task.s(1), app=client).get(timeout=20)
+            submit(task.s(1), app=client).get(timeout=60)
         assert not canary.exists()
 
 
@@ -453,9 +453,9 @@ def test_one_source_with_other_globals_is_another_task(redis_url, tmp_path, pool
             tasks.append(cell(source, app=app, mine=number)["which"])
         # The first one's message has come, and waits, when the second one's code comes.
         late = submit(tasks[0].s("late").set(countdown=1.0), app=apps[0])
-        assert submit(tasks[0].s("a"), app=apps[0]).get(timeout=20) == ["a", 0]
-        assert submit(tasks[1].s("b"), app=apps[1]).get(timeout=20) == ["b", 1]
-        assert late.get(timeout=20) == ["late", 0]
+        assert submit(tasks[0].s("a"), app=apps[0]).get(timeout=60) == ["a", 0]
+        assert submit(tasks[1].s("b"), app=apps[1]).get(timeout=60) == ["b", 1]
+        assert late.get(timeout=60) == ["late", 0]
         for app in apps:
             app.close()
 
@@ -469,9 +469,9 @@ def test_no_unsigned_message_reaches_a_shipped_task(redis_url, tmp_path, client,
         names = cell("@app.task(name='double')\ndef double(x): return 2 * x", app=client)
         client.fleet.checks = stranger.fleet.checks = False
         run = submit(names["double"].s(1), app=client)
-        assert run.get(timeout=20) == 2
+        assert run.get(timeout=60) == 2
         double, add = stranger.signature("double", (5,)), stranger.signature("add", (1, 2))
         for canvas in (double, add | stranger.signature("double")):
             for options in ({}, {"root_id": run.id}):
                 with pytest.raises(NotRegistered):
-                    canvas.apply_async(**options).get(timeout=20)
+                    canvas.apply_async(**options).get(timeout=60)

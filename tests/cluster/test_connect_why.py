@@ -119,37 +119,38 @@ def test_each_reason(scene, events, kind, says):
 
 
 @pytest.mark.servers
-@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", ["celery", "ours"])
-def test_on_real_workers(redis_url, kind):
+def test_on_real_workers(request, redis_url, kind):
     with Fleet(redis_url, tasks="tests.cluster.attached") as fleet:
         app = fleet.client()
         app.fleet.checks = False
-        slow, long, seldom = (app.tasks[name] for name in ("slow", "long", "seldom"))
+        slow, held, seldom = (app.tasks[name] for name in ("slow", "held", "seldom"))
 
         def kinds(run):
             return {reason.kind for reason in run.why()}
 
         before = submit(slow.s(0), app=app)
         assert kinds(before) == {"no worker"}
+        request.getfixturevalue("patient")
         worker = getattr(fleet, kind)(pool="threads", concurrency=1, queues="celery")
-        before.wait(20)
+        before.wait(60)
         assert list(before.why()) == []
 
         # Each message is at its worker, or where it stays, before the next one is sent.
         eta = submit(slow.s(1), app=app, options={"countdown": 600})
-        until(lambda: app.control.inspect(timeout=4).scheduled()[worker.name], what="it is scheduled")
+        until(lambda: app.control.inspect([worker.name], 60).scheduled()[worker.name], what="it is scheduled")
         [reason] = eta.why()
         assert reason.kind == "eta"
         assert 500 < reason.until - time.time() < 601
 
         assert kinds(submit(slow.s(1), app=app, options={"queue": "gpu"})) == {"no consumer"}
 
-        many = submit(group(long.s(n) for n in range(12)), app=app)
-        until(lambda: app.control.inspect(timeout=4).active()[worker.name], what="one runs")
+        many = submit(group(held.s(n) for n in range(12)), app=app)
+        until(lambda: app.control.inspect([worker.name], 60).active()[worker.name], what="one runs")
         assert {"prefetched", "queued", "running"} >= kinds(many) >= {"prefetched", "queued"}
         assert any(worker.name in reason.text for reason in many.why())
         many.cancel(terminate=False)
+        app.redis.call("RPUSH", "gate", *range(12))
 
         limited = submit(group(seldom.s() for _ in range(3)), app=app)
         until(lambda: limited.counts.get("SUCCESS") == 1, what="the first of them has run")

@@ -24,10 +24,10 @@ from tests.cluster.scene import EARLY, LATE, Scene, ends
 from tests.servers import Redis, until
 
 redis = pytest.importorskip("redis")
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 #: Seconds within which another worker has noticed a death and done what is to do.
-SOON = 30.0
+SOON = 60.0
 
 
 @pytest.mark.parametrize("kind", ["group", "chord"])

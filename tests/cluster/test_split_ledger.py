@@ -1,8 +1,5 @@
 """The ledger of RabbitMQ and a result backend: what is taken, written down, given back, and what comes twice."""
 
-import uuid
-from collections.abc import Iterator
-
 import kombu
 import pytest
 
@@ -12,32 +9,21 @@ from nbcanvas.errors import ServerLost
 from nbcanvas.ledger.port import Step
 from nbcanvas.ledger.split import DEAD
 from nbcanvas.plan import Value, advance
-from tests.cluster.amqp_tasks import define
-from tests.servers import RabbitMQ, until
+from tests.servers import until
 
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture(params=["redis", "database"])
-def app(request, rabbitmq_server: RabbitMQ, redis_url: str, tmp_path) -> Iterator[App]:
-    backend = redis_url if request.param == "redis" else f"db+sqlite:///{tmp_path}/results.sqlite"
-    queue = f"split_{uuid.uuid4().hex[:8]}"
-    one = App("s", broker=rabbitmq_server.url, backend=backend, set_as_current=False, task_default_queue=queue)
-    define(one)
-    yield one
-    one.close()
-
-
 @pytest.fixture
-def ledger(app: App):
-    made = app.ledger("one@here")
+def ledger(split_app: App):
+    made = split_app.ledger("one@here")
     yield made
     made.close()
 
 
-def done(app: App, delivery, value=None) -> Step:
+def done(split_app: App, delivery, value=None) -> Step:
     """Return the step of a message whose task returned a value."""
-    message = app.post.read(delivery.letter)
+    message = split_app.post.read(delivery.letter)
     outcome = Value(value)
     record = Record(states.SUCCESS, value, done=1.0, settled=message.attempt, call=message.call)
     transition = advance(message, outcome, 1.0)
@@ -47,47 +33,47 @@ def done(app: App, delivery, value=None) -> Step:
 
 def take(ledger, limit: int = 10):
     found = []
-    until(lambda: found.extend(ledger.take(limit - len(found), timeout=0.2)) or len(found) == limit, 10)
+    until(lambda: found.extend(ledger.take(limit - len(found), timeout=0.2)) or len(found) == limit)
     return found
 
 
-def test_a_step_is_stored_sent_and_acknowledged(app, ledger):
-    add = app.tasks["add"]
+def test_a_step_is_stored_sent_and_acknowledged(split_app, ledger):
+    add = split_app.tasks["add"]
     result = (add.s(1, 1) | add.s(5)).apply_async()
     (first,) = take(ledger, 1)
-    (answer,) = ledger.commit([done(app, first, 2)])
+    (answer,) = ledger.commit([done(split_app, first, 2)])
     assert answer == (True, None)
     (second,) = take(ledger, 1)
-    assert app.post.read(second.letter).call.id == result.id
-    assert second.letter.properties["reply_to"] == app.client_id
-    ledger.commit([done(app, second, 7)])
-    assert result.get(timeout=10) == 7
-    assert result.parent.get(timeout=10) == 2
+    assert split_app.post.read(second.letter).call.id == result.id
+    assert second.letter.properties["reply_to"] == split_app.client_id
+    ledger.commit([done(split_app, second, 7)])
+    assert result.get(timeout=60) == 7
+    assert result.parent.get(timeout=60) == 2
     ledger.close()
-    assert app.broker.depth()[app.conf.task_default_queue] == 0
+    assert split_app.broker.depth()[split_app.conf.task_default_queue] == 0
 
 
-def test_no_more_is_taken_than_asked_for_and_what_is_given_back_is_first_again(app, ledger):
+def test_no_more_is_taken_than_asked_for_and_what_is_given_back_is_first_again(split_app, ledger):
     for number in range(6):
-        app.tasks["add"].delay(number)
+        split_app.tasks["add"].delay(number)
     taken = take(ledger, 3)
-    other = app.ledger("two@here")
+    other = split_app.ledger("two@here")
     assert len(take(other, 3)) == 3, "one worker reserved more than it asked for"
     other.close()
-    until(lambda: app.broker.depth()[app.conf.task_default_queue] == 3, 10)
+    until(lambda: split_app.broker.depth()[split_app.conf.task_default_queue] == 3)
     ledger.requeue(taken)
     # To who gives back, RabbitMQ may send what stands behind that first: its consumer is free before the queue has it.
     ledger.close()
-    until(lambda: app.broker.depth()[app.conf.task_default_queue] == 6, 10)
-    third = app.ledger("three@here")
-    numbers = [app.post.read(one.letter).call.payload.load()[0][0] for one in take(third, 6)]
+    until(lambda: split_app.broker.depth()[split_app.conf.task_default_queue] == 6)
+    third = split_app.ledger("three@here")
+    numbers = [split_app.post.read(one.letter).call.payload.load()[0][0] for one in take(third, 6)]
     third.close()
     assert numbers == list(range(6))
 
 
-def test_what_a_dead_worker_had_comes_again_and_what_it_began_is_said_to_have_begun(app, ledger):
-    begun, waiting = (app.tasks["add"].delay(number) for number in range(2))
-    dead = app.ledger("dead@here")
+def test_what_a_dead_worker_had_comes_again_and_what_it_began_is_said_to_have_begun(split_app, ledger):
+    begun, waiting = (split_app.tasks["add"].delay(number) for number in range(2))
+    dead = split_app.ledger("dead@here")
     taken = take(dead, 2)
     dead.started([taken[0].tag])
     marks = {taken[0].letter.headers["id"]: True, taken[1].letter.headers["id"]: False}
@@ -100,19 +86,19 @@ def test_what_a_dead_worker_had_comes_again_and_what_it_began_is_said_to_have_be
         came.extend(ledger.take(2, timeout=0.5))
         return len(came) == 2
 
-    until(all_came, 20)
+    until(all_came)
     assert {one.letter.headers["id"]: one.began for one in came} == marks
     assert all(one.redelivered == 1 for one in came)
     assert begun.id != waiting.id
 
 
-def test_a_task_that_has_ended_is_not_run_again_and_what_follows_it_is_sent(app, ledger):
+def test_a_task_that_has_ended_is_not_run_again_and_what_follows_it_is_sent(split_app, ledger):
     """A worker dies between storing a result and sending what follows."""
-    add = app.tasks["add"]
+    add = split_app.tasks["add"]
     result = (add.s(1, 1) | add.s(5)).apply_async()
-    dead = app.ledger("dead@here")
+    dead = split_app.ledger("dead@here")
     (first,) = take(dead, 1)
-    step = done(app, first, 2)
+    step = done(split_app, first, 2)
     dead._broker.deliver = None  # dies here
     with pytest.raises(TypeError):
         dead.commit([step])
@@ -121,18 +107,18 @@ def test_a_task_that_has_ended_is_not_run_again_and_what_follows_it_is_sent(app,
     (again,) = take(ledger, 1)
     assert again.ended is not None
     assert again.ended.state == states.SUCCESS
-    ledger.commit([done(app, again, 2)])
+    ledger.commit([done(split_app, again, 2)])
     (second,) = take(ledger, 1)
     assert second.letter.headers["id"] == result.id
-    ledger.commit([done(app, second, 7)])
-    assert result.get(timeout=10) == 7
+    ledger.commit([done(split_app, second, 7)])
+    assert result.get(timeout=60) == 7
 
 
 @pytest.mark.parametrize("fails", ["look", "mark", "marked"])
-def test_what_was_taken_when_the_results_were_away_is_taken_again(app, ledger, fails):
+def test_what_was_taken_when_the_results_were_away_is_taken_again(split_app, ledger, fails):
     """The broker has sent it to this connection: it will not send it again."""
-    sent = [app.tasks["add"].delay(number) for number in range(3)]
-    other = app.ledger("two@here")
+    sent = [split_app.tasks["add"].delay(number) for number in range(3)]
+    other = split_app.ledger("two@here")
     take(other, 3)
     other._consumer._link.close()  # now all of them have been delivered before, and are looked up
 
@@ -157,62 +143,59 @@ def test_what_was_taken_when_the_results_were_away_is_taken_again(app, ledger, f
         except ServerLost:
             return True
 
-    until(is_away, 10)
+    until(is_away)
     assert not ledger._taken
     delattr(patched, name)
     came = []
-    until(lambda: came.extend(ledger.take(3, 3, timeout=0.2)) or len(came) == 3, 10, "they are stuck")
+    until(lambda: came.extend(ledger.take(3, 3, timeout=0.2)) or len(came) == 3, what="they are stuck")
     assert sorted(one.letter.headers["id"] for one in came) == sorted(one.id for one in sent)
     assert len(ledger._taken) == 3
     assert not any(one.began for one in came)
 
 
-def test_of_a_message_that_is_there_twice_one_is_performed(app, ledger):
-    add = app.tasks["add"]
+def test_of_a_message_that_is_there_twice_one_is_performed(split_app, ledger):
+    add = split_app.tasks["add"]
     (add.s(1, 1) | add.s(5)).apply_async()
     (first,) = take(ledger, 1)
-    other = app.ledger("two@here")
-    app.broker.deliver([first.letter])
+    other = split_app.ledger("two@here")
+    split_app.broker.deliver([first.letter])
     (second,) = take(other, 1)
-    assert ledger.commit([done(app, first, 2)])[0].performed
-    assert not other.commit([done(app, second, 2)])[0].performed
+    assert ledger.commit([done(split_app, first, 2)])[0].performed
+    assert not other.commit([done(split_app, second, 2)])[0].performed
     other.close()
     assert len(take(ledger, 1)) == 1
     assert ledger.take(1, timeout=0.3) == (), "the next step was sent twice"
 
 
-def test_what_cannot_be_worked_on_is_kept_where_a_person_can_look(app, ledger, rabbitmq_server):
+def test_what_cannot_be_worked_on_is_kept_where_a_person_can_look(split_app, ledger, rabbitmq_server):
     with kombu.Connection(rabbitmq_server.url) as connection:
         channel = connection.channel()
         channel.queue_declare(DEAD, durable=True, auto_delete=False)
         channel.queue_purge(DEAD)
-        app.tasks["add"].delay(1)
+        split_app.tasks["add"].delay(1)
         (delivery,) = take(ledger, 1)
         ledger.reject(delivery, "nobody knows what it means")
         message = channel.message_to_python(channel.basic_get(DEAD, no_ack=True))
     assert message.headers["nbcanvas_reason"] == "nobody knows what it means"
-    assert message.headers["nbcanvas_queue"] == app.conf.task_default_queue
+    assert message.headers["nbcanvas_queue"] == split_app.conf.task_default_queue
     assert message.headers["id"] == delivery.letter.headers["id"]
     ledger.close()
-    assert app.broker.depth()[app.conf.task_default_queue] == 0
+    assert split_app.broker.depth()[split_app.conf.task_default_queue] == 0
 
 
-def test_queues_come_and_go_and_take_is_woken(app, ledger):
+def test_queues_come_and_go_and_take_is_woken(split_app, ledger):
     import threading
-    import time
 
-    app.tasks["add"].apply_async((1,), queue=f"{app.conf.task_default_queue}_more")
+    split_app.tasks["add"].apply_async((1,), queue=f"{split_app.conf.task_default_queue}_more")
     assert ledger.take(1, timeout=0.3) == ()
-    ledger.consume(f"{app.conf.task_default_queue}_more")
+    ledger.consume(f"{split_app.conf.task_default_queue}_more")
     (delivery,) = take(ledger, 1)
     assert [one["name"] for one in ledger.queues()] == [delivery.queue.removesuffix("_more"), delivery.queue]
-    ledger.commit([done(app, delivery, 1)])
+    ledger.commit([done(split_app, delivery, 1)])
     ledger.cancel(delivery.queue)
-    app.tasks["add"].apply_async((1,), queue=delivery.queue)
+    split_app.tasks["add"].apply_async((1,), queue=delivery.queue)
     assert ledger.take(1, timeout=0.3) == ()
     ledger.wake()
-    begun = time.monotonic()
-    assert ledger.take(1, timeout=20) == ()
+    assert ledger.take(1, timeout=None) == ()  # or it would wait for ever
     threading.Timer(0.1, ledger.wake).start()
-    assert ledger.take(1, timeout=20) == ()
-    assert time.monotonic() - begun < 10
+    assert ledger.take(1, timeout=None) == ()

@@ -11,7 +11,7 @@ import nbcanvas
 from nbcanvas import connect, group, signature, submit
 from nbcanvas.errors import ServerLost
 from tests.cluster.fleet import Fleet
-from tests.servers import Redis, free_port
+from tests.servers import Redis, free_port, until
 
 pytestmark = pytest.mark.servers
 
@@ -59,7 +59,7 @@ def fleet(secured):
 
 def asked(*arguments):
     command = [str(Path(sys.executable).parent / "nbcanvas"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 def test_workers_clients_and_remote_control(fleet, secured):
@@ -67,8 +67,8 @@ def test_workers_clients_and_remote_control(fleet, secured):
     app = connect(f"{url}?ssl_ca_certs={authority}")  # verified, though nothing says so
     try:
         run = submit(group(signature("add", (n, n)) for n in range(40)) | signature("tsum"))
-        assert run.get(timeout=30) == sum(range(40)) * 2
-        assert set(app.control.inspect(timeout=5).ping()) == {"ours@tls", "theirs@tls"}
+        assert run.get(timeout=60) == sum(range(40)) * 2
+        until(lambda: set(app.control.inspect(timeout=5).ping() or ()) == {"ours@tls", "theirs@tls"})
     finally:
         nbcanvas.disconnect()
     found = asked("-b", f"{url}?ssl_ca_certs={authority}", "status", "-t", "10")

@@ -44,6 +44,7 @@ from nbcanvas.ids import random_source  # noqa: E402
 from nbcanvas.plan import freeze, start  # noqa: E402
 from nbcanvas.protocol.letter import Letter  # noqa: E402
 from nbcanvas.protocol.payload import WIRE  # noqa: E402
+from tests.celerys import unshared  # noqa: E402
 from tests.cluster.drawn import batch, cook, plain_enough, wired  # noqa: E402
 from tests.cluster.worlds import define  # noqa: E402
 
@@ -61,7 +62,7 @@ def wire(redis_url):
     """Both clients: what they publish for a canvas, or a call."""
     kombu.pools.reset()  # they are everybody's, and remember what was declared before this server was emptied
     before = celery.current_app._get_current_object()
-    theirs = celery.Celery("wire", broker=redis_url, backend=redis_url)
+    theirs = unshared(celery.Celery("wire", broker=redis_url, backend=redis_url))
     define(theirs)
     theirs.set_current()
     ours = nbcanvas.App("wire", set_as_current=False)

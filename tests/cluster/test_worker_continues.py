@@ -30,10 +30,10 @@ def test_a_celery_worker_takes_a_message_by_reference(app, redis_url):
     steps = add.s(1, 1)
     for _ in range(5):
         steps |= add.s(1)
-    assert steps.delay().get(timeout=30) == 7
+    assert steps.delay().get(timeout=60) == 7
     with redis.Redis.from_url(redis_url) as store:
         assert list(store.scan_iter("nbcanvas-plan-*")), "it was not by reference"
 
     body = tsum.s() | add.s(1) | add.s(1).set(queue="elsewhere") | add.s(1)
-    assert chord(group(add.s(n, n) for n in range(4)), body).delay().get(timeout=30) == 15
+    assert chord(group(add.s(n, n) for n in range(4)), body).delay().get(timeout=60) == 15
     assert not app.broker.depth().get(CONTINUE_QUEUE)

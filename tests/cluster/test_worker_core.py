@@ -42,7 +42,7 @@ class Bench:
         @task(name="wait")
         def wait(key):
             self.ran.append((key, True))
-            self.gate.wait(20)
+            self.gate.wait(100)
             return key
 
         @task(name="bad")
@@ -75,7 +75,7 @@ class Bench:
         self.ledger.send(self.app.post.write(message), tag=key, **how)
 
     def state(self, key):
-        until(lambda: key in self.ledger.results, 10, f"{key} has ended")
+        until(lambda: key in self.ledger.results, what=f"{key} has ended")
         return self.ledger.results[key].state
 
     def close(self):
@@ -122,7 +122,7 @@ def test_an_early_task_is_marked_before_it_runs_and_a_late_one_need_not_be(bench
     for number in range(20):
         assert bench.state(f"n{number}") == states.SUCCESS
     assert sorted(bench.ran) == sorted((f"n{number}", True) for number in range(20))
-    assert not bench.ledger.unacked
+    until(lambda: not bench.ledger.unacked)
 
 
 def test_where_a_message_may_be_there_twice_a_late_task_is_marked_too(bench):
@@ -140,22 +140,24 @@ def test_of_a_long_task_is_told_while_it_runs_and_of_a_short_one_with_its_end(be
     commit = bench.ledger.commit
     monkeypatch.setattr(bench.ledger, "commit", lambda some, then: steps.extend(some) or commit(some, then))
     bench.start(1)
+    before = time.time()
     for number in range(5):
         bench.send("note", f"n{number}")
         bench.state(f"n{number}")
-    now = time.time()
-    assert all(now - 10 < step.began <= now for step in steps)
+    assert all(before <= step.began <= time.time() for step in steps)
     bench.send("wait", "w")
-    until(lambda: bench.ledger.long.count("w") == 1, 10)
+    until(lambda: bench.ledger.long.count("w") == 1)
     bench.gate.set()
     assert bench.state("w") == states.SUCCESS
 
 
-def test_many_short_tasks_are_written_in_few_strokes(bench):
+def test_many_short_tasks_are_written_in_few_strokes(bench, monkeypatch):
+    for age in ("_AGE", "_AGE_MOST"):  # on a machine that stands still, no task is short
+        monkeypatch.setattr(f"nbcanvas.worker.cluster.worker.{age}", 3600)
     for number in range(3000):
         bench.send("note", f"n{number}")
-    bench.start(2)
-    until(lambda: len(bench.ledger.results) == 3000, 20)
+    bench.start(1)
+    until(lambda: len(bench.ledger.results) == 3000)
     assert bench.ledger.commits < 1000
 
 
@@ -182,14 +184,16 @@ def test_what_another_worker_had_before(bench, task, how, state, runs):
 
 def test_what_waits_for_its_time_has_not_begun(bench):
     bench.send("note", "much later", due=time.time() + 600)
-    bench.send("note", "later", due=time.time() + 0.3)
+    due = time.time() + 0.3
+    bench.send("note", "later", due=due)
     bench.send("note", "now")
     worker = bench.start()
     assert bench.state("now") == states.SUCCESS
     until(lambda: "much later" in [one["request"]["id"] for one in worker.orders.scheduled()])
     assert "much later" not in bench.ledger.begun
     assert bench.state("later") == states.SUCCESS
-    assert bench.ran == [("now", True), ("later", True)]
+    assert time.time() >= due
+    assert sorted(bench.ran) == [("later", True), ("now", True)]
 
 
 def test_a_rate_is_kept_and_marks_nothing_that_waits(bench):
@@ -208,7 +212,7 @@ def test_while_the_server_is_away_nothing_is_lost_or_doubled(bench):
     for number in range(50):
         bench.send("note", f"n{number}")
     bench.start(2)
-    until(lambda: len(bench.ledger.results) == 50, 20)
+    until(lambda: len(bench.ledger.results) == 50)
     assert len(bench.ran) == 50
 
 
@@ -217,7 +221,7 @@ def test_when_replies_are_lost_nothing_is_lost_or_doubled(bench):
     for number in range(50):
         bench.send("note", f"n{number}")
     bench.start(2)
-    until(lambda: len(bench.ledger.results) == 50, 20)
+    until(lambda: len(bench.ledger.results) == 50)
     assert sorted(key for key, _ in bench.ran) == sorted(f"n{number}" for number in range(50))
     until(lambda: not bench.ledger.unacked)
     assert not bench.ledger.dead
@@ -322,7 +326,7 @@ def test_a_delivery_that_nothing_can_be_done_with_leaves_the_others_alone(bench)
     bench.send("note", "good")
     bench.start(1)
     assert bench.state("good") == states.SUCCESS
-    assert list(bench.ledger.unacked) == ["bad"]
+    until(lambda: list(bench.ledger.unacked) == ["bad"])
 
 
 @pytest.mark.parametrize("task", ["opaque", "lonely"])
@@ -384,9 +388,9 @@ def test_what_was_taken_in_excess_goes_back_when_a_task_takes_its_time(bench):
         bench.send("note", f"m{number}")
     bench.start(1)
     until(lambda: ("long", True) in bench.ran)
-    until(lambda: len(bench.ledger.waiting) >= 290, 10, "the rest is back")
+    until(lambda: len(bench.ledger.waiting) >= 290, what="the rest is back")
     bench.gate.set()
-    until(lambda: len(bench.ledger.results) == 601, 20)
+    until(lambda: len(bench.ledger.results) == 601)
     assert len(bench.ran) == 601
 
 
@@ -408,7 +412,7 @@ def test_a_stop_gives_back_what_has_not_begun(bench):
     until(lambda: ("runs", True) in bench.ran)
     worker.shutdown()
     bench.gate.set()
-    assert worker.over.wait(10)
+    assert worker.over.wait(60)
     assert bench.state("runs") == states.SUCCESS
     assert [one.tag for one in bench.ledger.waiting] in (["n0", "n1", "n2", "later"], ["later", "n0", "n1", "n2"])
 
@@ -462,4 +466,4 @@ def test_a_server_that_goes_between_connecting_and_starting_is_waited_for(bench)
     bench.send("note", "n")
     assert bench.state("n") == "SUCCESS"
     assert not lost
-    until(lambda: bench.ledger.beats > 1, 10, "its heart beats")
+    until(lambda: bench.ledger.beats > 1, what="its heart beats")

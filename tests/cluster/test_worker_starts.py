@@ -19,7 +19,7 @@ TASKS = "tests.cluster.trouble"
 
 def works(fleet):
     add = fleet.client().tasks["add"]
-    assert add.delay(1, 2).get(timeout=20) == 3
+    assert add.delay(1, 2).get(timeout=60) == 3
 
 
 def test_redis_comes_later(tmp_path):
@@ -68,12 +68,12 @@ def test_who_waits_can_be_stopped(scheme, sig, silent):
         with Fleet(scheme.format(port), "rpc://" if "amqp" in scheme else None, TASKS) as fleet:
             worker = fleet.ours(wait=False)
             if silent:
-                mute.settimeout(30)
+                mute.settimeout(60)
                 held, _ = mute.accept()
             else:
                 until(lambda: "trying again" in worker.log, what="it waits")
             worker.signal(sig)
-            assert worker.process.wait(10) == 0
+            assert worker.process.wait(60) == 0
             assert "ready" not in worker.log
             if silent:
                 held.close()
@@ -99,7 +99,7 @@ def ends(fleet):
     """Return what a worker says that ends by itself."""
     worker = fleet.ours(wait=False)
     try:
-        assert worker.process.wait(30) not in {0, None}
+        assert worker.process.wait(60) not in {0, None}
     except subprocess.TimeoutExpired:
         raise AssertionError(worker.log) from None
     assert "sesame" not in worker.log

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from time import time
+from types import SimpleNamespace
 
 from nbcanvas.ledger.port import Delivery
 from nbcanvas.plan import Call, Message
 from nbcanvas.worker.cluster.job import Job
+from nbcanvas.worker.cluster.pace import Pace
 from nbcanvas.worker.cluster.supply import Portion, Supply
 
 
@@ -45,3 +47,16 @@ def test_what_came_with_a_time_that_is_past_is_marked_by_whoever_runs_it():
     ledger = Ledger(None, time() - 60)
     assert [ledger.supply.next().began, ledger.supply.next().began] == [True, False]
     assert ledger.unbegun == []
+
+
+def test_not_every_task_is_asked_for_its_rate_each_time_something_is_taken(monkeypatch):
+    clock, asked = [1.0], []
+    monkeypatch.setattr("nbcanvas.worker.cluster.pace.monotonic", lambda: clock[0])
+    task = SimpleNamespace(rate_limit=None)
+    tasks = SimpleNamespace(values=lambda: asked.append(clock[0]) or [task])
+    pace = Pace(SimpleNamespace(tasks=tasks, defaults=SimpleNamespace(rate_limit=None)), fair=True)
+    assert [pace.portion(1, 1, 0).begin for _ in range(3)] == [1, 1, 1]
+    assert asked == [1.0]
+    task.rate_limit = "1/s"
+    clock[0] += 60
+    assert pace.portion(1, 1, 0).begin == 0

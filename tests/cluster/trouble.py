@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import time
@@ -32,27 +31,25 @@ def ran(path: Path) -> list[str]:
 
 def define(app: Any) -> None:
     """Make the tasks."""
-    celerys = type(app).__module__.startswith("celery.")
-    task = functools.partial(app.task, shared=False) if celerys else app.task  # tests have many apps
 
-    @task(name="step")
+    @app.task(name="step")
     def step(value: Any, path: str, seconds: float = 0.0) -> Any:
         note(path, value)
         time.sleep(seconds)
         return value
 
-    @task(name="after")
+    @app.task(name="after")
     def after(before: Any, value: Any, path: str) -> Any:
         note(path, value)
         return value
 
-    @task(name="body")
+    @app.task(name="body")
     def body(values: Any, path: str, word: str = "body") -> Any:
         note(path, word)
         return values
 
-    @task(name="hold")
-    def hold(value: Any, path: str, seconds: float = 20.0) -> Any:
+    @app.task(name="hold")
+    def hold(value: Any, path: str, seconds: float = 100.0) -> Any:
         """Run until the test lets it end."""
         note(path, value)
         until = time.monotonic() + seconds
@@ -60,7 +57,7 @@ def define(app: Any) -> None:
             time.sleep(0.01)
         return value
 
-    @task(name="dies")
+    @app.task(name="dies")
     def dies(value: Any, path: str, times: int = 1) -> Any:
         """Kill the process it runs in; not any more once it has done so `times` times."""
         note(path, value)
@@ -69,20 +66,20 @@ def define(app: Any) -> None:
             time.sleep(10)
         return value
 
-    @task(name="boom")
+    @app.task(name="boom")
     def boom(*args: Any, path: str = "", word: str = "boom") -> Any:
         if path:
             note(path, word)
         raise Boom(word)
 
-    @task(name="heard")
+    @app.task(name="heard")
     def heard(failed_id: str, path: str, word: str = "heard") -> None:
         note(path, word)
 
-    @task(name="add")
+    @app.task(name="add")
     def add(x: Any, y: Any) -> Any:
         return x + y
 
-    @task(name="pid")
+    @app.task(name="pid")
     def pid(*_: Any) -> int:
         return os.getpid()

@@ -6,7 +6,6 @@ are pinned to ``<run>.<tag>``, so that what two libraries say can be compared wo
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import Any
 
@@ -24,14 +23,18 @@ def define(app: Any) -> None:
     import redis
 
     store = redis.Redis.from_url(str(app.conf.result_backend))
-    celerys = type(app).__module__.startswith("celery.")
-    task = functools.partial(app.task, shared=False) if celerys else app.task  # tests have many apps
 
     def note(run: str, *what: Any) -> None:
         store.rpush(f"notes:{run}", json.dumps(what))
 
-    @task(name="work", bind=True)
+    def recorded(self: Any, exc: Any, task_id: str, *_: Any) -> None:
+        store.rpush(f"again:{task_id}", 1)
+        store.expire(f"again:{task_id}", 600)
+
+    @app.task(name="work", bind=True, on_retry=recorded)
     def work(self: Any, *args: Any, tag: str, do: Any, run: str = "", more: Any = None) -> Any:
+        if self.request.retries:  # Celery sends a retry before it stores RETRY, which must not be its last word
+            store.blpop([f"again:{self.request.id}"], 60)
         what, *details = do
         value = symbol(tag, [a.removeprefix(f"{run}.") if isinstance(a, str) else a for a in args], more)
         stamps = self.request.stamps or {}
@@ -46,32 +49,32 @@ def define(app: Any) -> None:
             raise self.replace(app.signature(details[0]))
         return value
 
-    @task(name="heard")
+    @app.task(name="heard")
     def heard(request: Any, exc: BaseException, traceback: Any, tag: str, run: str) -> None:
         note(run, "heard", tag, request.id, type(exc).__name__, str(exc))
 
-    @task(name="item")
+    @app.task(name="item")
     def item(*parts: Any) -> Any:
         if any("boom" in str(part) for part in parts):
             raise Boom("item")
         return item_value(*parts)
 
-    @task(name="add")
+    @app.task(name="add")
     def add(x: Any, y: Any) -> Any:
         return x + y
 
-    @task(name="tsum")
+    @app.task(name="tsum")
     def tsum(numbers: Any) -> Any:
         return sum(numbers)
 
-    @task(name="hold")
+    @app.task(name="hold")
     def hold(value: Any, run: str) -> Any:
-        """Return when the test has put something into the list ``gate:<run>``; after half a minute by itself."""
-        for _ in range(30):
+        """Return when the test has put something into the list ``gate:<run>``; after two minutes by itself."""
+        for _ in range(120):
             if store.blpop([f"gate:{run}"], 1):
                 break
         return value
 
-    @task(name="boom")
+    @app.task(name="boom")
     def boom(*_: Any) -> None:
         raise Boom("boom")

@@ -30,12 +30,12 @@ def goes_on(request):
     yield
     if lab is None:
         return
-    assert lab.add.delay(2, 2).get(timeout=30) == 4
+    assert lab.add.delay(2, 2).get(timeout=60) == 4
     settle(lambda: not sum(lab.app.broker.depth().values()) and not lab.app.backend.joins())
-    assert len(lab.app.worker.slots) == lab.app.worker.concurrency
+    settle(lambda: len(lab.app.worker.slots) == lab.app.worker.concurrency)
 
 
-def settle(condition, timeout=30.0):
+def settle(condition, timeout=60.0):
     """Wait until a condition holds."""
     until = time.monotonic() + timeout
     while not condition():

@@ -144,7 +144,7 @@ def define(app):
 
     def hold(path):
         note(f"{path}.started", os.getpid())
-        until = time.monotonic() + 20
+        until = time.monotonic() + 100
         while not Path(path).exists() and time.monotonic() < until:
             time.sleep(0.005)
         return "held"
@@ -224,10 +224,10 @@ def define(app):
     def starts(self, n):
         results = [self.app.send_task("add", (i, 1)) for i in range(n)]
         with allow_join_result():
-            return [r.get(timeout=30) for r in results]
+            return [r.get(timeout=60) for r in results]
 
     def blocks(self):
-        return self.app.send_task("add", (1, 1)).get(timeout=30)
+        return self.app.send_task("add", (1, 1)).get(timeout=60)
 
     def reads(self, task_id):
         result = self.app.AsyncResult(task_id)

@@ -12,7 +12,7 @@ from tests.worker.tasks import notes
 
 def fails(result, kind, text=None):
     with pytest.raises(kind, match=text) as caught:
-        result.get(timeout=30)
+        result.get(timeout=60)
     return caught.value
 
 
@@ -56,7 +56,7 @@ def test_a_task_that_ends_oddly(lab, name, kind, text):
     task = getattr(lab, name)
     if kind is None:
         result = task.delay()
-        assert result.get(timeout=30) is None and result.state == "IGNORED"
+        assert result.get(timeout=60) is None and result.state == "IGNORED"
     else:
         result = task.delay()
         fails(result, kind, text)
@@ -68,7 +68,7 @@ def test_what_is_behind_a_task_that_ends_oddly_ends_too(lab):
     for name in ("sys_exit", "interrupted", "recurse", "no_memory", "fatal"):
         task = getattr(lab, name)
         with pytest.raises(Exception):  # noqa: B017 - each has its own
-            (task.si() | lab.echo.s() | lab.echo.s()).delay().get(timeout=30)
+            (task.si() | lab.echo.s() | lab.echo.s()).delay().get(timeout=60)
         fails(chord([task.si(), lab.add.s(1, 1)], lab.tsum.s()).delay(), errors.ChordError)
     for name in ("ignored", "rejected"):
         task = getattr(lab, name)
@@ -88,24 +88,25 @@ def test_a_process_that_exits(lab):
 
 
 def test_megabytes_of_output(lab):
-    assert lab.chatter.delay(4).get(timeout=30) == "said"
+    assert lab.chatter.delay(4).get(timeout=60) == "said"
 
 
 def test_a_task_that_closes_stdout(lab, monkeypatch):
     own = io.StringIO()
     monkeypatch.setattr(sys, "stdout", own)
-    assert lab.closes_stdout.delay().get(timeout=30) == "closed"
+    assert lab.closes_stdout.delay().get(timeout=60) == "closed"
     if lab.pool == "processes":
         assert not own.closed
-        assert group(lab.prints.s() for _ in range(8))().get(timeout=30) == ["said"] * 8
+        assert group(lab.prints.s() for _ in range(8))().get(timeout=60) == ["said"] * 8
     else:
         monkeypatch.setattr(sys, "stdout", io.StringIO())
-        assert lab.prints.delay().get(timeout=30) == "said"
+        assert lab.prints.delay().get(timeout=60) == "said"
 
 
 def test_exceptions_that_do_not_pickle(lab):
     error = fails(lab.needs_two.delay(), Exception, "first")
     assert type(error).__name__ in ("NeedsTwo", "RemoteError") and "NeedsTwo" in repr(type(error)) + str(error)
+    assert getattr(error, "exc_args", error.args) == ("first",)
     error = fails(lab.holds_lock.delay(), Exception)
     assert "locked" in str(error)
     result = lab.local_error.delay()
@@ -116,7 +117,7 @@ def test_exceptions_that_do_not_pickle(lab):
 def test_an_exception_whose_repr_raises(lab):
     result = lab.no_repr.delay()
     with pytest.raises(Exception):  # noqa: B017 - NoRepr, or what stands for it
-        result.get(timeout=30)
+        result.get(timeout=60)
     assert "NoRepr" in result.traceback
     fails(chord([lab.no_repr.s(), lab.add.s(1, 1)], lab.tsum.s()).delay(), errors.ChordError)
     fails(
@@ -127,9 +128,9 @@ def test_an_exception_whose_repr_raises(lab):
 
 def test_reject(lab, tmp_path):
     result = lab.rejected.delay()
-    assert result.get(timeout=30) is None and result.state == "REJECTED"
-    assert lab.rejects_once.delay(str(tmp_path / "n")).get(timeout=30) == 2
-    assert (lab.rejects_once.s(str(tmp_path / "m")) | lab.add.s(1)).delay().get(timeout=30) == 3
+    assert result.get(timeout=60) is None and result.state == "REJECTED"
+    assert lab.rejects_once.delay(str(tmp_path / "n")).get(timeout=60) == 2
+    assert (lab.rejects_once.s(str(tmp_path / "m")) | lab.add.s(1)).delay().get(timeout=60) == 3
     assert len(notes(tmp_path / "n")) == 2
 
 
@@ -163,4 +164,4 @@ def test_a_generator_of_signatures_that_raises(lab):
 
     with pytest.raises(ZeroDivisionError):
         group(members()).delay()
-    assert chain(lab.add.s(1, 1), lab.add.s(1)).delay().get(timeout=30) == 3
+    assert chain(lab.add.s(1, 1), lab.add.s(1)).delay().get(timeout=60) == 3

@@ -1,7 +1,9 @@
 """Revoking anything, at any moment: it ends, and so does everything that waits for it."""
 
+import itertools
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from nbcanvas import App, chord, errors, group
+from nbcanvas.broker.local import LocalBroker
+from nbcanvas.plan import Call, Message
 from tests.worker.conftest import settle, started
 from tests.worker.tasks import notes
 
@@ -22,7 +26,7 @@ def gate(lab, tmp_path):
 
     def open_gate():
         Path(path).touch()
-        assert held.get(timeout=30) == ["held", "held"]
+        assert held.get(timeout=60) == ["held", "held"]
 
     yield open_gate
     open_gate()
@@ -30,7 +34,7 @@ def gate(lab, tmp_path):
 
 def revoked(result):
     with pytest.raises(errors.TaskRevokedError):
-        result.get(timeout=30)
+        result.get(timeout=60)
     assert result.state == "REVOKED"
 
 
@@ -60,7 +64,7 @@ def test_a_running_task_goes_on_without_terminate(lab, tmp_path):
     result.revoke()
     assert result.state == "PENDING"
     Path(path).touch()
-    assert result.get(timeout=30) == "held"
+    assert result.get(timeout=60) == "held"
 
 
 def test_a_running_task_is_ended_by_terminate(lab, tmp_path):
@@ -99,7 +103,7 @@ def test_the_middle_of_a_chain(lab, gate, tmp_path):
     gate()
     revoked(result)
     revoked(result.parent)
-    assert result.parent.parent.parent.get(timeout=30) == 2
+    assert result.parent.parent.parent.get(timeout=60) == 2
     assert not notes(log)
 
 
@@ -117,7 +121,7 @@ def test_the_body_of_a_chord(lab, gate, tmp_path):
     result = (chord([lab.add.s(1, 1), lab.add.s(2, 2)], lab.write.si(log, "body")) | lab.echo.s()).delay()
     result.parent.revoke()
     gate()
-    assert result.parent.parent.get(timeout=30) == [2, 4]
+    assert result.parent.parent.get(timeout=60) == [2, 4]
     revoked(result)
     assert not notes(log)
 
@@ -150,7 +154,7 @@ def test_by_stamp(lab, gate):
     for one in result:
         revoked(one)
     gate()
-    assert other.get(timeout=30) == 2
+    assert other.get(timeout=60) == 2
     lab.app.control.revoked_stamps.clear()
 
 
@@ -161,7 +165,7 @@ def test_terminate_a_whole_group_many_times(lab, tmp_path):
         time.sleep(0.005 * turn)
         result.revoke(terminate=True)
         for one in result:
-            assert one.get(timeout=30, propagate=False) is not None
+            assert one.get(timeout=60, propagate=False) is not None
             assert one.state in ("SUCCESS", "REVOKED")
 
 
@@ -172,10 +176,10 @@ def test_an_interrupt_ends_the_waiting_and_not_the_task(lab, tmp_path):
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         timer.start()
-        result.get(timeout=30)
+        result.get(timeout=60)
     timer.join()
     Path(path).touch()
-    assert result.get(timeout=30) == "held"
+    assert result.get(timeout=60) == "held"
 
 
 def test_a_storm_of_interrupts(lab):
@@ -198,7 +202,7 @@ def test_a_storm_of_interrupts(lab):
         while caught < 100:
             try:
                 armed.append(True)
-                assert (lab.add.s(1, 1) | lab.add.s(2)).delay().get(timeout=30) == 4
+                assert (lab.add.s(1, 1) | lab.add.s(2)).delay().get(timeout=60) == 4
             except KeyboardInterrupt:
                 caught += 1
             armed.clear()
@@ -207,7 +211,47 @@ def test_a_storm_of_interrupts(lab):
         stop.set()
         thread.join()
         signal.signal(signal.SIGINT, before)
-    assert group(lab.add.s(i, i) for i in range(50)).delay().get(timeout=30) == [2 * i for i in range(50)]
+    assert group(lab.add.s(i, i) for i in range(50)).delay().get(timeout=60) == [2 * i for i in range(50)]
+
+
+def test_an_interrupt_at_any_moment_of_sending_leaves_nothing_locked():
+    broker = LocalBroker(lambda message: ("celery", 0))
+    message = Message(Call("id", "add", ()), (), None, "root", None, 0.0)
+    taken: list = []
+
+    def take():
+        while (found := broker.get()) is not None:
+            taken.append(found)
+
+    def interrupted(moment):
+        """Send, with an interrupt when the `moment`-th function is entered or left; False where none is."""
+
+        def interrupt(frame, event, arg):
+            nonlocal moment
+            moment -= event in {"call", "c_return"}
+            if not moment:
+                raise KeyboardInterrupt
+
+        try:
+            sys.setprofile(interrupt)
+            broker.publish((message,))
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.setprofile(None)
+        return False
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    moments = itertools.count(2)  # the first one is `setprofile` itself
+    while interrupted(next(moments)):
+        before = len(taken)
+        broker.publish((message,))
+        settle(lambda before=before: len(taken) > before and broker._idle)
+    broker.close()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert next(moments) > 10
 
 
 def test_an_interrupt_of_the_process_group(lab, tmp_path):
@@ -219,7 +263,7 @@ def test_an_interrupt_of_the_process_group(lab, tmp_path):
         assert os.getpgid(pid) != os.getpgrp()
         os.kill(pid, signal.SIGINT)
     Path(path).touch()
-    assert result.get(timeout=30) == ["held", 2]
+    assert result.get(timeout=60) == ["held", 2]
 
 
 def _runs(pid):
@@ -250,6 +294,6 @@ def test_a_revoke_between_two_attempts_is_heard():
     app.backend.settle = settled
     result = again.delay()
     with app, pytest.raises(errors.TaskRevokedError):
-        result.get(timeout=30)
+        result.get(timeout=60)
     assert revoked == [result.id]
     assert not app.broker.waiting()

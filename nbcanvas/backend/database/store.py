@@ -323,14 +323,21 @@ class DatabaseBackend:
             self._follower.wake()
         return stop
 
+    def catch_up(self, task_ids: Iterable[str]) -> None:
+        """Tell those who watch these tasks of the ends that are stored, and of which they have not heard yet."""
+        open_ = set(self._foreign())
+        self._look([one for one in task_ids if one in open_])
+
     def _foreign(self) -> Collection[str]:
         """Return the ids that are watched, and that this process does not work on."""
         return [one for one in self._local.watched() if one not in self._own]
 
     def _look(self, task_ids: Collection[str]) -> bool:
         some = False
-        for task_id, record in self._read(task_ids).items():
-            if record.state in states.READY_STATES:
+        found = self._read(task_ids)
+        for task_id in task_ids:  # in this order: what comes first in a canvas is heard of first
+            record = found.get(task_id)
+            if record is not None and record.state in states.READY_STATES:
                 self._local.settle(task_id, record)
                 self._local.announce(task_id, record)
                 some = True

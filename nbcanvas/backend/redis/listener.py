@@ -18,7 +18,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from math import inf
 from time import monotonic, sleep
 from typing import Final
@@ -77,6 +77,8 @@ class Listener:
         Says whether other workers are known to be there; it asks nobody.
     watched
         Returns the ids that somebody watches.
+    lock
+        Held by whoever has more of them watched, until `comes` has been told.
     epoch
         Returns the token that tells the data of the server from those it had before it lost them.
     lost
@@ -108,6 +110,7 @@ class Listener:
         epoch: Callable[[], bytes | None],
         lost: Callable[[Sequence[str]], None],
         watched: Callable[[], Collection[str]],
+        lock: AbstractContextManager[object],
         look: Callable[[Sequence[str]], int],
         on_news: Callable[[bytes], None],
         on_document: Callable[[str, bytes], None],
@@ -121,6 +124,7 @@ class Listener:
         self._lost = lost
         self.epoch: bytes | None = None
         self._watched = watched
+        self._watching = lock
         self._look = look
         self._on_news = on_news
         self._on_document = on_document
@@ -141,11 +145,15 @@ class Listener:
         self._bell: tuple[int, int] | None = None
         self._pid = os.getpid()
 
-    def follow(self, task_ids: Collection[str]) -> None:
-        """Listen for these from now on; returns when this client's channel is subscribed to."""
+    def comes(self, task_ids: Collection[str]) -> None:
+        """Hear what is watched from now on; `follow` comes next."""
         if self._pid != os.getpid():  # a child: the thread is the parent's
             self._begin()
-        self._fresh.append(task_ids)
+        if task_ids:
+            self._fresh.append(task_ids)
+
+    def follow(self, task_ids: Collection[str]) -> None:
+        """Listen for these, which came; returns when this client's channel is subscribed to."""
         with self._lock:
             if self._closed:
                 return
@@ -426,19 +434,24 @@ class _Session:
         sent = [owner._sent.popleft() for _ in range(told)]  # noqa: SLF001
         gone = {one for ids, to in sent if to != epoch for one in ids if one in watched}
         if known is not None and epoch != known:
-            here = self.unsure.union(*[ids for ids, to in sent if to == epoch])
-            gone.update(one for one in list(watched) if one not in here)
+            with owner._watching:  # noqa: SLF001 - what came since this thread looked is not lost
+                here = self.unsure.union(*[ids for ids, to in sent if to == epoch], *owner._fresh)  # noqa: SLF001
+                gone.update(one for one in list(watched) if one not in here)
         if gone:
             self._look(gone)
             owner._lost([one for one in gone if one in watched])  # noqa: SLF001
         self.unsure.clear()
 
     def _look(self, ids: Collection[str]) -> int:
-        ids = list(ids)
-        return sum(
-            self.owner._look(ids[start : start + _CHUNK])  # noqa: SLF001
-            for start in range(0, len(ids), _CHUNK)
-        )
+        """Look at tasks; among many of them, what is told meanwhile is heard before it is found."""
+        ids, found = list(ids), 0
+        watched = self.owner._watched()  # noqa: SLF001
+        for start in range(0, len(ids), _CHUNK):
+            if start and self.link.readable(0):
+                self._hear()
+            some = [one for one in ids[start : start + _CHUNK] if one in watched]
+            found += self.owner._look(some) if some else 0  # noqa: SLF001
+        return found
 
 
 def _hush(bell: int) -> None:

@@ -61,7 +61,9 @@ class Runs:
         self.results = results
         self._jobs: deque[Job] = deque()
         self._closing = threading.Event()
-        self._changed = threading.Condition()
+        # Entered by itself: an interrupt inside the condition's own methods, which are Python, could leave it locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
 
     def put(self, run_id: str, describe: Callable[[], StoredRun], *, at_once: bool = False) -> None:
@@ -152,7 +154,7 @@ class Runs:
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything is written; False when it is not in time."""
         until = None if timeout is None else monotonic() + timeout
-        with self._changed:
+        with self._lock:
             while self._jobs or self._thread is not None:
                 left = None if until is None else until - monotonic()
                 if left is not None and left <= 0:
@@ -169,7 +171,7 @@ class Runs:
         return [("EXPIRE", key, self._expires)] if self._expires else []
 
     def _add(self, job: Job) -> None:
-        with self._changed:
+        with self._lock:
             self._jobs.append(job)
             if self._thread is None or not self._thread.is_alive():  # none, or that of the parent of a child
                 self._thread = threading.Thread(target=self._write, name="nbcanvas-runs-writer", daemon=True)
@@ -181,17 +183,17 @@ class Runs:
                 self._do(job)
             except ServerLost as error:  # and nobody waits any more
                 log.warning("what is new of runs is not kept: %s", error)
-                with self._changed:
+                with self._lock:
                     self._jobs.clear()
                 continue
             except (Refused, Exception):
                 log.exception("a run cannot be kept at %s", self._server.name)
-            with self._changed:
+            with self._lock:
                 self._jobs.popleft()
 
     def _next(self) -> Job | None:
         """Return what is to be written; None when the thread ends."""
-        with self._changed:
+        with self._lock:
             if self._jobs:
                 return self._jobs[0]
             self._thread = None

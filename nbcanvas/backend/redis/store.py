@@ -126,6 +126,7 @@ class RedisBackend:
             epoch=self._epoch,
             lost=self._lost,
             watched=self._watched,
+            lock=self._lock,
             look=self._look,
             on_news=self._hear,
             on_document=self._heard,
@@ -243,6 +244,7 @@ class RedisBackend:
             else:
                 for one in fresh:
                     watchers[one] = (*_several(watchers.get(one, ())), on_end)
+            self._listener.comes(fresh)
         for task_id, record in known:
             self._expected.pop(task_id, None)  # it is kept as any other that is watched
             on_end(task_id, record)
@@ -261,6 +263,10 @@ class RedisBackend:
                         watchers.pop(one, None)
 
         return stop
+
+    def catch_up(self, task_ids: Iterable[str]) -> None:
+        """Tell those who watch these tasks of the ends that are stored, and of which they have not heard yet."""
+        self._look([one for one in task_ids if one in self._watchers])
 
     def _watched(self) -> dict[str, Any]:
         return self._watchers
@@ -363,6 +369,11 @@ class RedisBackend:
             self.committer.perform((Written(opens=joins[start : start + _CHUNK]),))
         self._remember(joins[-_JOINS:])
         return ()
+
+    def grow(self, join: Join, more: int) -> None:
+        """Let a barrier wait for more slots than it said it has; Celery's workers count them, too."""
+        key, expires = f"{self.keys.group}{join.id}.t", self.committer.expiry.chords
+        self.server.pipeline([("INCRBY", key, more), *([("EXPIRE", key, expires)] if expires else [])])
 
     def arrive(self, arrival: Arrival) -> list[tuple[Exit, str]] | None:
         """Fill a slot; the call that fills the last one, and no other, gets every slot's exit and filler.

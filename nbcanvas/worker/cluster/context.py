@@ -74,6 +74,11 @@ class DeliveredContext(Context):
         return writer.embed(message.call, message.then)[name]
 
     @property
+    def stamps(self) -> dict[str, Any]:
+        """Its stamps, as they were sent: Celery's workers show a single value as itself."""
+        return dict(self._job.message.call.stamps or {})
+
+    @property
     def properties(self) -> dict[str, Any]:
         """The message's properties."""
         letter = self._job.delivery.letter

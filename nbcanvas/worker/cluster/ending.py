@@ -17,6 +17,7 @@ from nbcanvas.plan import Failed, Ignored, Outcome, Rejected, Retried, Value
 from nbcanvas.protocol.payload import Packed
 from nbcanvas.protocol.signatures import CONTINUE_QUEUE
 from nbcanvas.request import Context
+from nbcanvas.result.lineage import Lineage
 from nbcanvas.task import Task
 from nbcanvas.worker.errbacks import ErrbackTeller
 from nbcanvas.worker.execute import failure
@@ -126,7 +127,10 @@ class Endings:
         """Return a failure in the place of a value that the result serializer cannot write."""
         if type(outcome) is Value and type(outcome.payload) is Packed and self._app.conf.result_serializer != "pickle":
             try:
-                kind = f"a {type(outcome.payload.load()).__qualname__}"
+                value = outcome.payload.load()
+                if isinstance(value, Lineage):  # a handle to a result is stored as plain data, as in Celery
+                    return Value(self._app.packing.pack(value.as_tuple()))
+                kind = f"a {type(value).__qualname__}"
             except Exception as error:  # noqa: BLE001 - its own code runs
                 kind = f"something that pickle cannot read again ({type(error).__name__}: {error})"
             return failure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import time
+from time import monotonic, time
 
 from nbcanvas.app import App
 
@@ -19,6 +19,8 @@ _OVERHEAD = 6e-5
 _FOLLOW = 0.1
 #: After how many seconds of standstill what was taken in excess goes back to its queue.
 _STALL = 0.25
+#: Seconds for which it is believed whether any task's rate is limited.
+_RATES_FOR = 1.0
 
 
 class Pace:
@@ -37,6 +39,7 @@ class Pace:
         self._fair = fair
         self._takes = 1.0
         self._began = time()
+        self._rates = False, 0.0
 
     def began(self, now: float) -> None:
         """Hear that a task begins."""
@@ -71,10 +74,16 @@ class Pace:
         return Portion(limit, self._begin(min(idle, limit)))
 
     def _begin(self, many: int) -> int:
-        """Return how many of the messages that are taken begin at once: where rates are limited, nobody knows."""
-        if self._app.defaults.rate_limit is not None or any(one.rate_limit for one in self._app.tasks.values()):
-            return 0
-        return many
+        """Return how many of the messages that are taken begin at once: where rates are limited, nobody knows.
+
+        One that was said to begin, and is held, is said not to after all: it need not be known at once.
+        """
+        limited, until = self._rates
+        if monotonic() >= until:
+            app = self._app
+            limited = app.defaults.rate_limit is not None or any(one.rate_limit for one in app.tasks.values())
+            self._rates = limited, monotonic() + _RATES_FOR
+        return 0 if limited else many
 
     def stalls(self) -> bool:
         """Whether no task has begun for a while; then the tasks to come are expected to take long, too."""

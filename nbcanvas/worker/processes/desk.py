@@ -69,6 +69,9 @@ class Desk:
     def _publish(self, plan: Plan) -> None:
         self._app.publish(plan)
 
+    def _grow_chord(self, more: int) -> None:
+        self._app.grow_chord(more)
+
     def _unlock(self, *chord: Any) -> bool:
         return self._app.unlock(*chord)
 

@@ -83,7 +83,9 @@ class ProcessExecutor:
         self._lock = threading.Lock()
         self._message: Message | None = None
         self._number = 0
-        self._ended = False
+        #: Whose soft limit has come, and which is to end: both may come before the message is in a child's hands.
+        self._limited: Message | None = None
+        self._terminated: Message | None = None
         self._closed = False
         self._child: Child | None = Child()
 
@@ -116,6 +118,9 @@ class ProcessExecutor:
         except Exception as error:  # noqa: BLE001 - the slot goes on with another child
             self._drop()
             return failure(error)
+        finally:
+            with self._lock:
+                self._limited = self._terminated = None
 
     def _run(self, task: Task, message: Message, context: Context) -> Outcome:
         data = message_to_data(message)
@@ -123,7 +128,7 @@ class ProcessExecutor:
         while True:
             child = self._ready(message)
             if child is None:
-                return Rejected("the worker is stopping", requeue=True)
+                return _terminated() if self._ends(message) else Rejected("the worker is stopping", requeue=True)
             frames = None  # how many have gone to and fro, the task the last of them
             try:
                 child.await_start()
@@ -144,8 +149,8 @@ class ProcessExecutor:
                 kind, *rest = self._converse(child, task, context)
             except (EOFError, OSError) as error:
                 # It was dying already when it was handed the task: what is closed with something unread is reset.
-                reset = isinstance(error, ConnectionError) and (frames is None or child.exchanged <= frames)
-                if not reset or unread >= _LIVES or self._ended or self._closed:
+                unbegun = frames is None or (isinstance(error, ConnectionError) and child.exchanged <= frames)
+                if not unbegun or unread >= _LIVES or self._ends(message) or self._closed:
                     return self._lost(child, task, message)
                 unread += 1
                 self._drop()
@@ -165,17 +170,19 @@ class ProcessExecutor:
                 self._drop(gently=True)
 
     def _ready(self, message: Message) -> Child | None:
-        """Return a child that is alive, with `message` as what it works on; None when no more work is wanted."""
+        """Return a child that is alive, with `message` as what it works on; None when that is not wanted any more."""
         while True:
             with self._lock:
-                if self._closed:
+                if self._closed or self._ends(message):
                     return None
                 child = self._child
                 if child is None:
                     child = self._child = Child()
                 if child.is_alive():
-                    self._message, self._ended = message, False
+                    self._message = message
                     self._number += 1
+                    if self._limited is message:
+                        child.soft_limit(self._number)
                     return child
             self._drop()
 
@@ -222,11 +229,11 @@ class ProcessExecutor:
         """Say what becomes of a message whose child has died."""
         how = child.bury()
         with self._lock:
-            ended, self._child = self._ended, None
+            ended, self._child = self._ends(message), None
             if not self._closed:
                 self._child = Child()
         if ended:  # on purpose, and whoever did it has said how the task ended
-            return Revoked(TaskRevokedError("terminated"), terminated=True)
+            return _terminated()
         if self._closed:
             return self._stopped(task, message)
         count = self._pool.lost(message)
@@ -256,17 +263,20 @@ class ProcessExecutor:
     def soft_limit(self, message: Message) -> None:
         """Raise SoftTimeLimitExceeded in the task, if `message` still runs."""
         with self._lock:
+            self._limited = message
             if self._message is message and self._child is not None:
                 self._child.soft_limit(self._number)
 
     def end(self, message: Message, signal: str) -> bool:
         """Kill the child, if `message` still runs in it; the slot goes on with another one."""
         with self._lock:
-            if self._message is not message or self._child is None:
-                return True
-            self._ended = True
-            self._child.kill(signal)  # with the lock: the slot must not hand it another message meanwhile
+            self._terminated = message
+            if self._message is message and self._child is not None:
+                self._child.kill(signal)  # with the lock: the slot must not hand it another message meanwhile
             return True
+
+    def _ends(self, message: Message) -> bool:
+        return self._terminated is message
 
     def close(self) -> None:
         """End the child; a task that still runs in it ends with it."""
@@ -280,6 +290,10 @@ class ProcessExecutor:
                 return
         if child is not None:
             child.end()
+
+
+def _terminated() -> Revoked:
+    return Revoked(TaskRevokedError("terminated"), terminated=True)
 
 
 def _redelivers(app: App, task: Task) -> tuple[bool, bool]:

@@ -66,7 +66,11 @@ class _Guard:
         if self._depth:
             self._late = True
         elif self.running:
-            raise SoftTimeLimitExceeded
+            self._strike()
+
+    def _strike(self) -> None:
+        self.due = 0  # once: its signal may still be on the way
+        raise SoftTimeLimitExceeded
 
     @contextmanager
     def closed(self) -> Iterator[None]:
@@ -82,13 +86,13 @@ class _Guard:
         if self._late and not self._depth:
             self._late = False
             if self.running:
-                raise SoftTimeLimitExceeded
+                self._strike()
 
     def open(self, number: int) -> None:
         """A task begins: the soft limit may interrupt it, and does so at once when it came before."""
         self._late, self._number, self.running = False, number, True
         if self.due == number:
-            raise SoftTimeLimitExceeded
+            self._strike()
 
     def close(self) -> None:
         """The task has ended."""
@@ -274,12 +278,13 @@ class Child:
         message = data_to_message(data)
         context = ChildContext(self._kernel, message, hostname)
         try:
-            guard.open(number)
-            outcome: Outcome = execute(self._app, task, message, context)
-        except BaseException as error:  # noqa: BLE001 - a soft limit that came a moment late
+            try:
+                guard.open(number)
+                outcome: Outcome = execute(self._app, task, message, context)
+            finally:
+                guard.close()
+        except BaseException as error:  # noqa: BLE001 - a soft limit that came a moment late, in `close` even
             outcome = failure(error)
-        finally:
-            guard.close()
         return "done", *self._answer(outcome, context)
 
     def _answer(self, outcome: Outcome, context: ChildContext) -> tuple[Any, ...]:

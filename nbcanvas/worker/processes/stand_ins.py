@@ -152,6 +152,9 @@ class _InChild(App):
     def publish(self, plan: Plan) -> None:
         self._link.ask("publish", plan)
 
+    def grow_chord(self, more: int = 1) -> None:
+        self._link.ask("grow_chord", more)
+
     def unlock(self, *chord: Any) -> bool:
         return bool(self._link.ask("unlock", *chord))
 
@@ -240,6 +243,7 @@ class ChildContext(Context):
     origin = _asked("origin")
     argsrepr = _asked("argsrepr")
     kwargsrepr = _asked("kwargsrepr")
+    stamps = _asked("stamps")
 
 
 class KernelMain(ModuleType):

@@ -69,6 +69,8 @@ local function barrier(group)
   if not known then
     local p = groups .. group
     known = {
+      parts = p .. '.j',
+      arrived = p .. '.d',
       claim = redis.pcall('GET', p .. '.c'),
       size = redis.pcall('GET', p .. '.s'),
       more = redis.pcall('GET', p .. '.t'),
@@ -80,21 +82,20 @@ local function barrier(group)
 end
 
 -- A claim of ours is taken over by the same slot of the same task, which another worker has got meanwhile; and by
--- whoever finds out that the barrier inside this one was dispatched (no token).
-local function look(group, hint, token)
+-- whoever finds out that the barrier inside this one was dispatched (no task).
+local function look(group, hint, task, index)
   local known = barrier(group)
   local claim = known.claim
   if claim == 'done' then return 'done' end
-  local p = groups .. group
   if known.size == false and hint > 0 then
     known.size = tostring(hint)
-    redis.call('SET', p .. '.s', known.size)
+    redis.call('SET', groups .. group .. '.s', known.size)
     touched[group] = true
   end
   if known.size == false then return 'open' end
   local size = type(known.size) == 'string' and tonumber(known.size)
   local more = known.more == false and 0 or (type(known.more) == 'string' and tonumber(known.more))
-  local trouble = ''
+  local p, trouble = groups .. group, ''
   if not size then
     trouble = p .. '.s holds no number'
   elseif not more then
@@ -104,6 +105,7 @@ local function look(group, hint, token)
   elseif known.count < size + more then
     return 'open'
   end
+  local token = task and OURS .. ':' .. task .. ':' .. index
   if type(claim) == 'string' and claim ~= token then
     if token or string.sub(claim, 1, #OURS) ~= OURS then return 'claimed' end
   end
@@ -115,17 +117,16 @@ end
 local function arrive(group, task, index, value, hint)
   local known = barrier(group)
   if known.claim == 'done' then return 'done' end
-  local p = groups .. group
-  if redis.pcall('SADD', p .. '.d', task .. ':' .. index) ~= 0 then
+  if redis.pcall('SADD', known.arrived, task .. ':' .. index) ~= 0 then
     if ordered then
-      local added = redis.pcall('ZADD', p .. '.j', index, value)
+      local added = redis.pcall('ZADD', known.parts, index, value)
       if type(known.count) == 'number' and type(added) == 'number' then known.count = known.count + added end
     else
-      known.count = redis.pcall('RPUSH', p .. '.j', value)
+      known.count = redis.pcall('RPUSH', known.parts, value)
     end
     touched[group] = true
   end
-  return look(group, hint, OURS .. ':' .. task .. ':' .. index)
+  return look(group, hint, task, index)
 end
 
 local function full(outcome, arrival, probe, group, trouble)
