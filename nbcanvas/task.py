@@ -23,6 +23,7 @@ from nbcanvas.errors import (
     Reject,
     Replacement,
     Retry,
+    SoftTimeLimitExceeded,
 )
 from nbcanvas.request import Context, running
 from nbcanvas.validation import validated
@@ -490,6 +491,8 @@ class Task:
     def add_to_chord(self, sig: Signature, lazy: bool = False) -> Any:
         """Let `sig` count for the chord that the running task is a header's member of.
 
+        A task that runs again adds again.
+
         Parameters
         ----------
         sig
@@ -509,19 +512,26 @@ class Task:
         NotImplementedError
             Where headers cannot grow, with the way out: anywhere but on a cluster whose results are in Redis.
         """
-        self.app.grow_chord()
         request = self.request
+        if not request.group:  # of a task that is called like a function, too
+            msg = "Current task is not member of any chord"
+            raise ValueError(msg)
         sig.set(
             group_id=request.group,
             group_index=request.group_index,
             chord=request.chord,
             root_id=request.root_id,
         )
+        sig.freeze()
+        self.app.grow_chord()
+        if lazy:
+            return sig
         try:
-            sig.freeze()
-            return sig if lazy else sig.delay()
-        except BaseException:
-            self.app.grow_chord(-1)  # nothing was sent: nobody waits for it
+            return sig.delay()
+        except (OSError, SoftTimeLimitExceeded):  # it may have been sent: a body too late is better than one too early
+            raise
+        except Exception:
+            self.app.grow_chord(-1)
             raise
 
     def add_trail(self, result: Any) -> Any:

@@ -603,7 +603,7 @@ class App:
             msg = "Current task is not member of any chord"
             raise ValueError(msg)
         grow = getattr(self.backend, "grow", None)
-        if grow is None or above[1].is_eager:
+        if grow is None or above[1].is_eager or self.conf.task_always_eager:
             msg = (
                 "a chord's header can grow while it runs only on a cluster whose results are in Redis: here "
                 "return self.replace(group([...])) puts several in this place"

@@ -32,6 +32,8 @@ log = logging.getLogger("nbcanvas.app")
 FRESH: Final = 30.0
 #: The same of the answer that nobody is there: somebody may be there in a moment.
 _NOBODY: Final = 0.2
+#: So long a worker that does not answer is taken for a busy one that may be anybody's.
+_BUSY: Final = 60.0
 #: So long a question waits for an answer.
 PATIENCE: Final = 1.0
 #: How much alike two names of tasks are when one may be meant by the other (difflib's ratio).
@@ -67,9 +69,10 @@ class Fleet:
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}
         self._workers: tuple[float, Mapping[str, Worker]] | None = None
-        #: Workers of nbcanvas's that were ever heard, and those that were there and did not answer when last asked.
+        #: Workers of nbcanvas's that were ever heard; and those that should be there and did not answer when last
+        #: asked, each with since when.
         self._own: set[str] = set()
-        self._silent: frozenset[str] = frozenset()
+        self._silent: dict[str, float] = {}
         self._fine: dict[tuple[str, str], float] = {}
         self._said: set[str] = set()
 
@@ -112,7 +115,8 @@ class Fleet:
             self._heard.update((name, now) for answers, missing in told for name in (*answers, *missing))
             if destination is None:
                 answered = {name for answers, _ in told for name in answers}
-                self._silent = frozenset(name for _, missing in told for name in missing if name not in answered)
+                silent = {name for _, missing in told for name in missing} - answered
+                self._silent = {name: self._silent.get(name, now) for name in silent}
         return {command: answers for command, (answers, _) in zip(commands, told, strict=True)}
 
     def _asked(
@@ -210,8 +214,8 @@ class Fleet:
     def all_ours(self) -> bool:
         """Say whether there are workers, and every one is nbcanvas's own.
 
-        A server that does not answer is a no, and so is a worker that does not, and was never heard: a busy one may be
-        one of Celery's.
+        A server that does not answer is a no, and so is, for a minute, a worker that does not and was never heard: it
+        may be one of Celery's, and busy.  One that was killed is bound for ever.
         """
         known = self._workers
         nobody = known is not None and not known[1] and monotonic() - known[0] > _NOBODY
@@ -220,7 +224,8 @@ class Fleet:
         except ServerLost:
             return False
         ours = bool(workers) and all(worker.kind == "nbcanvas" for worker in workers)
-        return ours and self._silent <= self._own
+        now = monotonic()
+        return ours and all(now - since > _BUSY for name, since in self._silent.items() if name not in self._own)
 
     def others(self) -> bool:
         """Say whether there are workers besides nbcanvas's own, so far as is known; nobody is asked."""
@@ -334,7 +339,7 @@ class Fleet:
         """Know nothing any more: the next check asks."""
         with self._lock:
             self._workers = None
-            self._silent = frozenset()
+            self._silent = {}
             self._own.clear()
             self._heard.clear()
             self._fine.clear()

@@ -311,7 +311,7 @@ class Documents:
                 found = ()
             if len(found) == len(parts):
                 return list(map(self._exit, found))
-        return list(map(self.read_part, parts))  # one of them is none
+        return list(map(self.read_part, parts))  # one is no JSON: only that one counts as corrupt
 
 
 def corrupt(text: str) -> Record:

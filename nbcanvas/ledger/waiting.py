@@ -23,8 +23,8 @@ __all__ = ["Waiting"]
 
 #: Seconds the server waits for a message to hand over, at a time.
 _WAIT: Final = 5
-#: Redis writes out first what it came to write last: who is owed an answer before a script tells others, is written to
-#: after them, and they are in a hurry.
+#: Redis writes first to whom it came to write last: with this answer owed before the script, the clients that it tells
+#: come first, and they are in a hurry.
 _FIRST: Final = ("PING",)
 #: Seconds for the answers of a connection that is to wait no more.
 _LAST: Final = 2.0

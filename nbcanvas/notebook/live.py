@@ -320,6 +320,7 @@ class Publisher:
         with self._lock:
             views, self._views = self._views, []
             ended, self._ended = self._ended, deque()
+            self._stills = []
         for view in views:
             view.leave()
         for widget in (*ended, *(view.widget for view in views)):

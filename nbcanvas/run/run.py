@@ -39,6 +39,8 @@ log = logging.getLogger("nbcanvas.run")
 
 _TICK = 0.1
 _FOLD_AT = 8192
+#: Seconds for hearing what a value was made of.
+_CATCH_UP = 2.0
 #: Runs of so many calls keep the garbage collector from looking at all of them again and again.
 _MANY = 10_000
 
@@ -279,8 +281,16 @@ class Run(Views):
     def _catch_up(self) -> None:
         """Hear what the value tells: it may have been read before the news of what it was made of had come."""
         if not self.done and self.app.remote:
-            with suppress(OSError):  # a server that is away: they come when it is back
-                self.app.backend.catch_up(self._open)
+            # Ends are told in a thread that no interrupt reaches; and the value is there, whatever the server does now.
+            look = threading.Thread(target=self._look, name="nbcanvas-catch-up", daemon=True)
+            look.start()
+            look.join(_CATCH_UP)
+
+    def _look(self) -> None:
+        try:
+            self.app.backend.catch_up(self._open)
+        except Exception as error:  # noqa: BLE001 - they are told in the usual way, later
+            log.debug("the run %s: what has ended is not looked for now: %s", self.id, error)
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until every call has ended, however it ended; returns self.

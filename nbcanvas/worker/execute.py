@@ -6,7 +6,7 @@ import logging
 import pickle
 import traceback as tracebacks
 from time import time
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from nbcanvas.app import App
 from nbcanvas.errors import (
@@ -29,6 +29,9 @@ from nbcanvas.task import Task
 __all__ = ["ExceptionInfo", "TerminateTask", "arguments", "execute", "failure", "portable"]
 
 log = logging.getLogger("nbcanvas.worker")
+
+#: What an exception's arguments may be to travel as they are.
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 
 class TerminateTask(BaseException):
@@ -270,6 +273,3 @@ def portable(exc: BaseException) -> BaseException:
         return exc
     args = [arg if type(arg) in _PLAIN else shown(arg)[:200] for arg in exc.args]
     return RemoteError(type(exc).__qualname__, *args)
-
-
-_PLAIN = frozenset({str, int, float, bool, type(None)})

@@ -60,6 +60,16 @@ def define(app: Any) -> None:
                 self.add_to_chord(app.signature("kept", (object(),)))
             except Exception:  # each library's own
                 return "refused"
+        elif how == "by nonsense":
+            try:
+                self.add_to_chord(5)
+            except AttributeError:
+                return "refused"
+        elif how == "by a call":
+            try:
+                adds([1])
+            except ValueError:  # this one belongs to no chord
+                return "refused"
         elif how == "on":
             if numbers:
                 self.add_to_chord(app.signature("adds", (numbers[1:], "on")))

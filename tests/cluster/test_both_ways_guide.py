@@ -236,6 +236,15 @@ def test_a_header_does_not_grow_by_what_cannot_be_sent(world):
     assert result.get(timeout=60) == ["refused", 9]
 
 
+@pytest.mark.parametrize("world", WAYS[1:], indirect=True)
+@pytest.mark.parametrize("how", ["by nonsense", "by a call"])
+def test_a_header_does_not_grow(world, how):
+    """With Celery's worker a task that calls itself like a function is taken for itself."""
+    library, _, t = world
+    result = library.chord([t["adds"].s([], how), t["add"].s(4, 5)], t["kept"].s()).apply_async()
+    assert result.get(timeout=60) == ["refused", 9]
+
+
 def test_only_a_member_of_a_header_lets_it_grow(world):
     _, _, t = world
     with pytest.raises(ValueError, match="not member of any chord"):

@@ -187,6 +187,17 @@ def test_a_worker_that_does_not_answer_may_be_one_of_celerys(fleet):
     assert app.fleet.all_ours()
 
 
+def test_a_worker_that_was_killed_is_not_taken_for_a_busy_one_for_ever(fleet, monkeypatch):
+    """Its name stays bound on Redis."""
+    fleet.ours().kill()
+    fleet.ours()
+    app = fleet.client()
+    until(lambda: set(app.fleet.workers(fresh=True)) == {"ours1@here"})
+    assert not app.fleet.all_ours()
+    monkeypatch.setattr("nbcanvas.app.fleet._BUSY", 0.0)
+    assert app.fleet.all_ours()
+
+
 def test_it_costs_nothing_for_each_message(fleet, notebook):
     fleet.celery(pool="threads")
     app = connect(fleet.url)

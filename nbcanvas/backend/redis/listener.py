@@ -146,7 +146,7 @@ class Listener:
         self._pid = os.getpid()
 
     def comes(self, task_ids: Collection[str]) -> None:
-        """Hear what is watched from now on; `follow` comes next."""
+        """Note what is watched from now on, under the lock; `follow` comes next."""
         if self._pid != os.getpid():  # a child: the thread is the parent's
             self._begin()
         if task_ids:

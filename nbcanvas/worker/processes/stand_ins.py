@@ -153,6 +153,10 @@ class _InChild(App):
         self._link.ask("publish", plan)
 
     def grow_chord(self, more: int = 1) -> None:
+        above = current()
+        if above is not None and above[1].is_eager:  # the kernel would take the task around it for this one
+            msg = "a chord that runs eagerly, in one process, does not grow: return self.replace(group([...])) instead"
+            raise NotImplementedError(msg)
         self._link.ask("grow_chord", more)
 
     def unlock(self, *chord: Any) -> bool:
