@@ -147,16 +147,21 @@ def test_both_copies_at_one_worker_and_the_next_message_begins_in_their_place(sp
     all_gone(split_app, ledgers, acks, 3)
 
 
-def test_a_copy_whose_other_one_died_runs(split_app, ledgers, acks, monkeypatch):
-    monkeypatch.setattr(split, "_GRACE", 0.3)
-    one, two = ledgers
+def begin_and_lose(split_app, one, two):
+    """Have one ledger refused what the other one has begun; then that one loses its connection."""
     letter = put(split_app, again=False)
     early = take(one, begin=0)
     put(split_app, again=True, like=letter)
     take(two)
     assert one.started([early.tag]) == [early.tag]
-    two._consumer._link._connection.collect()  # as if its process had been killed
+    two._consumer._link._connection.collect()
     two._consumer._link.broken = True
+
+
+def test_a_copy_whose_other_one_died_runs(split_app, ledgers, acks, monkeypatch):
+    monkeypatch.setattr(split, "_GRACE", 0.3)
+    one, two = ledgers
+    begin_and_lose(split_app, one, two)  # as if its process had been killed
     delivery = take(one)
     assert delivery.ended is None
     one.commit([done(split_app, delivery, 3)])
@@ -168,13 +173,7 @@ def test_a_pause_of_this_process_is_not_taken_for_the_death_of_another_one(split
     passed = 0.0
     monkeypatch.setattr(split, "monotonic", lambda: monotonic() + passed)
     one, two = ledgers
-    letter = put(split_app, again=False)
-    early = take(one, begin=0)
-    put(split_app, again=True, like=letter)
-    take(two)
-    assert one.started([early.tag]) == [early.tag]
-    two._consumer._link._connection.collect()  # it has lost its connection, and is about to come back
-    two._consumer._link.broken = True
+    begin_and_lose(split_app, one, two)  # the connection, and it is about to come back
     came = []
     for seconds in (0.0, 60.0, 0.0):
         passed += seconds
