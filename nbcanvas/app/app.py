@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import inspect
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from time import time
-from typing import TYPE_CHECKING, Any, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from nbcanvas import result as results
 from nbcanvas.backend.port import Backend, Record
@@ -25,7 +24,7 @@ from nbcanvas.events.hub import Hub
 from nbcanvas.garbage import collecting_less
 from nbcanvas.ids import IdSource, random_source, seeded_ids
 from nbcanvas.ledger.port import Ledger
-from nbcanvas.plan import Call, Chain, Fan, Message, Node, Slot, Then, Transition, calls_of, freeze, start
+from nbcanvas.plan import Call, Chain, Fan, Message, Node, Slot, calls_of, freeze
 from nbcanvas.plan.freezing import Packer, inherit, join_in
 from nbcanvas.protocol.payload import Packing, pack_args, unpack_args
 from nbcanvas.request import Context, current, running
@@ -37,11 +36,12 @@ from nbcanvas.task import from_function, prepare
 
 from .builtins import add_builtins
 from .connections import Connections
+from .engine import Engine, Plan, adopt, engine, set_engine
 from .perform import Performer
 from .registry import TaskRegistry
 from .routing import Router
 from .secret import hidden
-from .settings import Settings, TaskDefaults, ignores_result
+from .settings import Settings, TaskDefaults, ignores_result, settings_in
 
 if TYPE_CHECKING:  # what only apps with servers load
     from nbcanvas.broker.post import Post
@@ -54,76 +54,6 @@ __all__ = ["App", "Engine", "Plan", "current_app", "current_task", "set_engine",
 
 
 _NO_KWARGS: Mapping[str, Any] = {}
-
-
-class Engine(Protocol):
-    """What runs tasks for an app; the worker room registers itself as this."""
-
-    def start(self, app: App) -> Any:
-        """Start an embedded worker as the settings say, and return it."""
-
-    def apply(self, app: App, plan: Plan, *, throw: bool, keep: bool = False) -> Any:
-        """Run a plan in the calling thread, and return its eager result; `keep` results where workers keep theirs."""
-
-    def pack(self, task: BaseTask) -> Any:
-        """Return a task as bytes (``data``), with what it takes along."""
-
-    def unpack(self, data: bytes) -> BaseTask:
-        """Return the task in some bytes; they are unpickled, and have to be trusted."""
-
-    def adopt(self, app: App) -> None:
-        """Hear of a new app; in a worker's child process it becomes the kernel's."""
-
-
-class _Registered:
-    engine: Engine | None = None
-
-
-def set_engine(engine: Engine) -> None:
-    """Say what runs tasks (the worker room does this once)."""
-    _Registered.engine = engine
-
-
-def _engine() -> Engine:
-    if _Registered.engine is None:
-        msg = "nothing here can run tasks: import nbcanvas, not one of its rooms alone"
-        raise ImproperlyConfigured(msg)
-    return _Registered.engine
-
-
-class Plan:
-    """A canvas that is ready to start.
-
-    Attributes
-    ----------
-    node
-        The frozen canvas.
-    root_id, parent_id
-        For its messages' headers.
-    begin
-        Says what starts, as a function of the time; by default all of it does.
-    then
-        What follows it.
-    """
-
-    __slots__ = ("begin", "node", "parent_id", "root_id", "then")
-
-    def __init__(
-        self,
-        node: Node,
-        root_id: str,
-        parent_id: str | None,
-        begin: Callable[[float], Transition] | None = None,
-        then: Then = None,
-    ) -> None:
-        self.node = node
-        self.root_id = root_id
-        self.parent_id = parent_id
-        self.begin = begin or self._all
-        self.then = then
-
-    def _all(self, now: float) -> Transition:
-        return start(self.node, (), self.then, self.root_id, self.parent_id, now)
 
 
 def _exception_in(meta: Any) -> BaseException:
@@ -195,8 +125,7 @@ class App:
         self._starting = threading.RLock()
         self._ids: IdSource | None = None
         add_builtins(self)
-        if _Registered.engine is not None:
-            _Registered.engine.adopt(self)
+        adopt(self)
         if set_as_current:
             self.set_current()
 
@@ -355,35 +284,13 @@ class App:
         namespace
             Take names that start with it and an underscore only (``CELERY`` -> ``CELERY_TASK_ROUTES``).
         """
-        if isinstance(obj, str):
-            module, _, attribute = obj.partition(":")
-            try:
-                obj = importlib.import_module(module)
-            except ImportError:
-                if silent:
-                    return
+        try:
+            found = settings_in(obj, namespace)
+        except ImportError:
+            if not silent:
                 raise
-            obj = getattr(obj, attribute) if attribute else obj
-        found = (
-            dict(obj)
-            if isinstance(obj, Mapping)
-            else {
-                name: value
-                for name in dir(obj)
-                if not name.startswith("_")
-                for value in (getattr(obj, name),)
-                # What a module imports or defines beside its settings is none; a route may be a function.
-                if name.lower() in self.conf or not (inspect.ismodule(value) or callable(value))
-            }
-        )
-        if namespace:
-            prefix = f"{namespace.lower()}_"
-            found = {
-                name.lower().removeprefix(prefix): value
-                for name, value in found.items()
-                if name.lower().startswith(prefix)
-            }
-        self.conf.update(found)
+        else:
+            self.conf.update(found)
 
     def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> bool:
         """Take settings from the module that an environment variable names; False when it names none."""
@@ -725,11 +632,11 @@ class App:
         options = dict(options or {})
         throw = options.pop("throw", None)
         plan = self.plan(sig, args, kwargs, options)
-        return _engine().apply(self, plan, throw=self.conf.task_eager_propagates if throw is None else bool(throw))
+        return engine().apply(self, plan, throw=self.conf.task_eager_propagates if throw is None else bool(throw))
 
     def run_here(self, plan: Plan) -> None:
         """Run a plan in the calling thread, with its results kept; the first exception of a task is raised as it is."""
-        _engine().apply(self, plan, throw=True, keep=True)
+        engine().apply(self, plan, throw=True, keep=True)
 
     def freeze(self, sig: Signature, **structure: Any) -> Any:
         """Pin the ids of a canvas, in place, and return its result handle (``sig.freeze()``)."""
@@ -780,11 +687,11 @@ class App:
 
     def pack_task(self, task: BaseTask) -> Any:
         """Return a task as bytes (``data``), with what it takes along."""
-        return _engine().pack(task)
+        return engine().pack(task)
 
     def unpack_task(self, data: bytes) -> BaseTask:
         """Return the task in some bytes; they are unpickled, and have to be trusted."""
-        return _engine().unpack(data)
+        return engine().unpack(data)
 
     def ignores_result(self, call: Call) -> bool:
         """Say whether the value of a call is not kept: its options, then its task, then the settings decide."""
@@ -797,7 +704,7 @@ class App:
         if self.worker is None and not self.remote:
             with self._starting:
                 if self.worker is None:
-                    self.worker = _engine().start(self)
+                    self.worker = engine().start(self)
         return self.worker
 
     def start_worker(self, concurrency: int | None = None, pool: str | None = None) -> Any:

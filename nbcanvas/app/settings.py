@@ -7,6 +7,8 @@ accepted here, so that one configuration serves both.
 from __future__ import annotations
 
 import difflib
+import importlib
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
@@ -16,7 +18,7 @@ from nbcanvas.servers.urls import masked
 
 from .secret import Hidden
 
-__all__ = ["DEFAULTS", "Settings", "TaskDefaults", "ignores_result"]
+__all__ = ["DEFAULTS", "Settings", "TaskDefaults", "ignores_result", "settings_in"]
 
 DAY: Final = 24 * 60 * 60
 
@@ -407,3 +409,42 @@ def ignores_result(task: Any, options: Mapping[str, Any], defaults: TaskDefaults
     if ignored is None and task is not None:
         ignored = task.ignore_result
     return bool(defaults.ignore_result if ignored is None else ignored)
+
+
+def settings_in(obj: Any, namespace: str | None = None) -> dict[str, Any]:
+    """Return the settings in a mapping, an object, or a module that is given by name (``config_from_object``).
+
+    Parameters
+    ----------
+    obj
+        Where they are; ``"module:attribute"`` is an attribute of a module.
+    namespace
+        Take names that start with it and an underscore only, without that (``CELERY`` -> ``CELERY_TASK_ROUTES``).
+
+    Raises
+    ------
+    ImportError
+        When the module cannot be imported.
+    """
+    if isinstance(obj, str):
+        module, _, attribute = obj.partition(":")
+        obj = importlib.import_module(module)
+        obj = getattr(obj, attribute) if attribute else obj
+    found = (
+        dict(obj)
+        if isinstance(obj, Mapping)
+        else {
+            name: value
+            for name in dir(obj)
+            if not name.startswith("_")
+            for value in (getattr(obj, name),)
+            # What a module imports or defines beside its settings is none; a route may be a function.
+            if name.lower() in DEFAULTS or not (inspect.ismodule(value) or callable(value))
+        }
+    )
+    if not namespace:
+        return found
+    prefix = f"{namespace.lower()}_"
+    return {
+        name.lower().removeprefix(prefix): value for name, value in found.items() if name.lower().startswith(prefix)
+    }

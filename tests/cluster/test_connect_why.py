@@ -146,7 +146,7 @@ def test_on_real_workers(request, redis_url, kind):
         assert kinds(submit(slow.s(1), app=app, options={"queue": "gpu"})) == {"no consumer"}
 
         many = submit(group(held.s(n) for n in range(12)), app=app)
-        # One runs until it is let go, some are at the worker, and the rest stays in the queue: as soon as they are there.
+        # One runs until it is let go, some are at the worker, and the rest stays in the queue: once they are there.
         until(lambda: {"prefetched", "queued", "running"} >= kinds(many) >= {"prefetched", "queued"}, what="they wait")
         assert any(worker.name in reason.text for reason in many.why())
         many.cancel(terminate=False)

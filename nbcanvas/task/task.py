@@ -1,34 +1,30 @@
-"""Tasks: functions with a name that can be called elsewhere (Celery's guide, "Tasks")."""
+"""The base class of tasks: their options, how they are called, and what a running one can do."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MethodType
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from nbcanvas.canvas import Signature, chain, chunks, xmap, xstarmap
 from nbcanvas.canvas.host import current_host
 from nbcanvas.canvas.signature import make
 from nbcanvas.errors import (
-    Ignore,
     ImproperlyConfigured,
     InvalidTaskError,
     MaxRetriesExceededError,
-    Reject,
     Replacement,
     Retry,
     SoftTimeLimitExceeded,
 )
 from nbcanvas.request import Context, running
-from nbcanvas.validation import validated
 
-__all__ = ["Task", "TaskApp", "exponential_backoff"]
+from .parameters import arity, signature_of
+
+__all__ = ["Task", "TaskApp"]
 
 Item = TypeVar("Item")
 _PROGRESS_EVERY = 0.1
@@ -253,21 +249,12 @@ class Task:
 
     @functools.cached_property
     def __signature__(self) -> inspect.Signature:
-        return _signature_of(self.run)
+        return signature_of(self.run)
 
     @functools.cached_property
     def _arity(self) -> tuple[int, float]:
         """How many positional arguments alone make a valid call: at least, at most."""
-        low, high = 0, 0.0
-        for p in self.__signature__.parameters.values():
-            if p.kind is p.VAR_POSITIONAL:
-                high = float("inf")
-            elif p.kind is p.KEYWORD_ONLY and p.default is p.empty:
-                return 1, 0  # cannot be called without keywords
-            elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-                high += 1
-                low += p.default is p.empty
-        return low, high
+        return arity(self.__signature__)
 
     def takes_error(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bool:
         """Say whether the task, as an errback, is called with ``(request, exc, traceback)`` (the guide, "Chains").
@@ -571,179 +558,3 @@ def _by_name(name: str) -> Any:
         msg = f"no task named {name!r} is registered here"
         raise ImproperlyConfigured(msg)
     return task
-
-
-# -- from a function to a task --------------------------------------------------------------------------------
-
-
-def from_function(
-    fun: Callable[..., Any],
-    name: str,
-    base: type[Task],
-    *,
-    bind: bool = False,
-    pydantic: bool = False,
-    pydantic_strict: bool = False,
-    pydantic_context: Any = None,
-    pydantic_dump_kwargs: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> Task:
-    """Make a task of a function.
-
-    Parameters
-    ----------
-    fun
-        The function.
-    name
-        The task's name.
-    base
-        Its class.
-    bind
-        Whether the function's first parameter is the task itself.
-    pydantic, pydantic_strict, pydantic_context, pydantic_dump_kwargs
-        Validate arguments annotated with pydantic models, and dump a returned model (the guide, "Pydantic").
-    **options
-        Class attributes.
-
-    Raises
-    ------
-    TypeError
-        For an option that looks like a misspelt one, or that would take a method away; and for a coroutine function.
-    """
-    _refuse_coroutine(fun, name)
-    for option, value in options.items():
-        _check_option(base, option, value)
-    cls = type(
-        fun.__name__,
-        (base,),
-        {
-            "__module__": fun.__module__,
-            "__doc__": fun.__doc__,
-            "__qualname__": fun.__qualname__,
-            "name": name,
-            **options,
-        },
-    )
-    task: Task = cls()
-    work = fun
-    if pydantic:
-        work = validated(fun, strict=pydantic_strict, context=pydantic_context, dump_kwargs=pydantic_dump_kwargs or {})
-    task.run = MethodType(work, task) if bind else work  # type: ignore[method-assign]
-    task._unbound = not bind  # noqa: SLF001 - made here
-    task.__wrapped__ = MethodType(fun, task) if bind else fun  # type: ignore[attr-defined]
-    cls.__signature__ = _signature_of(task.run)  # type: ignore[attr-defined] # on the class, where help() looks
-    task.__name__ = fun.__name__  # type: ignore[attr-defined]
-    task.__defaults__ = getattr(fun, "__defaults__", None)  # type: ignore[attr-defined]
-    task.__annotations__ = getattr(fun, "__annotations__", {})
-    task.version = version_of(fun)
-    prepare(task)
-    return task
-
-
-_HOOKS = frozenset({"before_start", "on_success", "on_failure", "on_retry", "after_return", "on_bound", "on_replace"})
-#: How much a name that no task has must look like one that tasks have to be taken for a mistake.
-_ALIKE = 0.75
-_MISSING = object()
-
-
-def _check_option(base: type[Task], option: str, value: Any) -> None:
-    """Refuse an option that is a mistake; any other one that no task has becomes an attribute, as in Celery."""
-    if not hasattr(base, option):
-        near = difflib.get_close_matches(option, [n for n in dir(Task) if not n.startswith("_")], 1, _ALIKE)
-        if near:
-            msg = f"unknown task option {option!r}; did you mean {near[0]!r}?"
-            raise TypeError(msg)
-        return
-    own = vars(Task).get(option, _MISSING)
-    is_part = own is not _MISSING and (option.startswith("_") or hasattr(own, "__get__"))
-    if is_part and not (option in _HOOKS and callable(value)):
-        msg = f"{option!r} is no task option but a part of every task; choose another name, or give a class with base="
-        raise TypeError(msg)
-
-
-def _refuse_coroutine(fun: Any, name: Any) -> None:
-    if inspect.iscoroutinefunction(fun) or inspect.isasyncgenfunction(fun):
-        msg = f"task {name}: an async function cannot be a task; write a plain one that calls asyncio.run(...)"
-        raise TypeError(msg)
-
-
-def prepare(task: Task) -> None:
-    """Make a task of a class ready: automatic retries, and a version."""
-    _refuse_coroutine(task.run, task.name)
-    if not task.version:
-        task.version = version_of(type(task))
-    if task.autoretry_for:
-        task.run = _retrying(task, task.run)  # type: ignore[method-assign]
-    for method in ("s", "si", "delay"):
-        if getattr(type(task), method) is getattr(Task, method):
-            task.__dict__[method] = _showing(task, getattr(task, method))
-
-
-def _showing(task: Task, method: MethodType) -> Callable[..., Any]:
-    """Return the method as a function that shows the parameters of the task's own function (completion, ``?``)."""
-    if method.__name__ == "s":  # the busiest one: as quick as the method
-
-        def shown(*args: Any, **kwargs: Any) -> Any:
-            return make(task, args, kwargs)
-    else:
-
-        def shown(*args: Any, **kwargs: Any) -> Any:
-            return method(*args, **kwargs)
-
-    functools.update_wrapper(shown, method)
-    shown.__wrapped__ = task.run  # type: ignore[attr-defined]
-    return shown
-
-
-def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    try:
-        return inspect.signature(function)
-    except ValueError:  # a builtin that does not say: anything goes
-        return _ANYTHING
-
-
-_ANYTHING = inspect.signature(lambda *args, **kwargs: (args, kwargs))
-
-
-def version_of(source: Any) -> str:
-    """Return a short hash of the source of a function or class; of its bytecode when there is no source."""
-    try:
-        text = inspect.getsource(source)
-    except (OSError, TypeError):
-        code = getattr(source, "__code__", None)
-        text = repr((code.co_code, code.co_consts, code.co_names)) if code is not None else repr(source)
-    import hashlib  # loads OpenSSL: only where tasks are defined
-
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
-
-
-def _retrying(task: Task, work: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(work)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return work(*args, **kwargs)
-        except (Ignore, Retry, Reject):
-            raise
-        except task.dont_autoretry_for:
-            raise
-        except task.autoretry_for as exc:
-            settings = dict(task.retry_kwargs or {})
-            if task.retry_backoff:
-                settings["countdown"] = exponential_backoff(
-                    int(max(1, task.retry_backoff)),
-                    task.request.retries,
-                    task.retry_backoff_max,
-                    full_jitter=task.retry_jitter,
-                )
-            raise task.retry(exc=exc, **settings) from exc
-
-    return run
-
-
-def exponential_backoff(factor: int, retries: int, maximum: int, *, full_jitter: bool = False) -> int:
-    """Return the seconds to wait before the next retry: ``factor * 2**retries``, at most `maximum`.
-
-    With `full_jitter` a random number of seconds up to that (the guide, ``Task.retry_jitter``).
-    """
-    countdown = min(maximum, factor * 2 ** min(retries, 32))
-    return random.randrange(countdown + 1) if full_jitter else max(0, countdown)
