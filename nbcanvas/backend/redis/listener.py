@@ -52,7 +52,9 @@ _PROVEN: Final = 60.0
 _AGAIN: Final = 0.2
 #: Seconds between two readings, at most: while thousands of tasks are waited for, who works needs the processor.
 _BREATH: Final = 0.02
-#: Seconds of rest for each of many tasks: before the first look at them, as they are being sent, and between readings.
+#: Seconds at most by which a first look is put off while many tasks are being sent.
+_PUT_OFF: Final = 1.0
+#: Seconds of rest for each of many tasks: before the first look at them, and between readings.
 _EACH: Final = 1e-5
 #: Seconds with nothing to watch, after which the thread ends.
 _IDLE: Final = 30.0
@@ -136,8 +138,9 @@ class Listener:
         self.session = 0
         self.wakes = inf
         self._fresh: deque[Collection[str]] = deque()
-        #: What was sent, and to which data.
+        #: What was sent, and to which data; and when many at once were last.
         self._sent: deque[tuple[Sequence[str], bytes]] = deque()
+        self._sending = 0.0
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._closed = False
@@ -175,6 +178,8 @@ class Listener:
         """Hear that tasks were sent, and which token was beside the data of the server then."""
         if self._thread is not None:
             self._sent.append((task_ids, epoch))
+            if len(task_ids) > 1:
+                self._sending = monotonic()
 
     def close(self) -> None:
         """Listen no more."""
@@ -258,8 +263,12 @@ class _Session:
         self.asked = monotonic()
         self.pause = _SECOND
         self.sweep = self.check = monotonic()
+        #: When the fresh ones are looked at for the first time, and at the latest.
         self.first: float | None = None
+        self.latest = 0.0
         self.fresh: list[str] = []
+        #: Those of them that were sent, many at once, while we listen to whoever works on them.
+        self.told: set[str] = set()
         #: What is watched since it was asked last whether the server has its data: sent or not, nobody knows here.
         self.unsure: set[str] = set()
 
@@ -321,6 +330,9 @@ class _Session:
                     sleep(min(len(owner._watched()) * _EACH, _BREATH))  # noqa: SLF001
 
     def _do_what_is_due(self, now: float) -> None:
+        owner = self.owner
+        if self.first is not None:  # who sends needs the processor, and looks are needless before that is over
+            self.first = max(self.first, min(owner._sending + _FIRST, self.latest))  # noqa: SLF001
         if self.first is not None and now >= self.first:
             self._look_first()
         elif now >= self.sweep:
@@ -349,6 +361,7 @@ class _Session:
                 self._subscribe(ids)
             if self.first is None:
                 self.first = now + _FIRST + len(ids) * _EACH
+                self.latest = self.first + _PUT_OFF
         if many:  # they are about to be sent: data lost from now on is theirs, too
             self._check_epoch()
 
@@ -400,13 +413,14 @@ class _Session:
     # -- looks --------------------------------------------------------------------------------------------------------
 
     def _look_first(self) -> None:
-        """Look at what is watched since a moment: it may have ended long ago."""
+        """Look at what is watched since a moment: it may have ended long ago, if it was not sent since."""
         self._check_epoch()
         fresh, self.fresh, self.first = self.fresh, [], None
+        told, self.told = self.told, set()
         watched = self.owner._watched()  # noqa: SLF001
         left = [one for one in fresh if one in watched]
         if left:
-            self._look(left)
+            self._look([one for one in left if one not in told])
             self.sweep = min(self.sweep, monotonic() + self.pause)
 
     def _look_again(self) -> None:
@@ -432,6 +446,8 @@ class _Session:
             return
         known, owner.epoch = owner.epoch, epoch
         sent = [owner._sent.popleft() for _ in range(told)]  # noqa: SLF001
+        if self.number and self.first is not None:
+            self.told.update(*[ids for ids, _ in sent if len(ids) > 1])
         gone = {one for ids, to in sent if to != epoch for one in ids if one in watched}
         if known is not None and epoch != known:
             with owner._watching:  # noqa: SLF001 - what came since this thread looked is not lost
