@@ -141,6 +141,7 @@ class RabbitMQ:
         (folder / "rabbitmq.conf").write_text(
             "vm_memory_high_watermark.relative = 0.6\ndisk_free_limit.absolute = 10MB\n"
         )
+        self._folder = folder
         self._epmd_port = str(free_port())
         self._env = {
             **os.environ,
@@ -171,15 +172,24 @@ class RabbitMQ:
         # Debian's wrapper changes to another user; the real program stands beside Erlang's library.
         found = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
         name = str(found) if found.exists() else program("rabbitmq-server")
-        self.process = subprocess.Popen([name], env=self._env, stdout=subprocess.DEVNULL, start_new_session=True)
+        # In its folder: there it leaves what it has to say of a crash.
+        self.process = subprocess.Popen(
+            [name], cwd=self._folder, env=self._env, stdout=subprocess.DEVNULL, start_new_session=True
+        )
         until(self._ready, 90, "rabbitmq-server answers")
 
     def _ready(self) -> bool:
-        import kombu
+        from kombu.connection import Connection
 
+        assert self.process is not None
+        if self.process.poll() is not None:
+            log = self._folder / "log.txt"
+            said = log.read_text("utf-8", "replace")[-2000:] if log.exists() else "it left no log"
+            msg = f"rabbitmq-server ended at its start, with {self.process.returncode}:\n{said}"
+            raise RuntimeError(msg)
         if not answers(self.port):
             return False
-        with kombu.Connection(self.url, connect_timeout=2) as connection:
+        with Connection(self.url, connect_timeout=2) as connection:
             try:
                 connection.connect()
             except (OSError, *connection.connection_errors):  # it listens before it has its virtual host

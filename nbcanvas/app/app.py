@@ -122,6 +122,10 @@ class App:
         #: How often it was closed: what was sent before is not heard of after.
         self.closings = 0
         self._before_close: dict[Callable[[App], None], None] = {}
+        #: What `connected` set -> its value, and the settings of those names before: they go with the servers.
+        self._lent: dict[str, tuple[Any, dict[str, Any]]] = {}
+        #: The result backend of the embedded worker, to come back to.
+        self._home: str | None = None
         self._starting = threading.RLock()
         self._ids: IdSource | None = None
         add_builtins(self)
@@ -245,16 +249,27 @@ class App:
         Parameters
         ----------
         broker, backend
-            URLs; None is what is inside this process.
+            URLs; None is what is inside this process: of the backend, what was there before the first cluster.
         **settings
-            Settings that differ.
+            Settings that differ.  They are for these servers: the next call takes them back, unless they were changed.
         """
-        broker, backend = hidden(broker), hidden(backend)
+        home = self._home if self.remote else self.conf.result_backend
+        broker, backend = hidden(broker), hidden(backend if broker or backend else home)
         servers = {"broker_url", "broker_read_url", "broker_write_url", "result_backend"}
         kept = {name: value for name, value in self.conf.given.items() if name not in servers}
+        for name, (value, was) in self._lent.items():
+            if name in kept and kept[name] == value:
+                del kept[name]
+                kept |= was
         made = type(self)(
             self.main, broker=broker, backend=backend, task_cls=self.Task, set_as_current=False, **{**kept, **settings}
         )
+        made._home = home  # noqa: SLF001 - of this class
+        made._lent = {  # noqa: SLF001
+            name: (made.conf[name], {name: kept[name]} if name in kept else {})
+            for name in settings
+            if name not in servers
+        }
         made.tasks = self.tasks
         made.router = Router(made.conf, made.tasks)
         for task in self.tasks.values():
@@ -694,8 +709,14 @@ class App:
         return engine().unpack(data)
 
     def ignores_result(self, call: Call) -> bool:
-        """Say whether the value of a call is not kept: its options, then its task, then the settings decide."""
-        return ignores_result(self.tasks.find(call.task, call.version), call.options, self.defaults)
+        """Say whether the value of a call is not kept: its options, then its task, then the settings decide.
+
+        Of a task that only workers know it is what they said when they were asked.
+        """
+        task = self.tasks.find(call.task, call.version)
+        if task is None and self.remote and call.options.get("ignore_result") is None and self.fleet.ignores(call.task):
+            return True
+        return ignores_result(task, call.options, self.defaults)
 
     # -- the embedded worker ----------------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ class Fleet:
     def _asked(
         self, command: str, destination: Collection[str] | None, timeout: float, heard: Heard | None
     ) -> tuple[Answers, Collection[str]]:
-        arguments = {"taskinfoitems": ["version", "rate_limit"]} if command == "registered" else {}
+        arguments = {"taskinfoitems": ["version", "rate_limit", "ignore_result"]} if command == "registered" else {}
         to = None if destination is None else [*destination]
         told = self._app.control.ask(command, arguments, to, timeout=timeout)
         answers = {}
@@ -231,6 +231,11 @@ class Fleet:
         """Say whether there are workers besides nbcanvas's own, so far as is known; nobody is asked."""
         known = self._workers
         return known is not None and any(worker.kind != "nbcanvas" for worker in known[1].values())
+
+    def ignores(self, task: str) -> bool:
+        """Say whether a worker does not keep the results of a task, so far as is known; nobody is asked."""
+        known = self._workers
+        return known is not None and any(task in worker.ignored for worker in known[1].values())
 
     # -- comparing --------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ class Worker(NamedTuple):
         Names of the tasks it knows -> the version of their code, where that is known.
     limits
         Task name -> its rate limit.
+    ignored
+        Names of the tasks whose results it does not keep.
     active, reserved, scheduled
         How many tasks; None when it did not say.
     processed
@@ -50,6 +52,7 @@ class Worker(NamedTuple):
     queues: tuple[str, ...] | None = None
     tasks: Mapping[str, str] | None = None
     limits: Mapping[str, str] = {}
+    ignored: frozenset[str] = frozenset()
     active: int | None = None
     reserved: int | None = None
     scheduled: int | None = None
@@ -196,6 +199,7 @@ def _worker(name: str, answers: Mapping[str, Answers]) -> Worker:
         found = found._replace(
             tasks={task: items.get("version", "") for task, items in tasks.items()},
             limits={task: limit for task, items in tasks.items() if _limits(limit := items.get("rate_limit", ""))},
+            ignored=frozenset(task for task, items in tasks.items() if items.get("ignore_result") == "True"),
         )
     if isinstance(stats, Mapping):
         pool = _mapping(stats.get("pool"))

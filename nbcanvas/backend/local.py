@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from time import time
 from typing import TypeAlias
 
@@ -158,8 +158,11 @@ class LocalBackend:
     def catch_up(self, task_ids: Iterable[str]) -> None:
         """Do nothing: they hear of every end as it is stored."""
 
-    def watch(self, task_ids: Iterable[str], on_end: OnEnd) -> Callable[[], None]:
-        """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""
+    def watch(self, task_ids: Iterable[str], on_end: OnEnd, later: Container[str] = ()) -> Callable[[], None]:
+        """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop.
+
+        Those whose ends are announced `later` are not told at once.
+        """
         records = self._records
         wanted = list(task_ids)
         with self._lock:
@@ -172,7 +175,7 @@ class LocalBackend:
         if not records.keys().isdisjoint(wanted):  # some are known already, perhaps since a moment ago
             for task_id in wanted:
                 record = records.get(task_id)
-                if record is not None and record.state in READY_STATES:
+                if record is not None and record.state in READY_STATES and task_id not in later:
                     self._tell(task_id, record)
 
         def stop() -> None:

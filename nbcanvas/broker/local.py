@@ -11,6 +11,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from time import time
 
 from nbcanvas.plan.model import Message
@@ -96,7 +97,7 @@ class LocalBroker:
                     if self._later:
                         self._promote_due()
                     for bucket in self._order:
-                        if bucket:
+                        with suppress(IndexError):  # it is empty, or somebody without the lock was quicker
                             return bucket.popleft()
                     now = time()
                     limits = [
@@ -107,14 +108,9 @@ class LocalBroker:
                     if until is not None and now >= until:
                         return None
                     self._changed.wait(max(min(limits), 0.0) if limits else None)
-            except IndexError:  # somebody without the lock was quicker
-                return self._wait_again(until)
             finally:
                 self._idle -= 1
         return None
-
-    def _wait_again(self, until: float | None) -> Message | None:
-        return self._wait(None if until is None else max(until - time(), 0.0))
 
     def _promote(self) -> None:
         with self._lock:

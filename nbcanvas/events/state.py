@@ -27,6 +27,7 @@ from nbcanvas import states
 from nbcanvas.plan import Call, Node, Place, places
 
 from .attempts import NESTING, Attempt, End, Past, Start, taken
+from .before import ran
 from .event import Event
 from .fold import Fold
 from .hub import Heard
@@ -37,6 +38,7 @@ from .tree import Tree, one
 __all__ = ["State"]
 
 _SUCCESS = CODES[states.SUCCESS]
+_BADLY = frozenset(CODES[state] for state in states.READY_STATES - {states.SUCCESS})
 
 
 class State:
@@ -57,12 +59,13 @@ class State:
         How many calls had ended before it began, in an earlier run.
     """
 
-    __slots__ = ("_awake", "_counts", "_known", "began", "ignored", "kept", "version")
+    __slots__ = ("_awake", "_counts", "_known", "_ran", "began", "ignored", "kept", "version")
 
     def __init__(self, known: Known, began: float, version: int = 0, ignored: int = 0, kept: int = 0) -> None:
         self._known = known
         self._awake: frozenset[str] | None = None
         self._counts: Mapping[str, int] | None = None
+        self._ran: frozenset[int] | None = None
         self.began = began
         self.version = version
         self.ignored = ignored
@@ -239,6 +242,16 @@ class State:
 
     def skipped(self, i: int) -> bool:
         """Whether nothing was ever sent of the call: it waits, or ended because of something before it."""
+        if not self._unsent(i):
+            return False
+        if self._ran is None:
+            code = self.columns.code
+            rows = [row for row, ended in enumerate(code) if ended in _BADLY and self._unsent(row)]
+            self._ran = ran(self.tree, self.columns, rows) if rows else frozenset()
+        return i not in self._ran
+
+    def _unsent(self, i: int) -> bool:
+        """Whether nobody told that the call was sent, or begun."""
         columns = self.columns
         return all(_known(column[i]) is None for column in (columns.sent, columns.received, columns.started))
 

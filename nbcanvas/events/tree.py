@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nbcanvas.plan import Call, Chain, Fan, Node, Place, calls_of, places
 from nbcanvas.protocol.payload import unpack_args
 
 from .event import Event
 
-__all__ = ["CHILD", "ERRBACK", "LINK", "REPLACEMENT", "Graft", "Part", "Tree", "one"]
+if TYPE_CHECKING:
+    from .before import Before
+
+__all__ = ["CHILD", "ERRBACK", "LINK", "REPLACEMENT", "Graft", "Part", "Tree", "linked_calls", "one"]
 
 REPLACEMENT: Final = "replacement"
 CHILD: Final = "child"
@@ -101,6 +104,7 @@ class Tree:
     __slots__ = (
         "__weakref__",
         "_base",
+        "_before",
         "_items_of",
         "_links",
         "_order",
@@ -131,6 +135,7 @@ class Tree:
         self._links: tuple[Sequence[str], Sequence[int]] | None = None
         self._places: Sequence[Place] | None = None
         self._order: Sequence[int] | None = None
+        self._before: Before | None = None
 
     @classmethod
     def of(cls, root: Node, items_of: Items = one) -> Tree:
@@ -191,6 +196,15 @@ class Tree:
         return tree, None if in_place else [self.index.get(call.id, -1) for call in tree.calls]
 
     # -- where calls stand ------------------------------------------------------------------------------------------
+
+    @property
+    def before(self) -> Before:
+        """What stands before each call."""
+        if self._before is None:
+            from .before import Before
+
+            self._before = Before(self)
+        return self._before
 
     @property
     def places(self) -> Sequence[Place]:
@@ -334,6 +348,16 @@ class _Rows:
             return max(int(self.items_of(call)), 0)
         except Exception:  # noqa: BLE001 - an event may bring any bytes, and reading them raises anything
             return 1
+
+
+def linked_calls(tree: Tree) -> Mapping[str, Sequence[str]]:
+    """Return the ids of what is linked to calls, by the ids of these."""
+    found: dict[str, list[str]] = {}
+    for row, name in tree.part_of.items():
+        part = tree.parts[name]
+        if part.role == LINK:
+            found.setdefault(part.owner, []).append(tree.calls[row].id)
+    return found
 
 
 def _mapped(call: Call) -> str:

@@ -68,6 +68,7 @@ class ClusterView:
         self._clocks = clocks
         self._ids: list[str] = []
         self._lock = threading.Lock()
+        self._speaking = threading.Lock()
         self._wake = threading.Event()
         self._widget: Any = None
         self._thread: threading.Thread | None = None
@@ -148,7 +149,8 @@ class ClusterView:
         for shown in self._ids:
             self._publish(self._still(), shown, True)
         if self._widget is not None:
-            self._widget.end(self._snapshot())
+            with self._speaking:  # the last word
+                self._widget.end(self._snapshot())
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -188,7 +190,9 @@ class ClusterView:
         if self._widget is None or (news == self._told and now - self._spoke < REPEAT):
             return
         self._told, self._spoke = news, now
-        self._widget.snapshot = self._snapshot()
+        with self._speaking:
+            if not self._over:
+                self._widget.snapshot = self._snapshot()
 
     def _snapshot(self) -> dict[str, Any]:
         with self._lock:

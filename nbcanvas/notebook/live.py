@@ -310,8 +310,8 @@ class Publisher:
 
     def cell_begins(self, _info: object = None) -> None:
         """Put stills in place once more that took the place of html: between two cells nbclient does not listen."""
-        with self._lock:
-            views, self._stills = self._stills, []
+        with self._lock:  # of those that still count as moving, one may just have ended
+            views, self._stills = [*self._stills, *(view for view in self._views if view.widget is None)], []
         for view in views:
             view.repeat()
 

@@ -216,8 +216,9 @@ class ResultSet:
         try:
             if not latch.wait(timeout, interval, on_interval):
                 waiting = sum((r := backend.get(i)) is None or r.state not in states.READY_STATES for i in ids)
-                msg = f"{waiting} of {len(ids)} tasks have not ended within {timeout} seconds; they go on"
-                raise TimeoutError(msg)
+                if waiting:
+                    msg = f"{waiting} of {len(ids)} tasks have not ended within {timeout} seconds; they go on"
+                    raise TimeoutError(msg)
         finally:
             stop()
         if propagate:

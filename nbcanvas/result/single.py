@@ -298,7 +298,7 @@ class AsyncResult(Lineage):
         """
         if disable_sync_subtasks:
             refuse_to_block()
-        record = None if self.backend.tells(self.id) else self._record()
+        record = None if timeout != 0 and self.backend.tells(self.id) else self._record()  # who does not wait asks
         if record is None and self.sent_to_be_ignored and self.app.remote:
             return None  # as in Celery: nothing is kept to wait for
         if record is None or record.state not in states.READY_STATES:

@@ -37,6 +37,17 @@ class TellerOfClusters(Teller):
             task_id: (name, eta) for name, host in self.hosts.items() for task_id, eta in host.scheduled.items()
         }
 
+    def _why(self, row: int, call: Call, now: str) -> Because:
+        # Celery's workers do not say that they sent the next step: one sees it in a queue, or at a worker.
+        if now in (states.WAITING, states.PENDING):
+            message, place = self.queued.get(call.id, (None, 0))
+            found = self._at_a_worker(row, call, "")
+            if found is None and message is not None:
+                found = self._in_a_queue(call, message, place)
+            if found is not None:
+                return found
+        return super()._why(row, call, now)
+
     # -- it runs ----------------------------------------------------------------------------------------------------
 
     def _running(self, row: int, call: Call) -> Because:

@@ -45,7 +45,7 @@ def rerun(run: Run) -> Run:
     StillRunning
         When the run has not ended (a run whose kernel is gone will not).
     NotRegistered
-        When a task that has to run is not defined in this kernel; nothing was started.
+        When a task that has to run is not defined in this kernel, or on no worker of a cluster; nothing was started.
     """
     from .run import Run
 
@@ -61,7 +61,8 @@ def rerun(run: Run) -> Run:
         ]
         renewal = renew(run.root, _looking(app, state, lost=lost), ids, app.tasks.versions, added)
         new = set(renewal.new.values())
-        _defined(app, renewal, new)
+        if not app.remote:  # else it is for the workers to know them, which are asked before anything is sent
+            _defined(app, renewal, new)
         root_id = next((call.id for call in calls_of(renewal.root) if call.id in new), None) or ids()
 
         def payload_of(call: Call) -> Payload:

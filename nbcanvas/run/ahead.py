@@ -50,9 +50,8 @@ class Ahead:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        #: Row -> what stands before the call; rows of calls before which nothing stands are left out.
-        self._before: dict[int, Call | Fan] = {}
-        self._before_fan: dict[int, Call | Fan] = {}
+        self._before = state.tree.before.calls
+        self._before_fan = state.tree.before.fans
         self._found: dict[int, _Found] = {}
         self._missing: dict[int, Missing] = {}
         #: What was walked back already, see `_walk_back`: a chain may be as long as it likes.
@@ -66,30 +65,21 @@ class Ahead:
             self._walk(root)
 
     def _walk(self, root: Node) -> None:
-        """Note what stands before what, below a root; and, on the way back, what was found below each node."""
+        """Note what was found below each node, on the way back from what is below it."""
         index = self._state.tree.index
-        todo: list[tuple[Node, Call | Fan | None, bool]] = [(root, None, False)]
+        todo: list[tuple[Node, bool]] = [(root, False)]
         while todo:
-            node, before, entered = todo.pop()
+            node, entered = todo.pop()
             if isinstance(node, Call):
-                row = index[node.id]
-                if before is not None and before is not node:
-                    self._before.setdefault(row, before)
-                self._found[id(node)] = self._look(node, row)
-                todo += [(link, node, False) for link in node.links]
-                todo += [(errback, None, False) for errback in node.errbacks]
-            elif entered:
-                below = node.steps if isinstance(node, Chain) else node.members
+                self._found[id(node)] = self._look(node, index[node.id])
+                todo += [(hanging, False) for hanging in (*node.links, *node.errbacks)]
+                continue
+            below = node.steps if isinstance(node, Chain) else node.members
+            if entered:
                 self._found[id(node)] = _first([self._found[id(one)] for one in below])
             else:
-                todo.append((node, before, True))
-                if isinstance(node, Chain):
-                    ahead: list[Call | Fan | None] = [before, *node.steps[:-1]]
-                    todo += zip(node.steps, ahead, (False,) * len(node.steps), strict=True)
-                else:
-                    if before is not None:
-                        self._before_fan[id(node)] = before
-                    todo += [(member, before, False) for member in node.members]
+                todo.append((node, True))
+                todo += [(one, False) for one in below]
 
     def _look(self, call: Call, row: int) -> _Found:
         state = self._state.state(row)

@@ -210,12 +210,13 @@ class AttachedRun(Run):
         self._stop: Callable[[], None] | None = None
         finished = self.finished
         if app.remote:
-            self._wait_for_results_only()
+            self._mind_celerys()
         if self.done and finished is None:
             self.finished = max((record.done or 0.0 for record in records.values()), default=self.started)
         if self._mender is not None:
             for one, record in records.items():
                 self._mender.hear(one, record)
+                self._hear_links(one, record)
         self._listen()
         app.follow()
 

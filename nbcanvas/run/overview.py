@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from nbcanvas.app import App, current_app
@@ -96,7 +97,7 @@ def cluster(
     timeout
         Seconds to wait for an answer.
     on_answer
-        Hears what is known whenever a worker has answered something, in another thread.
+        Hears what is known whenever a worker has answered something, in another thread, one answer after the other.
 
     Returns
     -------
@@ -114,9 +115,11 @@ def cluster(
 
 def _partial(fleet: Any, on_answer: Callable[[Cluster], None]) -> Heard:
     known: dict[str, dict[str, Any]] = {}
+    telling = Lock()
 
     def heard(command: str, worker: str, answer: Any) -> None:
-        known.setdefault(command, {})[worker] = answer
-        on_answer(Cluster(fleet.seen({name: dict(told) for name, told in known.items()})))
+        with telling:  # each question has a thread of its own; what is told grows by one answer at a time
+            known.setdefault(command, {})[worker] = answer
+            on_answer(Cluster(fleet.seen({name: dict(told) for name, told in known.items()})))
 
     return heard

@@ -21,6 +21,7 @@ from nbcanvas.errors import NBCanvasError, NotASignature, ResultExpired, Timeout
 from nbcanvas.events.event import IGNORED, Event
 from nbcanvas.events.hub import Heard
 from nbcanvas.events.state import State
+from nbcanvas.events.tree import linked_calls
 from nbcanvas.garbage import collect_less, collecting_less
 from nbcanvas.plan import Call, calls_of
 from nbcanvas.protocol.payload import unpack, unpack_args
@@ -107,6 +108,8 @@ class Run(Views):
         self._restore: Callable[[], None] = lambda: None
         #: Calls whose end may be told by nobody.
         self._untold: Collection[str] = ()
+        #: Id of a call -> ids of what is linked to it, where nobody tells of that by itself.
+        self._links: Mapping[str, Sequence[str]] = {}
         self._done = Latch(len(self._open), before=self._over)
         self._closings = app.closings
 
@@ -121,7 +124,7 @@ class Run(Views):
         if self.app.remote:
             for told in self.app.fleet.check(calls_of(self.root)):
                 log.warning("%s", told)
-            self._wait_for_results_only()
+            self._mind_celerys()
         if len(self._open) >= _MANY:
             self._restore = collect_less()
         self.app.follow()
@@ -141,10 +144,14 @@ class Run(Views):
             remember(self)
         return self
 
-    def _wait_for_results_only(self) -> None:
-        """Do not wait for calls whose result is ignored where Celery's workers are: those never tell how it ended."""
+    def _mind_celerys(self) -> None:
+        """Where Celery's workers are, do not wait for calls whose result is ignored, and ask for what links become.
+
+        Those workers never tell how the first ended; of the second they tell only who asks.
+        """
         if self.app.fleet.all_ours():
             return
+        self._links = linked_calls(self._state.tree)
         ignored = {call.id for call in calls_of(self.root) if self.app.ignores_result(call)}.intersection(self._open)
         if ignored:
             self._untold = ignored
@@ -176,6 +183,7 @@ class Run(Views):
         self._done(task_id, record)
         if mender is not None:
             mender.hear(task_id, record)
+            self._hear_links(task_id, record)
         if len(self._events) > _FOLD_AT and self._folding.acquire(blocking=False):
             # Folded while they are young, events never grow old enough to be the garbage collector's business.
             try:
@@ -190,6 +198,21 @@ class Run(Views):
                     callback(self)
                 except Exception:  # as in concurrent.futures: the other callbacks hear of the end all the same
                     log.exception("a callback of %r raised", self)
+
+    def _hear_links(self, task_id: str, record: Record) -> None:
+        """Hear how what is linked to a call ends, which begins now; nobody waits for that."""
+        links = self._links.get(task_id) if record.state == states.SUCCESS else None
+        if not links:
+            return
+        this = weakref.ref(self)
+
+        def tell(link_id: str, ended: Record) -> None:
+            run = this()
+            if run is not None:
+                run._results.append((link_id, ended))  # noqa: SLF001 - of this class
+                run._hear_links(link_id, ended)  # noqa: SLF001
+
+        weakref.finalize(self, self.app.backend.watch(links, tell)).atexit = False
 
     # -- what it is doing -------------------------------------------------------------------------------------------
 

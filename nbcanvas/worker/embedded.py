@@ -137,13 +137,16 @@ class EmbeddedWorker:
                 continue
             except Exception as error:  # never lose a message without a word
                 log.exception("message %r could not be worked on", message)
+                slot.message = None
                 self._finish(slot, message, failure(error), None)
         executor.close()
 
     def _work(self, slot: Slot, message: Message) -> None:
         call = message.call
         task = self.app.tasks.find(call.task, call.version)
-        now = time()
+        slot.started = now = time()
+        # Before it is asked whether it is revoked: who revokes says so first, and then looks here.
+        slot.message = message
         refused = refusal(self.app, task, message, now)
         if refused is not None:
             self._turn_away(slot, message, refused)
@@ -151,15 +154,19 @@ class EmbeddedWorker:
         assert task is not None  # noqa: S101 - or it would have been refused
         wait = self.rates.hold(self.app, task, message)
         if wait:
-            message.due = now + wait
-            self._tell_received(message, {"due": message.due})
+            slot.message = None
+            message.due = due = now + wait
+            self._tell_received(message, {"due": due})
             self.app.broker.publish((message,))
             self.app.control.waits_again(message)
+            if due > time() and not self.rates.holds(message):  # the limit was changed before it was there to be found
+                self._look_again(lambda one: one is message and one.due == due)
             return
         self._execute(slot, task, message, now)
 
     def _turn_away(self, slot: Slot, message: Message, outcome: Outcome) -> None:
         """End what was taken and does not run."""
+        slot.message = None
         self._tell_received(message)
         self._finish(slot, message, outcome, None)
 
@@ -172,8 +179,6 @@ class EmbeddedWorker:
     def _execute(self, slot: Slot, task: Task, message: Message, now: float) -> None:
         call, app = message.call, self.app
         options = call.options
-        slot.started = now
-        slot.message = message
         feed = app.hub.feed(message.root_id)
         if feed is not None:
             feed((STARTED, call.id, now, message.attempt, slot.name))
@@ -242,8 +247,8 @@ class EmbeddedWorker:
             return
         if not self.app.performer.finish(message, outcome, slot.name):
             return  # it ended by itself meanwhile
-        if not slot.executor.end(message, signal):
-            slot.abandoned = True
+        slot.executor.end(message, signal, slot.give_up)
+        if slot.abandoned:
             self.slots.remove(slot)
             if not self._stopping:
                 self._open_slot()
@@ -259,7 +264,11 @@ class EmbeddedWorker:
     def rate_changed(self, name: str) -> None:
         """A task's rate limit is another one now: what waits because of the old one is looked at again."""
         held = self.rates.release(name)
-        again = self.app.broker.withdraw(lambda message: id(message) in held) if held else []
+        if held:
+            self._look_again(lambda message: id(message) in held)
+
+    def _look_again(self, matches: Callable[[Message], bool]) -> None:
+        again = self.app.broker.withdraw(matches)
         for message in again:
             message.due = None
         self.app.broker.publish(again)

@@ -35,6 +35,10 @@ def rate_per_second(limit: Any) -> float:
         raise ValueError(msg) from None
 
 
+def _limit_of(app: App, task: Task) -> Any:
+    return task.rate_limit if task.rate_limit is not None else app.defaults.rate_limit
+
+
 class RateLimits:
     """Starts of each task, spread evenly (Celery's token bucket, with room for one token).
 
@@ -48,27 +52,36 @@ class RateLimits:
 
     def hold(self, app: App, task: Task, message: Message) -> float:
         """Let a message of a task go (0), or return how many seconds it has to wait."""
-        limit = task.rate_limit if task.rate_limit is not None else app.defaults.rate_limit
-        if (limit is None and task.name not in self._held) or app.conf.worker_disable_rate_limits:
+        if (_limit_of(app, task) is None and task.name not in self._held) or app.conf.worker_disable_rate_limits:
             return 0.0
-        return self.wait(message, limit)
+        # Read in here: whoever changes the limit comes to `release` after that.
+        with self._lock:
+            return self._wait(message, _limit_of(app, task))
 
     def wait(self, message: Message, limit: Any) -> float:
         """Let a message go (0), or return how many seconds it has to wait."""
-        rate, name = rate_per_second(limit), message.call.task
         with self._lock:
-            held = self._held.get(name)
-            if held and held.pop(id(message), None) is not None:
-                return 0.0
-            if not rate:
-                return 0.0
-            now = monotonic()
-            free = max(self._next.get(name, 0.0), now)
-            self._next[name] = free + 1.0 / rate
-            if free > now:
-                # The message itself is kept, or another one might get its identity.
-                self._held.setdefault(name, {})[id(message)] = message
-            return free - now
+            return self._wait(message, limit)
+
+    def _wait(self, message: Message, limit: Any) -> float:
+        rate, name = rate_per_second(limit), message.call.task
+        held = self._held.get(name)
+        if held and held.pop(id(message), None) is not None:
+            return 0.0
+        if not rate:
+            return 0.0
+        now = monotonic()
+        free = max(self._next.get(name, 0.0), now)
+        self._next[name] = free + 1.0 / rate
+        if free > now:
+            # The message itself is kept, or another one might get its identity.
+            self._held.setdefault(name, {})[id(message)] = message
+        return free - now
+
+    def holds(self, message: Message) -> bool:
+        """Whether a message waits because of a limit."""
+        with self._lock:
+            return id(message) in self._held.get(message.call.task, ())
 
     def held(self) -> list[Message]:
         """Return the messages that wait because of a limit."""

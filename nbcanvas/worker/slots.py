@@ -32,8 +32,8 @@ class Executor(Protocol):
     def soft_limit(self, message: Message) -> None:
         """Raise SoftTimeLimitExceeded in the task, if `message` still runs."""
 
-    def end(self, message: Message, signal: str) -> bool:
-        """End the task now, if `message` still runs; False when it can only be given up."""
+    def end(self, message: Message, signal: str, give_up: Callable[[], None]) -> None:
+        """End the task now, if `message` still runs; one that can only be given up is, before it can go on."""
 
     def close(self) -> None:
         """Let go of everything."""
@@ -101,22 +101,23 @@ class ThreadExecutor:
             for _ in range(_ARRIVALS):
                 pass
 
-    def _raise(self, message: Message, exc: type[BaseException]) -> bool:
+    def _raise(self, message: Message, exc: type[BaseException], before: Callable[[], None] | None = None) -> None:
         with self._lock:
             if self._message is not message:
                 self._early = message, exc
-                return False
+                return
+            if before is not None:
+                before()
             self._raised = True
             interrupt(self._thread, exc)
-            return True
 
     def soft_limit(self, message: Message) -> None:
         """Raise SoftTimeLimitExceeded in the task, if `message` still runs."""
         self._raise(message, SoftTimeLimitExceeded)
 
-    def end(self, message: Message, signal: str) -> bool:
-        """Raise in the task; it may take its time, so the caller gives it up."""
-        return not self._raise(message, TerminateTask)
+    def end(self, message: Message, signal: str, give_up: Callable[[], None]) -> None:
+        """Raise in the task; it may take its time, so it is given up."""
+        self._raise(message, TerminateTask, give_up)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -144,6 +145,10 @@ class Slot:
         self.abandoned = False
         self.executor: Executor | None = None
         self.thread: threading.Thread | None = None
+
+    def give_up(self) -> None:
+        """Abandon the task in it, and the slot with it."""
+        self.abandoned = True
 
 
 def _thread_executors(app: App, _modules: Sequence[str]) -> Callable[[], Executor]:

@@ -341,6 +341,25 @@ def test_who_waits_is_told_when_it_is_written_and_not_before(file, database):
     assert watched == [[{"task_id": "t"}]]
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_who_asks_for_what_has_ended_already_has_it_when_it_is_written(file, together):
+    """Or what another process is told to read may not be there yet."""
+    with (
+        App("late", backend=f"db+sqlite:///{file}", set_as_current=False) as app,
+        closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as holder,
+    ):
+        task = app.task(name="one")(lambda: 1)
+        holder.execute("BEGIN IMMEDIATE")
+        result = group(task.s(), task.s()).delay() if together else task.delay()
+        until(result.ready)
+        assert result.get(timeout=0) == ([1, 1] if together else 1)  # who does not wait has it from memory
+        release = threading.Timer(0.2, holder.execute, ["ROLLBACK"])
+        release.start()
+        result.get(timeout=60)
+        assert len(rows(file)) == 1 + together
+        release.join()
+
+
 def test_one_result_that_no_database_takes_does_not_hold_up_the_others(database, file, caplog, monkeypatch):
     make = database._rows.row
 

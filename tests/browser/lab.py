@@ -186,7 +186,7 @@ class Notebook:
             nbformat.write(notebook, path)
         page.goto(self.url)
         if waits:
-            self.idle()
+            self.idle(120)  # the page, and a kernel, are loaded
         else:
             page.wait_for_function(OPEN)
 
@@ -242,7 +242,7 @@ class Notebook:
         self.save()
         self.page.reload()
         if not kernel_is_busy:
-            self.idle()
+            self.idle(120)
 
     def save(self) -> dict:
         """Save the notebook, as it is, and return what was written."""

@@ -14,7 +14,7 @@ from nbcanvas import chain
 @task
 def a_name_so_long_that_it_would_push_everything_else_out_of_the_cell_if_it_were_not_cut(i): return work(0, 0.1)
 @task
-def gate(i): return work(0, 60)
+def gate(i): return work(0, 600)
 @task(bind=True)
 def swap(self, i): raise self.replace(group(add.s(i, j) | gate.s() for j in range(3)))
 group(group(work.s(i, 0.01) for i in range(40)), group(shaky.s(i) for i in range(20)), swap.s(1),

@@ -9,8 +9,8 @@ from tests.browser.tools import LIVE, SETUP, gone, live_view, settled, value_now
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-# A minute, if nobody cancels it.
-LONG = "%%canvas -o long\ngroup(work.s(0, 0.1) for i in range(2400)) | tsum.s()"
+# Five minutes, if nobody cancels it.
+LONG = "%%canvas -o long\ngroup(work.s(0, 0.1 if i < 1200 else 1) for i in range(2400)) | tsum.s()"
 SHORT = "%%canvas -o short\ngroup(work.s(0, 0.05) for i in range({})) | tsum.s()"
 
 
@@ -78,11 +78,16 @@ def test_a_hundred_thousand_tasks_leave_the_page_responsive(desk):
         };
         requestAnimationFrame(frame);
     }""")
-    desk.run(1, "%%canvas -o total\ngroup(add.s(i, i) for i in range(100_000)) | tsum.s()")
+    desk.run_and_wait(
+        1,
+        "%%canvas -o total\nimport threading\ngate = threading.Event()\n@task\ndef held(): gate.wait(100)\n"
+        "held.s() | group(add.si(i, i) for i in range(100_000)) | tsum.s()",
+    )
     view = live_view(desk.notebook, 1)
+    desk.run(2, "gate.set()")
     seen = set()
     while view.count():
-        seen.add(value_now(view))
+        seen.add(value_now(view, 1))
         desk.page.wait_for_timeout(50)
     assert len(seen) >= 4
     assert "✓ add ×100\u202f000" in desk.notebook.bundles(1)[0]["text/plain"]

@@ -110,9 +110,8 @@ def test_converted_to_html_it_needs_no_network(saved, chrome, tmp_path, picture)
 
 def test_a_notebook_closed_and_opened_again_while_the_run_goes_on(lab, lab_folder, chrome):
     with opening(lab, lab_folder, chrome, "left") as opens:
-        notebook = opens(
-            SETUP, "%%canvas -o total\ngroup(work.s(0, 0.1) for i in range(2400)) | tsum.s()", "total.cancel()"
-        )
+        long = "group(work.s(0, 0.1 if i < 1200 else 1) for i in range(2400)) | tsum.s()"  # five minutes
+        notebook = opens(SETUP, f"%%canvas -o total\n{long}", "total.cancel()")
         notebook.run_and_wait(0)
         notebook.run_and_wait(1)
         wait_until(notebook.page, lambda: value_now(live_view(notebook, 1)) > 1)

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -50,9 +50,18 @@ class Worker:
         The process; `pid` is its id.
     """
 
-    def __init__(self, kind: str, name: str, command: Sequence[str], env: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        command: Sequence[str],
+        env: dict[str, str],
+        folder: Path,
+        answers: Callable[[str], object] | None = None,
+    ) -> None:
         self.kind = kind
         self.name = name
+        self._answers = answers
         self._path = folder / f"{name.replace('/', '_')}-{time.monotonic_ns()}.log"
         self._file = self._path.open("wb")
         # It dies with whoever started it, a test run that is killed included (where util-linux is there).
@@ -89,9 +98,9 @@ class Worker:
         return found
 
     def await_ready(self, seconds: float = 60.0) -> Worker:
-        """Wait until it consumes; its log says "ready." then."""
+        """Wait until it consumes and hears commands; its log says "ready." then."""
         end = time.monotonic() + seconds
-        while not re.search(r"\bready\.", self.log):
+        while not (re.search(r"\bready\.", self.log) and (self._answers is None or self._answers(self.name))):
             if not self.alive or time.monotonic() > end:
                 raise AssertionError(f"{self.name} is not ready (exit {self.process.poll()}):\n{self.log[-6000:]}")
             time.sleep(0.02)
@@ -187,7 +196,9 @@ class Fleet:
         command += ["--pool", pool, "-c", str(concurrency), "-n", name, *arguments]
         command += ["-E"] if events else []
         command += ["-Q", queues] if queues else []
-        return self._start("celery", name, command, wait)
+        # On Redis it says that it is ready, and begins to listen for commands then; in `solo`, behind its first task.
+        answers = self._answers if self.url.startswith("redis") and pool != "solo" else None
+        return self._start("celery", name, command, wait, answers)
 
     def ours(
         self,
@@ -206,10 +217,26 @@ class Fleet:
         command += ["-Q", queues] if queues else []
         return self._start("ours", name, command, wait)
 
-    def _start(self, kind: str, name: str, command: Sequence[str], wait: bool) -> Worker:
-        worker = Worker(kind, name, command, self.environment(), Path(self._folder.name))
+    def _start(
+        self,
+        kind: str,
+        name: str,
+        command: Sequence[str],
+        wait: bool,
+        answers: Callable[[str], object] | None = None,
+    ) -> Worker:
+        worker = Worker(kind, name, command, self.environment(), Path(self._folder.name), answers)
         self.workers.append(worker)
         return worker.await_ready() if wait else worker
+
+    def _answers(self, name: str) -> object:
+        from nbcanvas import App
+
+        app = App("asks", broker=self.url, set_as_current=False, **self.conf)
+        try:
+            return app.control.ping(destination=[name], timeout=1)
+        finally:
+            app.close()
 
     def environment(self) -> dict[str, str]:
         """Return the environment that a worker, or any process with one of the two apps, is started with."""

@@ -13,7 +13,7 @@ from tests.cluster.fleet import Fleet
 from tests.cluster.proxy import Proxy
 from tests.servers import RabbitMQ, free_port
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 TASKS = "tests.cluster.amqp_tasks"
 
 

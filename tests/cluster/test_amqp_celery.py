@@ -11,7 +11,7 @@ from nbcanvas.errors import ChordError, ImproperlyConfigured
 from tests.cluster.fleet import Fleet
 from tests.servers import RabbitMQ
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 TASKS = "tests.cluster.amqp_tasks"
 PAIRS = [("ours", "celery"), ("celery", "ours"), ("ours", "ours")]
 

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 from nbcanvas import App, attach, disconnect, group, submit
 from nbcanvas.backend.port import Record
 from nbcanvas.errors import NBCanvasError
+from nbcanvas.run import Run
 from tests.servers import Redis, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
@@ -45,12 +47,33 @@ def test_the_last_word_of_a_run_is_what_is_known_at_close(redis_url):
     until(lambda: threads() <= before)
 
 
+def test_who_has_a_value_knows_what_it_was_made_of(redis_url, monkeypatch):
+    """Though another thread has only just begun to tell of it."""
+    begun, hear = [], Run._ended
+
+    def slowly(run, task_id, record):
+        begun.append(task_id)
+        time.sleep(0.2)
+        hear(run, task_id, record)
+
+    monkeypatch.setattr(Run, "_ended", slowly)
+    app, add = client(redis_url)
+    run = submit(group(add.s(1, 1), add.s(2, 2)), app=app)
+    for call in run.snapshot().tree.calls:
+        app.backend.settle(call.id, Record("SUCCESS", payload=4))
+    until(lambda: len(begun) == 2)
+    assert run.get(timeout=60) == [4, 4]
+    assert (run.done, run.counts) == (True, {"SUCCESS": 2})
+    app.close()
+
+
 def test_who_waits_for_a_run_of_a_closed_app_is_told_and_may_follow_it_again(redis_url):
     app, add = client(redis_url)
     run = submit(group(add.s(1, 1), add.s(2, 2)), app=app)
     with ThreadPoolExecutor(2) as several:
         waiting = [several.submit(wait) for wait in (run.wait, run.get)]
-        until(lambda: len(app.backend._watched()) == 2 and all(one.running() for one in waiting))
+        # Both tasks are heard of by the run, and by who waits for their values: `get` has begun.
+        until(lambda: [isinstance(told, tuple) for told in app.backend._watched().values()] == [True, True])
         app.close()
         for one in waiting:
             with pytest.raises(NBCanvasError, match=f"closed before it ended.*attach.*{run.id[:8]}"):
@@ -173,5 +196,5 @@ def test_events_are_heard_as_soon_as_an_app_follows(redis_url, monkeypatch):
         event = {"type": "task-received", "uuid": "one", "root_id": "mine", "hostname": "w@h", "timestamp": 5.0}
         app.follow()
         producer.publish(event, routing_key="task.received", serializer="json")
-    until(lambda: [told[1] for told in feed] == ["one"])
+    until(lambda: [told[1] for told in list(feed)] == ["one"])
     app.close()

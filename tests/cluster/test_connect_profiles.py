@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 
+from nbcanvas import App, current_app
 from nbcanvas.app.profiles import Target, is_loopback, target
 from nbcanvas.app.secret import Hidden
 from nbcanvas.errors import ImproperlyConfigured
@@ -172,3 +173,25 @@ def test_this_machine():
             ["redis://h/0", "rediss://:x@10.0.0.1:1/0", "redis://localhost.example/0", "redis://127.example/0"],
         )
     )
+
+
+def test_what_a_profile_sets_goes_with_its_servers(tmp_path):
+    kept = current_app()
+    results = f"db+sqlite:///{tmp_path}/results.sqlite"
+    first = App("first", backend=results, task_default_queue="mine", set_as_current=False)
+    tls = {"ssl_ca_certs": "ca.pem"}
+    try:
+        second = first.connected("rediss://h/0", None, broker_use_ssl=tls, task_default_queue="hipri", enable_utc=True)
+        second.conf.timezone = "Europe/Rome"
+        second.conf.enable_utc = False
+        third = second.connected("redis://h/0", None, task_default_queue="lopri")
+        assert (second.conf.broker_use_ssl, second.conf.task_default_queue) == (tls, "hipri")
+        assert (third.conf.broker_use_ssl, third.conf.task_default_queue) == (False, "lopri")
+        assert (third.conf.timezone, third.conf.enable_utc) == ("Europe/Rome", False)  # somebody said so meanwhile
+        home = third.connected()
+        assert (home.conf.task_default_queue, home.conf.result_backend) == ("mine", results)
+        assert third.conf.result_backend is None
+        for app in (first, second, third, home):
+            app.close()
+    finally:
+        kept.set_current()

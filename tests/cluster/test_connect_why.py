@@ -7,7 +7,7 @@ import pytest
 from nbcanvas import group, submit
 from nbcanvas.events.event import Event
 from nbcanvas.events.state import State
-from nbcanvas.plan import Call
+from nbcanvas.plan import Call, Chain
 from nbcanvas.run.reasons import Busy, Host, Queued, Scene, reasons
 from tests.cluster.fleet import Fleet
 from tests.servers import until
@@ -116,6 +116,23 @@ def test_each_reason(scene, events, kind, says):
     assert plain.kind == kind
     assert "w1@h" not in plain.text
     assert "w2@h" not in plain.text
+
+
+@pytest.mark.parametrize(
+    ("scene", "kind", "says"),
+    [
+        (Scene(hosts={"w1@h": FULL._replace(active=[Busy("w1@h", "z", "proj.add")])}), "running", "it runs"),
+        (Scene(hosts={"w1@h": FULL._replace(reserved=["z"])}), "prefetched", "worker w1@h has taken it"),
+        (Scene(hosts={"w1@h": FULL}, queued=[Queued("z", "proj.add", "celery")]), "queued", "of worker w1@h is busy"),
+        (Scene(hosts={"w1@h": FREE}), "starting", "a has ended: it is about to be sent"),
+    ],
+)
+def test_a_later_step_that_nobody_said_was_sent(scene, kind, says):
+    chain = Chain([Call("a", "a", ()), Call("z", "proj.add", ())])
+    state = State.of(chain, 990.0).apply([SENT, Event("succeeded", "a", 992.0)])
+    [reason] = reasons(state, scene, NOW)
+    assert reason.kind == kind
+    assert says in reason.text.replace("chain[0]", "a")
 
 
 @pytest.mark.servers

@@ -150,7 +150,7 @@ def _run_at(server: Redis, database: int, folder: Path, conf: dict[str, Any], ki
                 assert scene.submit(group(scene.sig("add", 1, 1))).get(timeout=_SOON) == [2]
                 assassin.armed = True
                 run = scene.submit(canvas)
-            end = time.monotonic() + 30
+            end = time.monotonic() + _SOON
             while assassin.victim.alive and not run.done and time.monotonic() < end:
                 time.sleep(0.02)
             pawn("other")

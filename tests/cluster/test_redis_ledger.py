@@ -607,7 +607,8 @@ def waits(world, ledger, begin=1):
     return waiting
 
 
-def test_what_is_handed_over_is_taken_and_has_begun_without_another_word(world, redis_url):
+def test_what_is_handed_over_is_taken_and_has_begun_without_another_word(world, redis_url, monkeypatch):
+    monkeypatch.setattr("nbcanvas.ledger.redis._GLANCE_FIRST", 60)  # or a look may come upon what is being handed over
     server = Deaf(redis_url)
     ledger = world.ledger(server=server)
     unacked, begun = (f"nbcanvas:{what}:{ledger.worker}" for what in ("unacked", "begun"))
@@ -625,7 +626,8 @@ def test_what_is_handed_over_is_taken_and_has_begun_without_another_word(world, 
     ledger.close()
 
 
-def test_what_is_handed_over_to_a_connection_that_breaks_is_not_lost(redis_server, redis_url):
+def test_what_is_handed_over_to_a_connection_that_breaks_is_not_lost(redis_server, redis_url, monkeypatch):
+    monkeypatch.setattr("nbcanvas.ledger.redis._GLANCE_FIRST", 60)  # as above
     world = World(redis_url)
     one = call("add", 1)
     taken = threading.Event()

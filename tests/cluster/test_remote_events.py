@@ -212,8 +212,8 @@ def test_runs_hear_celerys_workers(locked_redis):
         with our_receiver(app, foreign.hear):
             app.send_task("flaky", (), task_id="one", root_id="mine").get(timeout=60)
             app.send_task("add", (1, 2), task_id="two", root_id="somebody's").get(timeout=60)
-            until(lambda: sum(event[0] == "started" for event in feed) == 2)
-            until(lambda: any(event[0] == "retried" for event in feed))
+            until(lambda: sum(event[0] == "started" for event in list(feed)) == 2)
+            until(lambda: any(event[0] == "retried" for event in list(feed)))
         told = sorted((event[0], event[3]) for event in feed if event[0] != "sent")
         assert told == [("received", 0), ("received", 1), ("retried", 0), ("started", 0), ("started", 1)]
         assert {event[1] for event in feed} == {"one"}

@@ -11,7 +11,7 @@ from nbcanvas.ledger.split import DEAD
 from nbcanvas.plan import Value, advance
 from tests.servers import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

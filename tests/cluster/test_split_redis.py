@@ -8,7 +8,7 @@ from nbcanvas import chain, chord, group
 from tests.cluster.fleet import Fleet
 from tests.servers import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

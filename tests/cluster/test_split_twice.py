@@ -17,7 +17,7 @@ from nbcanvas.protocol.letter import AGAIN, Letter
 from tests.cluster.proxy import Proxy
 from tests.servers import RabbitMQ, until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -107,9 +107,14 @@ def test_of_two_copies_one_begins_and_the_other_waits_for_its_end(split_app, led
     letter = put(split_app, again=marked[0])
     first = take(one)
     put(split_app, again=marked[1], like=letter)
-    for _ in range(3):
+
+    def waits() -> bool:
         two.beat()
         assert two.take(1, 1, timeout=0.3) == (), "it begins a second time, while the first one runs"
+        return bool(two._doubts)
+
+    for _ in range(3):  # it has come, and is looked at again
+        until(waits)
     one.commit([done(split_app, first, 2)])
     all_gone(split_app, ledgers, acks)
 

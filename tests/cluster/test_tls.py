@@ -13,7 +13,7 @@ from nbcanvas.errors import ServerLost
 from tests.cluster.fleet import Fleet
 from tests.servers import Redis, free_port, until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 PASSWORD = "quite-secret"
 

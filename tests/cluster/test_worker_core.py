@@ -14,6 +14,7 @@ from nbcanvas.plan import Call, Chain, Fan, Join, Message, Next
 from nbcanvas.plan.model import Slot, Spread
 from nbcanvas.worker.cluster import ClusterWorker
 from nbcanvas.worker.cluster.committer import Entry
+from nbcanvas.worker.slots import ThreadExecutor
 from tests.cluster.memory import MemoryLedger
 from tests.servers import until
 
@@ -56,6 +57,11 @@ class Bench:
         @task(name="lonely")
         def lonely(key):
             return _Opaque(2)
+
+        @task(name="stuck", time_limit=0.05)
+        def stuck(key):
+            while not self.gate.is_set():
+                time.sleep(0.001)
 
         @task(name="limited", rate_limit="20/s")
         def limited(key):
@@ -301,6 +307,28 @@ def test_what_is_to_be_written_is_kept_when_the_patience_ends(bench):
     assert bench.state("w") == states.SUCCESS
 
 
+def test_who_waits_for_what_is_written_waits_for_what_another_thread_writes(bench):
+    """Or a worker that stops lets go of its server while its last results are on the way."""
+    worker, order = bench.start(1), []
+    begun, goes_on, commit = threading.Event(), threading.Event(), bench.ledger.commit
+
+    def slowly(steps, then=None):
+        begun.set()
+        goes_on.wait(60)
+        order.append("written")
+        return commit(steps, then)
+
+    bench.ledger.commit = slowly
+    bench.send("note", "n")
+    assert begun.wait(60)
+    waits = threading.Thread(target=lambda: (worker.committer.flush(wait=True), order.append("waited")))
+    waits.start()
+    time.sleep(0.05)  # it would be back by now
+    goes_on.set()
+    waits.join(60)
+    assert order == ["written", "waited"]
+
+
 def test_a_server_that_is_away_while_a_message_is_read_costs_nothing(bench):
     read, away = bench.app.post.read, [ServerLost("the plans are away")] * 3
 
@@ -439,6 +467,27 @@ def test_the_pool_grows_and_shrinks(bench):
     until(lambda: len(worker.pool.slots) == 1)
     bench.send("note", "after")
     assert bench.state("after") == states.SUCCESS
+
+
+def test_a_slot_that_is_given_up_begins_no_other_task(bench, monkeypatch):
+    """It has to know before its task ends: what it began then would end, and nobody would hear of that."""
+    end = ThreadExecutor.end
+
+    def slowly(*args):
+        found = end(*args)
+        pause = time.monotonic() + 0.2
+        while not bench.ran and time.monotonic() < pause:
+            time.sleep(0.005)
+        return found
+
+    monkeypatch.setattr(ThreadExecutor, "end", slowly)
+    bench.send("stuck", "stuck")
+    bench.send("wait", "next")
+    worker = bench.start(1)
+    (first,) = worker.pool.slots
+    until(lambda: bench.ran and first not in worker.pool.slots)
+    bench.gate.set()
+    assert [bench.state(one) for one in ("stuck", "next")] == [states.FAILURE, states.SUCCESS]
 
 
 def test_it_scales_with_the_work(bench):

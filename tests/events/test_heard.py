@@ -8,6 +8,7 @@ import pytest
 from nbcanvas.app import App
 from nbcanvas.canvas import group
 from nbcanvas.run import submit
+from tests.apps import rests
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def app():
 def ended(sig):
     run = submit(sig).wait(60)
     until = time.monotonic() + 60
-    while not run.snapshot().done and time.monotonic() < until:
+    while not (run.snapshot().done and rests(run.app)) and time.monotonic() < until:
         time.sleep(0.005)
     return run.snapshot()
 

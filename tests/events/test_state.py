@@ -341,3 +341,37 @@ def test_a_hundred_thousand_tasks_fold_at_once():
     folded = []
     assert operations(lambda: folded.append(state.apply(events))) < 8 * n  # two for each event
     assert folded[0].counts[states.SUCCESS] == n
+
+
+# -- of a fleet that tells only how tasks ended ----------------------------------------------------------------------
+
+
+def skipped(root, *events):
+    state = told(State.of(root, 0.0), *events)
+    return {state.call(i).id for i in range(len(state)) if state.state(i) != states.SUCCESS and state.skipped(i)}
+
+
+FAILED = (ValueError("no"), "Traceback …")
+
+
+def ended(kind, *ids):
+    return [(kind, task_id, 2.0, 0, FAILED if kind == "failed" else "revoked") for task_id in ids]
+
+
+@pytest.mark.parametrize("kind", ["failed", "revoked"])
+def test_what_ends_badly_behind_what_went_well_did_so_by_itself(kind):
+    chain = Chain([add("a"), add("b"), add("c")])
+    done = [("succeeded", "a", 1.0)]
+    assert skipped(chain, *done, *ended(kind, "b", "c")) == {"c"}
+    assert skipped(chain, *ended(kind, "a", "b", "c")) == {"b", "c"}
+    deep = Chain([Fan("g", [Chain([add("m"), Fan("h", [add("n"), add("o")])]), add("p")]), Fan("e", []), add("z")])
+    well = [("succeeded", task_id, 1.0) for task_id in "mnop"]
+    assert skipped(deep, *well, *ended(kind, "z")) == set()
+    assert skipped(deep, *well[:1], *well[2:], *ended(kind, "n", "z")) == {"z"}
+    assert skipped(deep, *well[:3], *ended(kind, "z")) == {"p", "z"}  # p has not ended: nothing is known of either
+
+
+def test_a_step_that_fails_behind_an_ignored_result_ran():
+    chain = Chain([add("a"), add("b"), add("c")])
+    assert skipped(chain, ("ignored", "a", 1.0), *ended("failed", "b", "c")) == {"c"}
+    assert skipped(chain, ("ignored", "a", 1.0), *ended("revoked", "b", "c")) == {"b", "c"}

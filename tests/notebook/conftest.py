@@ -66,18 +66,33 @@ def held(value=1):
     return value
 """
 
-#: In a kernel: what a test may wait for from outside. The file grows by a letter when a wait for a run begins.
+#: In a kernel: what a test may wait for from outside. The file grows by a letter whenever a wait for a run has begun.
+#: And tasks that take their time until the test has seen enough.
 WAITS = """
 from pathlib import Path
-from nbcanvas.notebook.waiting import NotebookAudience
+from nbcanvas.run import Run
 
-def told(self, run, begins=NotebookAudience.wait_begins):
-    begins(self, run)
-    with Path("waits").open("a") as waits:
-        waits.write("w")
+def heard_since(self, closings, checks=Run._heard_since):
+    check, told = checks(self, closings), []
+    def tells():  # called only by whoever waits, in the midst of it
+        if not told:
+            told.append(True)
+            with Path("waits").open("a") as waits:
+                waits.write("w")
+        check()
+    return tells
 
-NotebookAudience.wait_begins = told
-del told
+Run._heard_since = heard_since
+del heard_since
+
+def enough():
+    return Path("enough").exists()
+
+@task
+def paced(seconds=0.05):
+    if not enough():
+        time.sleep(seconds)
+    return seconds
 """
 
 

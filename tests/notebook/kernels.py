@@ -49,7 +49,7 @@ class Kernel:
 
     def __init__(self, manager, folder) -> None:
         self.manager = manager
-        self._waits = folder / "waits"
+        self._waits, self._enough = folder / "waits", folder / "enough"
         self.client = manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=120)
@@ -120,7 +120,23 @@ class Kernel:
         while self.waits < cell.waits + waits:
             assert time.monotonic() < until, f"the cell does not begin to wait: {cell.messages}"
             time.sleep(0.01)
-        time.sleep(0.3)  # from the first step of waiting to the last
+
+    def hold(self, until: str) -> Cell:
+        """Start a cell that holds the kernel up until something is so, or it is interrupted; return it at work."""
+        cell = self.start(f"print('at work', flush=True)\nwhile not ({until}): time.sleep(0.01)")
+        self.said(cell)
+        return cell
+
+    def said(self, cell: Cell, seconds: float = 60) -> None:
+        """Wait until a cell has printed something."""
+        until = time.monotonic() + seconds
+        while not cell.printed:
+            assert time.monotonic() < until, f"the cell says nothing: {cell.messages}"
+            time.sleep(0.01)
+
+    def enough(self) -> None:
+        """Let tasks that take their time (`WAITS` of the conftest) take none from now on."""
+        self._enough.touch()
 
     def interrupt(self) -> None:
         self.manager.interrupt_kernel()

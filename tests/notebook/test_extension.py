@@ -221,7 +221,8 @@ def test_inspect_answers_with_frames(shell, eventually):
     eventually(lambda: len(shell.run("%canvas inspect active")) == 1)
     active = shell.run("%canvas inspect active")
     assert active["name"].tolist() == ["held"]
-    assert len(shell.run("%canvas inspect reserved")) == 2
+    eventually(lambda: len(shell.run("%canvas inspect reserved")) == 2)
+    eventually(lambda: not shell.run("%canvas inspect scheduled").empty)
     assert shell.run("%canvas inspect scheduled")["name"].tolist() == ["add"]
     assert "add" in shell.run("%canvas inspect registered")["name"].tolist()
     assert shell.run("%canvas inspect stats")["max-concurrency"].tolist() == [1]

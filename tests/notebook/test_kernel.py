@@ -29,12 +29,15 @@ def sent(message):
     return message["header"]["date"].timestamp()
 
 
-def test_the_bars_move_while_another_cell_blocks(kernel):
-    cell = kernel.run("%%canvas -o total\ngroup(nap.s(0.05) for i in range(160)) | tsum.s()")
+def test_the_bars_move_while_another_cell_blocks(kernel, eventually):
+    cell = kernel.run("%%canvas -o total\ngroup(paced.s() for i in range(1600)) | tsum.s()")
     [shown] = cell.of("display_data")
     assert {"text/plain", "text/html", LIVE} <= set(shown["data"])
     # The publisher's thread ends when it has nothing left to say.
-    busy = kernel.start(f"while {PUBLISHES}: time.sleep(0.05)")
+    busy = kernel.hold(f"not {PUBLISHES}")
+    before = len(bars(kernel))
+    eventually(lambda: len(bars(kernel)) >= before + 5)
+    kernel.enough()
     kernel.wait(busy)
     ended = sent(busy.reply)
     moved = [(at, snapshot) for at, snapshot in bars(kernel) if at < ended]
@@ -50,7 +53,7 @@ def test_the_bars_move_while_another_cell_blocks(kernel):
     assert sent(still) < ended
     assert still["content"]["transient"] == shown["transient"]
     assert set(still["content"]["data"]) == {"text/plain", "text/html"}
-    assert "✓ nap ×160" in still["content"]["data"]["text/plain"]
+    assert "✓ paced ×1600" in still["content"]["data"]["text/plain"].replace("\u202f", "")
 
 
 def test_nothing_is_sent_when_nothing_changes(kernel, eventually):
@@ -63,26 +66,37 @@ def test_nothing_is_sent_when_nothing_changes(kernel, eventually):
     eventually(lambda: kernel.of("update_display_data"))
 
 
-def test_a_task_that_says_how_far_it_is_moves_its_bar(kernel):
+def test_a_task_that_says_how_far_it_is_moves_its_bar(kernel, eventually):
     kernel.run("""@task(bind=True)
 def train(self, epochs):
     for epoch in self.track(range(epochs)):
-        time.sleep(0.02)
+        if not enough():
+            time.sleep(0.02)
     return epochs""")
-    kernel.run("%%canvas -o trained\ntrain.s(60)")
-    kernel.run("trained.wait()")
-    shares = [snapshot["bars"][0]["fraction"] for _, snapshot in bars(kernel)]
-    assert shares == sorted(shares)
-    assert len({share for share in shares if 0 < share < 1}) >= 4
+    kernel.run("%%canvas -o trained\ntrain.s(600)")
+    waiting = kernel.start("trained.wait()")
+
+    def shares():
+        return [snapshot["bars"][0]["fraction"] for _, snapshot in bars(kernel)]
+
+    eventually(lambda: len({share for share in shares() if 0 < share < 1}) >= 4)
+    kernel.enough()
+    kernel.wait(waiting)
+    assert shares() == sorted(shares())
 
 
-def test_chunks_count_items(kernel):
-    kernel.run("%%canvas -o lots\nnap.chunks([(0.05,)] * 60, 20) | tsum.si([1])")
-    kernel.run("lots.wait()")
-    first = [snapshot["bars"][0] for _, snapshot in bars(kernel)]
-    assert {bar["unit"] for bar in first} == {"item"}
-    assert {bar["total"] for bar in first} == {60}
-    assert len({bar["done"] for bar in first}) >= 4
+def test_chunks_count_items(kernel, eventually):
+    kernel.run("%%canvas -o lots\npaced.chunks([(0.05,)] * 600, 20) | tsum.si([1])")
+    waiting = kernel.start("lots.wait()")
+
+    def first():
+        return [snapshot["bars"][0] for _, snapshot in bars(kernel)]
+
+    eventually(lambda: len({bar["done"] for bar in first()}) >= 4)
+    kernel.enough()
+    kernel.wait(waiting)
+    assert {bar["unit"] for bar in first()} == {"item"}
+    assert {bar["total"] for bar in first()} == {600}
 
 
 def test_text_is_updated_in_place(kernel, eventually):
@@ -151,9 +165,13 @@ def test_an_interrupt_of_await(kernel):
 
 def test_an_interrupt_of_await_that_is_heard_late(kernel):
     kernel.run("%%canvas -o total\nheld.s()")
-    at_work = "import asyncio; asyncio.get_running_loop().call_later(0.1, time.sleep, 2)"  # the loop
-    waiting = kernel.start(f"{at_work}\nawait total")
-    kernel.begun(waiting)
+    waiting = kernel.start("""import asyncio
+def at_work():
+    print("at work", flush=True)
+    time.sleep(2)
+asyncio.get_running_loop().call_later(0.1, at_work)
+await total""")
+    kernel.said(waiting)  # while the loop is at work
     kernel.interrupt()
     kernel.wait(waiting)
     assert waiting.error["ename"] == "WaitInterrupted"

@@ -47,6 +47,17 @@ def ended(kernel, eventually):
     return eventually(lambda: [snapshot for _, snapshot in snapshots(kernel) if snapshot["over"]])[-1]
 
 
+def runs(kernel, eventually):
+    """Wait until a view says that the task runs, and return the snapshot that does."""
+
+    def said():
+        states = [message["content"]["data"]["state"] for _, message in kernel.of("comm_open")]
+        first = [state["snapshot"] for state in states if "snapshot" in state]
+        return [one for one in (*first, *(snapshot for _, snapshot in snapshots(kernel))) if one["running"]]
+
+    return eventually(said)[0]
+
+
 def closed(kernel):
     return [message["content"]["comm_id"] for _, message in kernel.of("comm_close")]
 
@@ -82,11 +93,12 @@ def states_for_a_late_page(kernel, eventually):
     return {name: model["state"] for name, model in data["states"].items()}
 
 
-def test_each_message_is_complete_and_none_builds_on_another(kernel):
-    kernel.run(MANY.format(120))
+def test_each_message_is_complete_and_none_builds_on_another(kernel, eventually):
+    kernel.run("%%canvas -o total\ngroup(paced.s() for i in range(1200)) | tsum.s()")
+    eventually(lambda: len(snapshots(kernel)) >= 4)
+    kernel.enough()
     kernel.run("total.wait()")
     [(_, first), *rest] = snapshots(kernel)
-    assert len(rest) >= 3
     for _, snapshot in rest:
         assert snapshot.keys() == first.keys()
         assert [bar["label"] for bar in snapshot["bars"]] == [bar["label"] for bar in first["bars"]]
@@ -98,9 +110,9 @@ def test_a_late_page_gets_what_is_so_now_not_what_was_said_last(kernel, eventual
     kernel.run("from nbcanvas.notebook import live\nlive.REPEAT = 3600")
     kernel.run("%canvas worker start -c 1")
     kernel.run(QUIET)
-    time.sleep(1)
     [live], _ = opened(kernel)
-    _, said = snapshots(kernel)[-1] if snapshots(kernel) else (0, {"elapsed": 0.0, "seq": 1})
+    said = runs(kernel, eventually)  # and then nothing happens
+    time.sleep(1)
     late = states_for_a_late_page(kernel, eventually)[live]["snapshot"]
     assert late["elapsed"] >= said["elapsed"] + 0.5
     assert late["seq"] > said["seq"]
@@ -131,8 +143,8 @@ def test_a_page_that_missed_the_end_asks_and_is_told_again(kernel, eventually):
 def test_the_publisher_repeats_itself_whatever_the_main_thread_does(kernel, eventually):
     kernel.run("from nbcanvas.notebook import live\nlive.REPEAT = 0.3")
     kernel.run(QUIET)
+    blocked = kernel.hold("gate.wait(0)")
     since = time.monotonic()
-    blocked = kernel.start("while not gate.wait(0.01): pass")
 
     def told():
         """What was said since the task runs."""
@@ -153,11 +165,9 @@ def test_who_asks_is_told_once_also_while_a_cell_blocks(kernel, eventually):
     kernel.run("%canvas worker start -c 1")
     kernel.run(QUIET)
     [live], [control] = opened(kernel)
-    states = [message["content"]["data"]["state"] for _, message in kernel.of("comm_open")]
-    begun = any("snapshot" in state and state["snapshot"]["running"] for state in states)
-    eventually(lambda: begun or any(snapshot["running"] for _, snapshot in snapshots(kernel)))
+    runs(kernel, eventually)
     subshell = subshell_of(kernel)
-    blocked = kernel.start("while not gate.wait(0.01): pass")
+    blocked = kernel.hold("gate.wait(0)")
     before = len(snapshots(kernel))
     say(kernel, control, {"method": "custom", "content": {"do": "tell"}}, subshell)
     eventually(lambda: len(snapshots(kernel)) > before)
@@ -252,14 +262,16 @@ def test_unloading_leaves_a_still_of_what_was_reached(kernel, eventually):
     [shown] = cell.of("display_data")
     eventually(lambda: len(snapshots(kernel)) >= 3)
     kernel.run("%unload_ext nbcanvas")
-    [(at, still)] = kernel.of("update_display_data")
+    [(_, still)] = kernel.of("update_display_data")
     assert still["content"]["transient"] == shown["transient"]
     assert set(still["content"]["data"]) == {"text/plain", "text/html"}
     assert "running" in still["content"]["data"]["text/plain"]
     live, control = opened(kernel)
     assert set(closed(kernel)) == {*live, *control}
     time.sleep(0.3)
-    assert not snapshots(kernel, at + 0.2)
+    [goes] = [sent(m) for _, m in kernel.of("comm_close") if m["content"]["comm_id"] in live]
+    told = [sent(m) for _, m in kernel.of("comm_msg") if "snapshot" in m["content"]["data"].get("state", {})]
+    assert max(told) <= goes
     kernel.run("total.cancel()\n%load_ext nbcanvas\n%load_ext nbcanvas")
     kernel.run(MANY.format(20))
     kernel.run("total.wait()")
@@ -268,6 +280,7 @@ def test_unloading_leaves_a_still_of_what_was_reached(kernel, eventually):
 
 def test_an_interrupt_of_the_wait_leaves_the_view_moving(kernel, eventually):
     waiting = kernel.start("%%canvas -w -o total\ngroup(nap.s(0.1) for i in range(2000)) | tsum.s()")
+    kernel.begun(waiting, waits=2)
     eventually(lambda: len(snapshots(kernel)) >= 2)
     kernel.interrupt()
     kernel.wait(waiting)
@@ -309,7 +322,11 @@ def test_a_page_made_of_a_notebook_shows_a_run_that_had_not_ended(monkeypatch):
     sources = [
         "%load_ext nbcanvas\nimport time\nfrom nbcanvas import group, task\n@task\ndef nap(s): time.sleep(s)",
         "%%canvas -o total\ngroup(nap.s(0.3) for i in range(2000))",
-        "while total.counts.get('SUCCESS', 0) < 4: time.sleep(0.1)\ntime.sleep(0.5)",
+        """from nbcanvas.notebook import session_of
+while total.counts.get('SUCCESS', 0) < 4: time.sleep(0.1)
+[view], since = session_of().publisher._views, time.monotonic()
+while view._spoke < since: time.sleep(0.1)
+with view._lock: pass  # said it has begun to: now it has""",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     NotebookClient(notebook, timeout=200, iopub_timeout=200, kernel_name="python3").execute()

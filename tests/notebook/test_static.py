@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -14,6 +13,7 @@ from nbclient import NotebookClient
 
 from nbcanvas.notebook import CellError, UnknownOption
 from nbcanvas.notebook.save import main, save
+from tests.servers import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # nbval and nbclient in processes of their own
 
@@ -212,10 +212,24 @@ def test_a_live_notebook_executed_by_nbclient_keeps_the_stills(monkeypatch):
     assert notebook.cells[3].outputs[1]["data"]["text/plain"] == "39800"
 
 
-def test_a_run_that_ends_between_two_cells_leaves_its_still(monkeypatch):
+def test_a_run_that_ends_between_two_cells_leaves_its_still(monkeypatch, tmp_path):
     """What nbclient hears between two cells it drops."""
-    cells = [TASKS, "%%canvas -o total\ngroup(add.s(i, i) for i in range(200)) | tsum.s()", "1 + 1"]
-    notebook = executed(cells, monkeypatch, between=lambda **_: time.sleep(2))
+    asked, ended = tmp_path / "asked", tmp_path / "ended"
+    tells = f"""
+import os, threading
+def tells():
+    while not os.path.exists({str(asked)!r}): time.sleep(0.05)
+    while any("publisher" in one.name for one in threading.enumerate()): time.sleep(0.05)
+    open({str(ended)!r}, "x").close()
+threading.Thread(target=tells, daemon=True).start()"""
+    cells = [TASKS + tells, "%%canvas -o total\ngroup(add.s(i, i) for i in range(200)) | tsum.s()", "1 + 1"]
+
+    def between(cell_index, **_):
+        if cell_index == 1:
+            asked.touch()
+            until(ended.exists)
+
+    notebook = executed(cells, monkeypatch, between=between)
     [shown] = notebook.cells[1].outputs
     assert "succeeded" in shown["data"]["text/plain"]
 

@@ -20,6 +20,7 @@ from nbcanvas.errors import Ignore, Reject
 from nbcanvas.plan import places
 from nbcanvas.protocol.payload import unpack
 from nbcanvas.run import submit
+from tests.apps import rests
 from tests.plan.recipes import build, canvases
 from tests.plan.reference import Meaning, item_value, symbol
 from tests.plan.replacements import AS_CELERY, AS_MEANT
@@ -110,10 +111,7 @@ class World:
     def _rests(self, count):
         records = self.backend.records()
         return (
-            len(records) >= count
-            and all(r.state in states.READY_STATES for r in records.values())
-            and not self.app.broker.waiting()
-            and (self.app.worker is None or not self.app.worker.running())
+            len(records) >= count and all(r.state in states.READY_STATES for r in records.values()) and rests(self.app)
         )
 
 

@@ -17,6 +17,7 @@ import nbcanvas
 from nbcanvas import App, GroupResult, Signature, current_app, signature
 from nbcanvas.app.settings import DEFAULTS, Settings
 from nbcanvas.errors import ImproperlyConfigured, NotRegistered, TaskRevokedError, UnknownSetting
+from nbcanvas.worker.admission import refusal
 
 # -- settings -------------------------------------------------------------------------------------------------------
 
@@ -502,6 +503,16 @@ def test_revoke_and_terminate(app, tasks):
     assert tasks.add.delay(1, 1).get(timeout=30) == 2
 
 
+def test_what_is_revoked_just_as_it_starts_runs_and_says_so(app, tasks, monkeypatch):
+    def asked(*args):
+        found = refusal(*args)
+        app.control.revoke("late")
+        return found
+
+    monkeypatch.setattr("nbcanvas.worker.embedded.refusal", asked)
+    assert tasks.add.apply_async((1, 1), task_id="late").get(timeout=30) == 2
+
+
 def test_revoke_by_stamped_headers(app, tasks):
     stamped, other = tasks.add.s(1, 1), tasks.add.s(2, 2)
     stamped.stamp(experiment=42)
@@ -538,6 +549,20 @@ def test_rate_and_time_limits_can_be_changed(app, tasks):
     assert (tasks.add.soft_time_limit, tasks.add.time_limit) == (10, 20)
     with pytest.raises(NotRegistered):
         app.control.rate_limit("ad", "5/s")
+
+
+def test_a_limit_is_lifted_while_a_task_is_about_to_wait_for_it(app, monkeypatch):
+    slow = app.task(lambda x: x, name="slow", rate_limit="1/h")
+    app.start_worker(1)
+    publish = app.broker.publish
+
+    def late(messages):
+        if any(message.due is not None for message in messages):
+            app.control.rate_limit("slow", None)
+        publish(messages)
+
+    monkeypatch.setattr(app.broker, "publish", late)
+    assert [result.get(timeout=30) for result in [slow.delay(i) for i in range(3)]] == [0, 1, 2]
 
 
 def test_nothing_was_logged_as_an_error(app, tasks, caplog):

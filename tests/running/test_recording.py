@@ -26,6 +26,7 @@ from nbcanvas.picture.svg import canvas_alt, canvas_html
 from nbcanvas.plan import calls_of
 from nbcanvas.protocol.plain import AsText
 from nbcanvas.run import Recording, set_audience
+from tests.apps import rests
 from tests.plan.recipes import build, canvases
 from tests.protocol.test_document import facts
 
@@ -34,7 +35,7 @@ def settled(run, seconds=60):
     """Wait for everything a run started, errbacks too."""
     run.wait(seconds)
     until = time.monotonic() + seconds
-    while not run.snapshot().done or run.finished is None:
+    while not (run.snapshot().done and rests(run.app)):
         assert time.monotonic() < until, "it did not settle"
         time.sleep(0.001)
     return run

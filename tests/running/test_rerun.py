@@ -24,6 +24,7 @@ from nbcanvas.errors import (
     TaskRevokedError,
 )
 from nbcanvas.picture.bars import bars_model
+from tests.apps import rests
 from tests.plan.recipes import build, canvases
 from tests.plan.reference import Meaning, symbol
 from tests.plan.simulate import Boom, name_of
@@ -137,7 +138,7 @@ def flaky(app):
 
 def ended(run):
     """Wait until a run, and everything that hangs on it, has ended."""
-    wait_until(lambda: run.wait(60).snapshot().done, 60)
+    wait_until(lambda: run.wait(60).snapshot().done and rests(run.app), 60)
     return run
 
 

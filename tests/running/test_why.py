@@ -221,7 +221,7 @@ def test_a_retry(app, two):
 def test_a_rate_limit(app, two):
     slow = app.task(lambda x: x, name="slow", rate_limit="1/h")
     run = submit(group(slow.s(i) for i in range(4)))
-    until(lambda: run.counts.get("RECEIVED") == 3)
+    until(lambda: run.counts.get("RECEIVED") == 3 and run.counts.get("SUCCESS") == 1)
     found = run.why()
     assert [one.kind for one in found] == ["rate limit"] * 3
     assert found[0].text.startswith("its rate limit of 1/h holds it back, in ")

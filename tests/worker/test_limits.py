@@ -85,7 +85,7 @@ def test_what_comes_before_the_task_is_in_its_executors_hands_is_not_lost(pool):
             return executor.run(add, message, Context(message, "add"))
 
         assert isinstance(run(executor.soft_limit).exc, SoftTimeLimitExceeded)
-        assert run(lambda message: executor.end(message, "SIGTERM")).terminated
+        assert run(lambda message: executor.end(message, "SIGTERM", lambda: None)).terminated
         assert unpack(run().payload) == 3
         executor.close()
 

@@ -185,8 +185,12 @@ class DatabaseBackend:
             self._own.update(one for one in task_ids if self._local.get(one) is None)
 
     def tells(self, task_id: str) -> bool:
-        """Never: asking costs nothing that matters."""
-        return False
+        """Whether it is a task of this process that may have ended, and not be written: who waits does not ask."""
+        return task_id in self._untold()
+
+    def _untold(self) -> Collection[str]:
+        """Return the ids whose ends are told once they are written; none in the thread that writes, which tells."""
+        return () if self._writer.is_this_thread else self._own
 
     def settle(self, task_id: str, record: Record) -> bool:
         """Store how an attempt ended; False (and nothing stored) when that attempt, or a later one, was settled."""
@@ -318,7 +322,13 @@ class DatabaseBackend:
     def watch(self, task_ids: Iterable[str], on_end: OnEnd) -> Callable[[], None]:
         """Call `on_end` once for each of the tasks when it ends, or at once when it has; returns the way to stop."""
         ids = list(task_ids)
-        stop = self._local.watch(ids, on_end)
+        later = self._untold()
+        stop = self._local.watch(ids, on_end, later)
+        if later:
+            for one in ids:
+                record = self._local.get(one) if one in later else None
+                if record is not None and record.state in states.READY_STATES:
+                    self.announce(one, record)
         if self._foreign():
             self._follower.wake()
         return stop

@@ -85,6 +85,11 @@ class Writer:
 
     # -- any thread ---------------------------------------------------------------------------------------------------
 
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether it is the writer's thread that asks."""
+        return threading.current_thread() is self._thread
+
     def put(self, op: Op) -> None:
         """Have something done, after everything that was put before."""
         self._ops.append(op)
@@ -99,7 +104,7 @@ class Writer:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything put so far is written; False when it is not in time."""
-        if self._thread is None or threading.current_thread() is self._thread:
+        if self._thread is None or self.is_this_thread:
             return True
         written = threading.Event()
         self.put(Op(act=_nothing, then=written.set))

@@ -46,6 +46,8 @@ _UNASKED: Final = 0
 _JOINS: Final = 1000
 #: Seconds after which somebody would have told of an end.
 _TOLD: Final = 1.0
+#: Seconds that who catches up waits, at most, until another thread has told what it is telling.
+_TELLING: Final = 2.0
 #: Seconds without a beat after which a worker is none.
 _SILENT: Final = 10
 
@@ -111,6 +113,10 @@ class RedisBackend:
         self.others: Callable[[], bool] = lambda: False
         self._lock = threading.RLock()  # a finalizer may stop watching while this thread holds it
         self._watchers: dict[str, OnEnd | tuple[OnEnd, ...]] = {}
+        #: Tasks whose end another thread is telling, and how many wait until it has.
+        self._telling: set[str] = set()
+        self._told = threading.Condition(self._lock)
+        self._awaiting = 0
         self._kept: OrderedDict[str, Record] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._size = 0
@@ -241,15 +247,18 @@ class RedisBackend:
                 fresh = wanted
             if watchers.keys().isdisjoint(fresh):
                 watchers.update(dict.fromkeys(fresh, on_end))
+                new = fresh
             else:
+                told = bool(self._listener.session)  # then what is watched already need not be looked for again
+                new = [one for one in fresh if one not in watchers] if told else fresh
                 for one in fresh:
                     watchers[one] = (*_several(watchers.get(one, ())), on_end)
-            self._listener.comes(fresh)
+            self._listener.comes(new)
         for task_id, record in known:
             self._expected.pop(task_id, None)  # it is kept as any other that is watched
             on_end(task_id, record)
         if fresh:
-            self._listener.follow(fresh)
+            self._listener.follow(new)
 
         def stop() -> None:
             with self._lock:
@@ -266,7 +275,14 @@ class RedisBackend:
 
     def catch_up(self, task_ids: Iterable[str]) -> None:
         """Tell those who watch these tasks of the ends that are stored, and of which they have not heard yet."""
-        self._look([one for one in task_ids if one in self._watchers])
+        ids = list(task_ids)
+        self._look([one for one in ids if one in self._watchers])
+        with self._lock:  # not the condition: an interrupt inside its `__enter__` would keep the lock
+            self._awaiting += 1
+            try:
+                self._told.wait_for(lambda: self._telling.isdisjoint(ids), _TELLING)
+            finally:
+                self._awaiting -= 1
 
     def _watched(self) -> dict[str, Any]:
         return self._watchers
@@ -338,16 +354,26 @@ class RedisBackend:
     def _ended(self, task_id: str, record: Record, size: int = 0) -> None:
         with self._lock:
             watching = self._watchers.pop(task_id, None)
+            if watching is not None:
+                self._telling.add(task_id)
             if self._expected.pop(task_id, None) is not None and watching is None:
                 self._expected[task_id] = _UNASKED
                 self._keep(task_id, record, size)
             elif watching is not None or task_id in self._kept:
                 self._keep(task_id, record, size)
-        for on_end in _several(watching) if watching is not None else ():
-            try:
-                on_end(task_id, record)
-            except Exception:
-                log.exception("who waits for task %s cannot be told", task_id)
+        if watching is None:
+            return
+        try:
+            for on_end in _several(watching):
+                try:
+                    on_end(task_id, record)
+                except Exception:
+                    log.exception("who waits for task %s cannot be told", task_id)
+        finally:
+            self._telling.discard(task_id)
+            if self._awaiting:
+                with self._lock:
+                    self._told.notify_all()
 
     def _keep(self, task_id: str, record: Record, size: int) -> None:
         self._drop(task_id)

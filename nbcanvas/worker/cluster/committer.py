@@ -97,7 +97,7 @@ class Committer:
 
         `then` is what the caller takes next, see `Ledger.commit`.
         """
-        while self._waiting:
+        while self._waiting or (wait and self._busy.locked()):  # what another thread has in hand waits here no more
             if self._given_up.is_set() and not wait:  # who stops tries once more
                 return
             if not self._busy.acquire(blocking=wait):

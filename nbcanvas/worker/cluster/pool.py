@@ -154,8 +154,8 @@ class Pool:
         """End what runs in a slot, and say at once how it ended; a slot that cannot be freed is given up."""
         if slot.job is not job or slot.executor is None or not end(job, outcome):
             return  # it ended by itself meanwhile
-        if not slot.executor.end(job.message, signal):
-            slot.abandoned = True
+        slot.executor.end(job.message, signal, slot.give_up)
+        if slot.abandoned:
             with self._lock:
                 if slot in self.slots:
                     self.slots.remove(slot)

@@ -9,9 +9,9 @@ from time import perf_counter, time
 
 from nbcanvas import states
 from nbcanvas.backend.port import Record
-from nbcanvas.errors import ServerLost, WorkerLostError
+from nbcanvas.errors import ServerLost, TaskRevokedError, WorkerLostError
 from nbcanvas.ledger.port import Step
-from nbcanvas.plan import Failed, Message
+from nbcanvas.plan import Failed, Message, Revoked
 from nbcanvas.protocol.signatures import CONTINUE_QUEUE
 from nbcanvas.task import Task
 from nbcanvas.worker.admission import acks_late, limits_of, refusal, tracks_start
@@ -84,7 +84,10 @@ class Work:
             if job.began:
                 job.began = False
                 self._shared.patience.insist(lambda: self._ledger.started((delivery.tag,), begun=False))
-            self._supply.hold(job, now + wait)
+            due = now + wait
+            self._supply.hold(job, due)
+            if due > time() and not self.rates.holds(message):  # the limit was changed before it was there to be found
+                self._supply.again(self._supply.withdraw(lambda one: one is job and one.due == due))
             return
         self._execute(slot, job, task, now)
 
@@ -127,6 +130,10 @@ class Work:
             job.began = True
         job.since = slot.started = now
         slot.message, slot.job = message, job
+        if self._shared.revokes.hits(message.call.id, message.call.stamps):  # since it was asked: nobody found it then
+            slot.job = slot.message = None
+            self._endings.end(job, Revoked(TaskRevokedError("revoked")))
+            return
         if not self._keeper.looks:
             self._keeper.want()
         if tracks_start(task, defaults):

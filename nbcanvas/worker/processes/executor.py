@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbcanvas.app import App
@@ -97,17 +97,17 @@ class ProcessExecutor:
 
     def ready(self) -> None:
         """Wait until the child can work: a slot takes no message, and no time limit runs, while it starts."""
-        with self._lock:
-            if self._child is None and not self._closed:
-                self._child = Child()
-            child = self._child
-        if child is not None:
-            try:
+        try:
+            with self._lock:
+                if self._child is None and not self._closed:
+                    self._child = Child()
+                child = self._child
+            if child is not None:
                 child.await_start()
                 if not child.is_prepared:
                     self._prepare(child, Context())
-            except (EOFError, OSError):
-                self._drop()  # the next message starts another one, and tells what is wrong
+        except (EOFError, OSError):
+            self._drop()  # the next message starts another one, and tells what is wrong
 
     def run(self, task: Task, message: Message, context: Context) -> Outcome:
         """Run a task to its end; never raises."""
@@ -267,13 +267,12 @@ class ProcessExecutor:
             if self._message is message and self._child is not None:
                 self._child.soft_limit(self._number)
 
-    def end(self, message: Message, signal: str) -> bool:
+    def end(self, message: Message, signal: str, _give_up: Callable[[], None]) -> None:
         """Kill the child, if `message` still runs in it; the slot goes on with another one."""
         with self._lock:
             self._terminated = message
             if self._message is message and self._child is not None:
                 self._child.kill(signal)  # with the lock: the slot must not hand it another message meanwhile
-            return True
 
     def _ends(self, message: Message) -> bool:
         return self._terminated is message
