@@ -43,7 +43,7 @@ class _NotYet(click.ClickException):
 def result(given: Given, task_id: str, task: str | None, traceback: bool, timeout: float | None, json_: bool) -> None:
     """Print the return value for a given task id.
 
-    The exit code is 1 for a task that failed or was revoked, and 75 for one that has not ended.
+    The exit code is 1 for a task that failed or was revoked, in whatever form, and 75 for one that has not ended.
     """
     app = app_of(given)
     if not (app.remote or app.conf.result_backend):
@@ -69,7 +69,9 @@ def result(given: Given, task_id: str, task: str | None, traceback: bool, timeou
         known = "nothing is known of it" if state == "PENDING" else f"it is {state}"
         msg = f"{task_id} has not ended: {known}. --timeout SECONDS waits for it"
         raise _NotYet(msg)
-    if state != "SUCCESS" and not (json_ or traceback):
+    if state != "SUCCESS":
+        if json_ or traceback:  # it is said
+            raise click.exceptions.Exit(1)
         msg = f"{task_id} ended as {state}: {type(value).__name__}: {value}"
         raise click.ClickException(msg)
 

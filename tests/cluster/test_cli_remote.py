@@ -240,7 +240,10 @@ def test_call_and_result(fleet, nbcanvas):
     ended = nbcanvas("result", failed, "--timeout", "60")
     assert ended.code == 1
     assert "ended as FAILURE: ValueError" in ended.err
-    assert "raise ValueError" in nbcanvas("result", failed, "--traceback").out
+    ended = nbcanvas("result", failed, "--traceback")
+    assert (ended.code, "raise ValueError" in ended.out) == (1, True)
+    ended = nbcanvas("result", failed, "-j")
+    assert (ended.code, json.loads(ended.out)["status"]) == (1, "FAILURE")
     ended = nbcanvas("result", "nobody")
     assert ended.code == 75
     assert "nothing is known of it" in ended.err
