@@ -50,7 +50,8 @@ def celerys_receiver(app):
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        with app.events.default_dispatcher() as probe:  # it listens when it hears something
+        # It listens when it hears something; a connection of the pool may be from before RabbitMQ was started anew.
+        with app.connection_for_write() as own, app.events.Dispatcher(own) as probe:
             until(lambda: probe.send("test-probe") or listens.wait(0.05))
         yield heard
     finally:
