@@ -26,8 +26,8 @@ from types import MappingProxyType
 from nbcanvas import states
 from nbcanvas.plan import Call, Node, Place, places
 
+from .alone import ran
 from .attempts import NESTING, Attempt, End, Past, Start, taken
-from .before import ran
 from .event import Event
 from .fold import Fold
 from .hub import Heard

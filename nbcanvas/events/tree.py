@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from nbcanvas.plan import Call, Chain, Fan, Node, Place, calls_of, places
 from nbcanvas.protocol.payload import unpack_args
 
+from .before import Before
 from .event import Event
-
-if TYPE_CHECKING:
-    from .before import Before
 
 __all__ = ["CHILD", "ERRBACK", "LINK", "REPLACEMENT", "Graft", "Part", "Tree", "linked_calls", "one"]
 
@@ -201,10 +199,13 @@ class Tree:
     def before(self) -> Before:
         """What stands before each call."""
         if self._before is None:
-            from .before import Before
-
-            self._before = Before(self)
+            self._before = Before(self.roots, self.index)
         return self._before
+
+    @property
+    def roots(self) -> Sequence[Node]:
+        """What calls are below: what stands in a call's place before that call itself, a graft behind its owner."""
+        return (*(graft.node for graft in reversed(self.grafts)), self.root)
 
     @property
     def places(self) -> Sequence[Place]:

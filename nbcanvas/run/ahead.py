@@ -57,11 +57,9 @@ class Ahead:
         #: What was walked back already, see `_walk_back`: a chain may be as long as it likes.
         self._opens: dict[int, Call | Fan | None] = {}
         self._guilty: dict[int, Call | Fan | None] = {}
-        grafts = state.tree.grafts
         #: Id of a call that was replaced -> what stands in its place, of several the last.
-        self._instead = {graft.owner: graft.node for graft in grafts if graft.role == REPLACEMENT}
-        # What stands in a call's place before that call itself; a graft comes behind its owner.
-        for root in (*(graft.node for graft in reversed(grafts)), state.root):
+        self._instead = {graft.owner: graft.node for graft in state.tree.grafts if graft.role == REPLACEMENT}
+        for root in state.tree.roots:
             self._walk(root)
 
     def _walk(self, root: Node) -> None:
